@@ -1,0 +1,3 @@
+//! The calotype command.
+
+fn main() {}

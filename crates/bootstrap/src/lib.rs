@@ -1,0 +1,1 @@
+//! Configuration, logging and metrics registry of the services.

@@ -1,0 +1,1 @@
+//! The hybrid memory and disk cache of renditions with single flight.

@@ -1,0 +1,1 @@
+//! Transforms pixels through libvips: probe, limits, render.

@@ -1,0 +1,1 @@
+//! Object store facade: S3 and folder.

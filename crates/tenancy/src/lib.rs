@@ -1,0 +1,1 @@
+//! Tenants, origins and policy shared by every part.

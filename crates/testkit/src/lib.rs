@@ -1,0 +1,1 @@
+//! Fixtures made in code and origins that misbehave.

@@ -1,0 +1,1 @@
+//! Delivery URLs and their one canonical Transform.

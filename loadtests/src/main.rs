@@ -1,0 +1,3 @@
+//! Measures Calotype and its peers and writes the figures down.
+
+fn main() {}

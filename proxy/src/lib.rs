@@ -1,0 +1,1 @@
+//! The edge server: transform URLs answered from a hybrid cache.

@@ -1,0 +1,3 @@
+//! The edge server: transform URLs answered from a hybrid cache.
+
+fn main() {}
