@@ -1,1 +1,12 @@
-//! Tenants, origins and policy shared by every part.
+//! Tenants and what each of them is allowed: the types that the edge and the control plane share.
+//!
+//! Must not do SQL, HTTP or IO. [`PolicyFile`] is the static form an operator writes by hand; [`Policy`] is the
+//! validated form that requests are judged by, whichever way it came.
+
+mod file;
+mod origin;
+mod policy;
+
+pub use file::{Mistake, PolicyError, PolicyFile};
+pub use origin::{Origin, OriginKind, S3Origin, Secret};
+pub use policy::{Freshness, Policy, Tenant, TenantId};

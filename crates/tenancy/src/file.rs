@@ -1,0 +1,211 @@
+//! The static policy file (TOML), and its translation into a [`Policy`] with every mistake reported at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+use transform_url::value::{Name, OpValue};
+use transform_url::{Ops, OriginName, TenantSlug};
+
+use crate::{Freshness, Origin, OriginKind, Policy, S3Origin, Tenant, TenantId};
+
+/// Longest time an answer may be called fresh or be served stale, in seconds: a year.
+const SECONDS_MAX: u64 = 31_536_000;
+
+/// The policy file as written. `docs/policy.md` explains every key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFile {
+    #[serde(default)]
+    tenants: BTreeMap<String, TenantTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantTable {
+    #[serde(default)]
+    open: bool,
+    #[serde(default)]
+    originals: bool,
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    presets: BTreeMap<String, String>,
+    #[serde(default)]
+    origins: BTreeMap<String, OriginTable>,
+    max_age_seconds: Option<u64>,
+    stale_while_revalidate_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OriginTable {
+    folder: Option<PathBuf>,
+    s3: Option<S3Origin>,
+}
+
+/// Why a policy file is not used.
+#[derive(Debug, Error)]
+pub enum PolicyError {
+    /// It is not TOML, or a key is unknown or of the wrong type.
+    #[error("the policy file cannot be read: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// It can be read, but says things that are not allowed.
+    #[error("the policy file has mistakes:{}", .0.iter().map(|mistake| format!("\n  {mistake}")).collect::<String>())]
+    Mistakes(Vec<Mistake>),
+}
+
+/// One mistake in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key, with dots.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub why: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.why)
+    }
+}
+
+impl PolicyFile {
+    /// Reads the text of a policy file into a policy with this sequence.
+    ///
+    /// # Errors
+    /// [`PolicyError::Syntax`] with line and column, or [`PolicyError::Mistakes`] with all of them.
+    pub fn load(text: &str, sequence: u64) -> Result<Policy, PolicyError> {
+        let file: Self = toml::from_str(text)?;
+        let mut mistakes = Vec::new();
+        let mut tenants = Vec::new();
+        for (slug, table) in file.tenants {
+            let mut report = Report { key: format!("tenants.{slug}"), mistakes: &mut mistakes };
+            tenants.extend(table.check(&slug, &mut report));
+        }
+        check_hosts(&tenants, &mut mistakes);
+        if mistakes.is_empty() { Ok(Policy::new(tenants, sequence)) } else { Err(PolicyError::Mistakes(mistakes)) }
+    }
+}
+
+/// Collects mistakes under one tenant's key.
+struct Report<'a> {
+    key: String,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, key: &str, why: impl Into<String>) {
+        let dot = if key.is_empty() { "" } else { "." };
+        self.mistakes.push(Mistake { key: format!("{}{dot}{key}", self.key), why: why.into() });
+    }
+}
+
+impl TenantTable {
+    fn check(self, slug: &str, report: &mut Report<'_>) -> Option<Tenant> {
+        let freshness = self.freshness(report);
+        let presets = self.presets.iter().filter_map(|(name, ops)| check_preset(name, ops, report)).collect();
+        let origins = self.origins.into_iter().filter_map(|(name, table)| table.check(&name, report)).collect();
+        let slug = TenantSlug::new(slug)
+            .map_err(|_| report.add("", "a tenant's name is 1 to 63 of a-z, 0-9 and \"-\", and not a reserved word"))
+            .ok()?;
+        let hosts = self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        let id = TenantId(slug.to_string());
+        Some(Tenant { id, slug, open: self.open, originals: self.originals, hosts, presets, origins, freshness })
+    }
+
+    fn freshness(&self, report: &mut Report<'_>) -> Freshness {
+        let default = Freshness::default();
+        let mut seconds = |key, given: Option<u64>, default| match given {
+            Some(seconds) if seconds > SECONDS_MAX => {
+                report.add(key, format!("{seconds} is more than {SECONDS_MAX} seconds, a year"));
+                default
+            }
+            given => given.map_or(default, Duration::from_secs),
+        };
+        Freshness {
+            max_age: seconds("max_age_seconds", self.max_age_seconds, default.max_age),
+            stale_while_revalidate: seconds(
+                "stale_while_revalidate_seconds",
+                self.stale_while_revalidate_seconds,
+                default.stale_while_revalidate,
+            ),
+        }
+    }
+}
+
+fn check_preset(name: &str, text: &str, report: &mut Report<'_>) -> Option<(Name, Ops)> {
+    let key = format!("presets.{name}");
+    let checked = Name::parse(name).map_err(|_| report.add(&key, format!("the name must be {}", Name::allowed()))).ok();
+    match Ops::parse(text) {
+        Ok(ops) if ops.preset.is_some() => {
+            report.add(&key, "a preset cannot use a preset");
+            None
+        }
+        Ok(ops) => checked.map(|name| (name, ops)),
+        Err(error) => {
+            report.add(&key, error.to_string());
+            None
+        }
+    }
+}
+
+impl OriginTable {
+    fn check(self, name: &str, report: &mut Report<'_>) -> Option<(OriginName, Arc<Origin>)> {
+        let key = format!("origins.{name}");
+        let checked = OriginName::new(name)
+            .map_err(|_| report.add(&key, "an origin's name is 1 to 63 of a-z, 0-9, \"-\" and \"_\""))
+            .ok();
+        let kind = match (self.folder, self.s3) {
+            (Some(folder), None) if folder.is_absolute() => OriginKind::Folder(folder),
+            (Some(folder), None) => {
+                report.add(&format!("{key}.folder"), format!("{} is not an absolute path", folder.display()));
+                return None;
+            }
+            (None, Some(s3)) => OriginKind::S3(check_s3(s3, &key, report)?),
+            (None, None) | (Some(_), Some(_)) => {
+                report.add(&key, "an origin has exactly one of \"folder\" and \"s3\"");
+                return None;
+            }
+        };
+        checked.map(|name| (name, Arc::new(Origin { kind })))
+    }
+}
+
+fn check_s3(s3: S3Origin, key: &str, report: &mut Report<'_>) -> Option<S3Origin> {
+    let before = report.mistakes.len();
+    if s3.bucket.is_empty() || s3.bucket.len() > 63 || s3.bucket.contains('/') {
+        report.add(&format!("{key}.s3.bucket"), "a bucket's name has 1 to 63 characters and no \"/\"");
+    }
+    if s3.prefix.starts_with('/') {
+        report.add(&format!("{key}.s3.prefix"), "a prefix does not start with \"/\"");
+    }
+    if let Some(endpoint) = &s3.endpoint
+        && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
+    {
+        report.add(&format!("{key}.s3.endpoint"), format!("{endpoint:?} does not start with http:// or https://"));
+    }
+    if s3.access_key_id.is_some() != s3.secret_access_key.is_some() {
+        report.add(&format!("{key}.s3"), "access_key_id and secret_access_key go together");
+    }
+    (report.mistakes.len() == before).then_some(s3)
+}
+
+/// A host leads to one tenant.
+fn check_hosts(tenants: &[Tenant], mistakes: &mut Vec<Mistake>) {
+    let mut owners = BTreeMap::new();
+    for tenant in tenants {
+        for host in &tenant.hosts {
+            let key = format!("tenants.{}.hosts", tenant.slug);
+            if host.is_empty() || host.len() > 253 || host.contains(['/', ':', ' ']) {
+                mistakes.push(Mistake { key, why: format!("{host:?} is not a host name (no scheme, no port)") });
+            } else if let Some(owner) = owners.insert(host.clone(), &tenant.slug) {
+                mistakes.push(Mistake { key, why: format!("{host} already belongs to {owner}") });
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Named origins: where a tenant's originals are.
+//!
+//! Must not open anything: the edge turns an [`Origin`] into an object store.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// A named origin of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// What it is.
+    pub kind: OriginKind,
+}
+
+impl Origin {
+    /// A text that changes when the origin means other objects, and stays when only its credentials change.
+    /// It belongs in cache keys: the same path under another bucket is another picture.
+    pub fn identity(&self) -> String {
+        match &self.kind {
+            OriginKind::Folder(path) => format!("folder\n{}", path.display()),
+            OriginKind::S3(s3) => {
+                format!("s3\n{}\n{}\n{}", s3.endpoint.as_deref().unwrap_or(&s3.region), s3.bucket, s3.prefix)
+            }
+        }
+    }
+}
+
+/// The kinds of origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginKind {
+    /// A folder of this machine; nothing outside of it is served, by no spelling and no symlink.
+    Folder(PathBuf),
+    /// A bucket of an S3-compatible store.
+    S3(S3Origin),
+}
+
+/// A bucket, and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3Origin {
+    /// The bucket's name.
+    pub bucket: String,
+    /// Put before each path; ends in `/` if it is to be a folder.
+    #[serde(default)]
+    pub prefix: String,
+    /// Region for the signature.
+    #[serde(default = "default_region")]
+    pub region: String,
+    /// Base URL of a store that is not AWS.
+    pub endpoint: Option<String>,
+    /// Bucket in the path instead of the host name; the default is true with an `endpoint`.
+    pub path_style: Option<bool>,
+    /// Public part of the key pair; left out, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
+    /// `AWS_SESSION_TOKEN` of the environment are used.
+    pub access_key_id: Option<String>,
+    /// Secret part of the key pair.
+    pub secret_access_key: Option<Secret>,
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

@@ -1,0 +1,110 @@
+//! The validated policy that requests are judged by.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use transform_url::value::Name;
+use transform_url::{Ops, OriginName, TenantSlug};
+
+use crate::Origin;
+
+/// Every tenant, by name and by host.
+#[derive(Debug, Default)]
+pub struct Policy {
+    tenants: HashMap<TenantSlug, Arc<Tenant>>,
+    hosts: HashMap<String, Arc<Tenant>>,
+    sequence: u64,
+}
+
+impl Policy {
+    /// A policy of these tenants. `sequence` grows with each version of the policy.
+    pub(crate) fn new(tenants: impl IntoIterator<Item = Tenant>, sequence: u64) -> Self {
+        let mut policy = Self { sequence, ..Self::default() };
+        for tenant in tenants.into_iter().map(Arc::new) {
+            for host in &tenant.hosts {
+                policy.hosts.insert(host.clone(), Arc::clone(&tenant));
+            }
+            policy.tenants.insert(tenant.slug.clone(), tenant);
+        }
+        policy
+    }
+
+    /// The tenant of this name.
+    pub fn tenant(&self, slug: &TenantSlug) -> Option<&Arc<Tenant>> {
+        self.tenants.get(slug)
+    }
+
+    /// The tenant whose own host this is; a port is ignored.
+    pub fn tenant_of_host(&self, host: &str) -> Option<&Arc<Tenant>> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        self.hosts.get(name.to_ascii_lowercase().as_str())
+    }
+
+    /// Every tenant, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.values()
+    }
+
+    /// The version of the policy. Static policies count from 1 in each process.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+/// A tenant's unchanging id; in a static policy, its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TenantId(pub(crate) String);
+
+impl TenantId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What one tenant has and is allowed.
+#[derive(Debug)]
+pub struct Tenant {
+    /// The unchanging id.
+    pub id: TenantId,
+    /// The name in URLs.
+    pub slug: TenantSlug,
+    /// Unsigned URLs may use every op.
+    pub open: bool,
+    /// `-` serves originals, with all their metadata, to unsigned URLs.
+    pub originals: bool,
+    /// Lower-case host names that are this tenant's own.
+    pub hosts: Vec<String>,
+    /// Registered sets of ops.
+    pub presets: HashMap<Name, Ops>,
+    /// Named origins.
+    pub origins: HashMap<OriginName, Arc<Origin>>,
+    /// How long answers stay fresh.
+    pub freshness: Freshness,
+}
+
+/// How long an answer is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// Without asking the origin again.
+    pub max_age: Duration,
+    /// After that, while the origin is asked in the background.
+    pub stale_while_revalidate: Duration,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(60), stale_while_revalidate: Duration::from_secs(86_400) }
+    }
+}

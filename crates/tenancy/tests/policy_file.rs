@@ -1,0 +1,122 @@
+//! The static policy file: what it gives, and that every mistake is named.
+
+use std::time::Duration;
+
+use tenancy::{OriginKind, PolicyError, PolicyFile};
+use transform_url::{OriginName, TenantSlug};
+
+fn slug(text: &str) -> TenantSlug {
+    TenantSlug::new(text).expect("a slug")
+}
+
+#[test]
+fn a_full_policy_is_read() {
+    let policy = PolicyFile::load(
+        r#"
+        [tenants.demo]
+        open = true
+        originals = true
+        hosts = ["Img.Example.com"]
+        max_age_seconds = 5
+        presets.card = "w=300,fit=cover"
+        origins.local.folder = "/srv/photos"
+
+        [tenants.shop.origins.s3main.s3]
+        bucket = "shop"
+        prefix = "photos/"
+        endpoint = "http://127.0.0.1:9000"
+        access_key_id = "id"
+        secret_access_key = "very secret"
+        "#,
+        7,
+    )
+    .expect("is a policy");
+    assert_eq!(policy.sequence(), 7);
+    let demo = policy.tenant(&slug("demo")).expect("there");
+    assert!(demo.open && demo.originals);
+    assert_eq!(demo.freshness.max_age, Duration::from_secs(5));
+    assert_eq!(demo.freshness.stale_while_revalidate, Duration::from_secs(86_400));
+    assert_eq!(demo.presets.len(), 1);
+    assert_eq!(policy.tenant_of_host("img.example.COM:8080").expect("by host").slug, demo.slug);
+    assert!(policy.tenant_of_host("example.com").is_none());
+    let shop = policy.tenant(&slug("shop")).expect("there");
+    assert!(!shop.open && !shop.originals, "closed unless told");
+    let origin = &shop.origins[&OriginName::new("s3main").expect("a name")];
+    let OriginKind::S3(s3) = &origin.kind else { panic!("{origin:?}") };
+    assert_eq!((s3.bucket.as_str(), s3.prefix.as_str(), s3.region.as_str()), ("shop", "photos/", "us-east-1"));
+    assert!(!format!("{policy:?}").contains("very secret"), "a secret is never printed");
+}
+
+#[test]
+fn an_origins_identity_ignores_credentials_but_not_the_bucket() {
+    let identity = |s3: &str| {
+        let text = format!("[tenants.a.origins.x.s3]\n{s3}");
+        let policy = PolicyFile::load(&text, 1).expect("is a policy");
+        policy.tenant(&slug("a")).expect("there").origins[&OriginName::new("x").expect("a name")].identity()
+    };
+    let plain = identity("bucket = 'b'");
+    assert_eq!(plain, identity("bucket = 'b'\naccess_key_id = 'i'\nsecret_access_key = 's'"));
+    assert_ne!(plain, identity("bucket = 'c'"));
+    assert_ne!(plain, identity("bucket = 'b'\nprefix = 'p/'"));
+    assert_ne!(plain, identity("bucket = 'b'\nendpoint = 'http://h'"));
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let error = PolicyFile::load(
+        r#"
+        [tenants.Bad]
+        [tenants.metrics]
+        [tenants.demo]
+        hosts = ["http://x", "a.example"]
+        max_age_seconds = 99999999999
+        presets.wide = "widht=3"
+        presets.nested = "p=wide"
+        presets."No" = "w=1"
+        origins.local.folder = "photos"
+        origins.none = {}
+        origins."Up".folder = "/x"
+        origins.s = { s3 = { bucket = "", prefix = "/p", endpoint = "host:9000", access_key_id = "half" } }
+        [tenants.other]
+        hosts = ["A.example"]
+        "#,
+        1,
+    )
+    .expect_err("has mistakes");
+    let PolicyError::Mistakes(mistakes) = error else { panic!("{error}") };
+    let keys: Vec<&str> = mistakes.iter().map(|mistake| mistake.key.as_str()).collect();
+    for key in [
+        "tenants.Bad",
+        "tenants.metrics",
+        "tenants.demo.hosts",
+        "tenants.demo.max_age_seconds",
+        "tenants.demo.presets.wide",
+        "tenants.demo.presets.nested",
+        "tenants.demo.presets.No",
+        "tenants.demo.origins.local.folder",
+        "tenants.demo.origins.none",
+        "tenants.demo.origins.Up",
+        "tenants.demo.origins.s.s3.bucket",
+        "tenants.demo.origins.s.s3.prefix",
+        "tenants.demo.origins.s.s3.endpoint",
+        "tenants.demo.origins.s.s3",
+        "tenants.other.hosts",
+    ] {
+        assert!(keys.contains(&key), "{key} is missing in {keys:#?}");
+    }
+}
+
+#[test]
+fn unknown_keys_and_types_are_refused_with_their_place() {
+    for text in [
+        "[tenants.a]\nopne = true",
+        "[tenants.a]\nopen = 'yes'",
+        "tenant = 1",
+        "[tenants.a",
+        "[tenants.a.origins.x.s3]\nprefix = 'p'",
+    ] {
+        let error = PolicyFile::load(text, 1).expect_err(text);
+        assert!(matches!(error, PolicyError::Syntax(_)), "{error}");
+        assert!(error.to_string().contains("line"), "{error}");
+    }
+}
