@@ -1,0 +1,59 @@
+//! Logging to standard error: JSON for machines, text for people.
+//!
+//! Must not write access events: each service has its own, on standard output.
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::Mistakes;
+
+/// How the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For reading in a terminal.
+    Text,
+}
+
+/// Settings of the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// The shape of a line.
+    pub format: LogFormat,
+    /// Levels: `info`, or `warn,proxy=debug`.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: "info".to_owned() }
+    }
+}
+
+impl LogSettings {
+    /// Adds what is wrong with the levels.
+    pub fn check(&self, mistakes: &mut Mistakes) {
+        if let Err(error) = self.level.parse::<Targets>() {
+            mistakes.add("log.level", format!("{:?}", self.level), error.to_string());
+        }
+    }
+}
+
+/// Starts logging for the process. What libraries write through `log` comes along.
+///
+/// A second start changes nothing.
+pub fn start(settings: &LogSettings) {
+    let targets: Targets = settings.level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let registry = tracing_subscriber::registry().with(targets);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let started = match settings.format {
+        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
+        LogFormat::Text => registry.with(layer.compact()).try_init(),
+    };
+    drop(started);
+}
