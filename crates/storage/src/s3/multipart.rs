@@ -1,0 +1,224 @@
+//! Writing a stream of unknown length: S3's multipart upload.
+//!
+//! Must not hold more than four parts of a stream in memory, and must not leave an unfinished upload in the bucket,
+//! which would cost money unseen: failed and dropped uploads are aborted. If the process dies or the abort itself
+//! fails, only a lifecycle rule of the bucket (`AbortIncompleteMultipartUpload`) cleans up.
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::S3Store;
+use super::error::failed;
+use crate::{BoxError, ObjectPath, PartSize, PutOptions, StorageError, Stored};
+
+/// Parts of one upload on the wire at once; one more is being gathered.
+const PARTS_IN_FLIGHT_MAX: usize = 3;
+
+/// S3's limit on the parts of an upload.
+const PARTS_MAX: u64 = 10_000;
+
+impl S3Store {
+    pub(crate) async fn put_stream<S, E>(
+        &self,
+        path: &ObjectPath,
+        body: S,
+        limit_bytes: u64,
+        options: PutOptions,
+    ) -> Result<Stored, StorageError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: Into<BoxError>,
+    {
+        // Larger parts where a body up to the limit would not fit in as many parts as there may be.
+        let part_bytes =
+            self.bucket.limits.part_size.get().max(limit_bytes.div_ceil(PARTS_MAX)).min(PartSize::MAX.get());
+        let mut parts = Parts { body, gathered: BytesMut::new(), total: 0, limit_bytes, part_bytes };
+        let first = parts.next().await?.unwrap_or_default();
+        if (first.len() as u64) < part_bytes {
+            return self.put(path, first, options).await;
+        }
+        let mut upload = Upload::begin(self.clone(), self.key(path)?, options).await?;
+        match upload.send_all(first, &mut parts).await {
+            Ok(etag) => Ok(Stored { size: parts.total, etag }),
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Cuts a stream into parts, all of the same size but the last.
+struct Parts<S> {
+    body: S,
+    gathered: BytesMut,
+    total: u64,
+    limit_bytes: u64,
+    part_bytes: u64,
+}
+
+impl<S, E> Parts<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+    E: Into<BoxError>,
+{
+    /// `None` after the last part.
+    async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
+        let part_bytes = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
+        while self.gathered.len() < part_bytes {
+            let Some(chunk) = self.body.next().await else {
+                let rest = std::mem::take(&mut self.gathered).freeze();
+                return Ok((!rest.is_empty()).then_some(rest));
+            };
+            let chunk = chunk.map_err(|error| StorageError::Input { source: error.into() })?;
+            self.total = self.total.saturating_add(chunk.len() as u64);
+            if self.total > self.limit_bytes {
+                return Err(StorageError::TooLarge { limit: self.limit_bytes });
+            }
+            self.gathered.extend_from_slice(&chunk);
+        }
+        Ok(Some(self.gathered.split_to(part_bytes).freeze()))
+    }
+}
+
+/// An upload that the server keeps until it is completed or aborted. Dropping it aborts it in the background.
+struct Upload {
+    store: S3Store,
+    key: String,
+    id: String,
+    /// Completed or aborted.
+    over: bool,
+}
+
+impl Upload {
+    async fn begin(store: S3Store, key: String, options: PutOptions) -> Result<Self, StorageError> {
+        let answer = store
+            .bucket
+            .client
+            .create_multipart_upload()
+            .bucket(&store.bucket.name)
+            .key(&key)
+            .set_content_type(options.content_type)
+            .set_cache_control(options.cache_control)
+            .send()
+            .await
+            .map_err(|error| failed(error, store.read_timeout()))?;
+        let id = answer.upload_id.ok_or_else(|| unusable("an upload without an id"))?;
+        Ok(Self { store, key, id, over: false })
+    }
+
+    /// Sends all parts, several at once, and completes the upload. Gives the entity tag.
+    async fn send_all<S, E>(&mut self, first: Bytes, parts: &mut Parts<S>) -> Result<Option<String>, StorageError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: Into<BoxError>,
+    {
+        let mut in_flight = JoinSet::new();
+        let mut sent = Vec::new();
+        let mut number = 0;
+        let mut next = Some(first);
+        while let Some(part) = next {
+            number += 1;
+            if in_flight.len() == PARTS_IN_FLIGHT_MAX {
+                sent.extend(finished(&mut in_flight).await?);
+            }
+            in_flight.spawn(send_part(self.store.clone(), self.key.clone(), self.id.clone(), number, part));
+            next = parts.next().await?;
+        }
+        while let Some(part) = finished(&mut in_flight).await? {
+            sent.push(part);
+        }
+        sent.sort_unstable_by_key(|part| part.part_number);
+        self.complete(sent).await
+    }
+
+    async fn complete(&mut self, parts: Vec<CompletedPart>) -> Result<Option<String>, StorageError> {
+        let limit = self.store.upload_timeout(0).saturating_mul(COMPLETE_PATIENCE);
+        let answer = self
+            .store
+            .bucket
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.store.bucket.name)
+            .key(&self.key)
+            .upload_id(&self.id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .customize()
+            .config_override(self.store.with_attempt_timeout(limit))
+            .send()
+            .await
+            .map_err(|error| failed(error, limit))?;
+        self.over = true;
+        Ok(answer.e_tag)
+    }
+
+    async fn abort(mut self) {
+        self.over = true;
+        abort(self.store.clone(), self.key.clone(), self.id.clone()).await;
+    }
+}
+
+/// Servers may put a large object together before they answer.
+const COMPLETE_PATIENCE: u32 = 6;
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.over
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(abort(self.store.clone(), self.key.clone(), self.id.clone()));
+        }
+    }
+}
+
+async fn send_part(
+    store: S3Store,
+    key: String,
+    upload_id: String,
+    number: i32,
+    part: Bytes,
+) -> Result<CompletedPart, StorageError> {
+    let limit = store.upload_timeout(part.len() as u64);
+    let answer = store
+        .bucket
+        .client
+        .upload_part()
+        .bucket(&store.bucket.name)
+        .key(key)
+        .upload_id(upload_id)
+        .part_number(number)
+        .body(ByteStream::from(part))
+        .customize()
+        .config_override(store.with_attempt_timeout(limit))
+        .send()
+        .await
+        .map_err(|error| failed(error, limit))?;
+    Ok(CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).build())
+}
+
+/// Waits for one part on the wire; `None` if there is none.
+async fn finished(
+    in_flight: &mut JoinSet<Result<CompletedPart, StorageError>>,
+) -> Result<Option<CompletedPart>, StorageError> {
+    match in_flight.join_next().await {
+        None => Ok(None),
+        Some(Ok(outcome)) => outcome.map(Some),
+        Some(Err(error)) => Err(StorageError::Unavailable { source: error.into() }),
+    }
+}
+
+async fn abort(store: S3Store, key: String, upload_id: String) {
+    let request = store.bucket.client.abort_multipart_upload().bucket(&store.bucket.name).key(&key);
+    if let Err(error) = request.upload_id(upload_id).send().await {
+        let error = failed(error, store.read_timeout());
+        tracing::warn!(%error, bucket = store.bucket.name, key, "an unfinished upload stays in the bucket");
+    }
+}
+
+fn unusable(what: &str) -> StorageError {
+    StorageError::Unavailable { source: BoxError::from(format!("the store answered {what}")) }
+}
