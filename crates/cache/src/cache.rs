@@ -1,0 +1,231 @@
+//! The cache as request handlers use it: look up, or share a fill.
+//!
+//! Must not decide who may see an entry or how it is answered. All background work runs on the runtime it was opened with,
+//! so it survives the connection, the task and even the listener runtime that asked for it.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use prometheus::Registry;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::CacheSettings;
+use crate::disk_state::DiskState;
+use crate::entry::Entry;
+use crate::flight::{FlightError, Flights, Joined, OutcomeReceiver};
+use crate::key::CacheKey;
+use crate::metrics::CacheMetrics;
+use crate::rendition::{Rendition, UnixMillis};
+use crate::store::Store;
+
+/// Flushing gets at least this long on closing, even if fills used up the grace: it is what keeps their work.
+const FLUSH_GRACE_MIN: Duration = Duration::from_secs(2);
+
+/// Where an entry was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In memory.
+    Memory,
+    /// On disk, or on its way there.
+    Disk,
+}
+
+/// What the cache holds for a key.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// Answer with it.
+    Fresh(Entry, Tier),
+    /// Answer with it and start a refresh.
+    Stale(Entry, Tier),
+    /// Nothing to answer with.
+    Miss {
+        /// An entry past its last use, whose validators and body may save a transform.
+        expired: Option<Entry>,
+    },
+}
+
+/// What a fill made.
+#[derive(Clone, Debug)]
+pub enum Filled {
+    /// Keep it and answer all who wait with it.
+    Store(Rendition),
+    /// Answer all who wait with it and forget it.
+    Pass(Rendition),
+}
+
+/// Whether a caller's own fill runs, or another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// This call started the fill.
+    Leader,
+    /// This call joined a fill that ran already.
+    Follower,
+    /// No fill was started: too many run. Waiting gives [`FlightError::TooMany`] at once.
+    Refused,
+}
+
+/// Why a cache could not be opened at all. Never because of the disk.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheOpenError {
+    /// The metrics are registered already, as when two caches share one registry.
+    #[error("cache metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// foyer could not build a cache in memory.
+    #[error("memory cache cannot be built")]
+    Memory(#[from] foyer::Error),
+}
+
+/// How closing went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseReport {
+    /// Fills that still ran when the grace was over; their results are not on disk.
+    pub fills_left: u32,
+    /// Whether everything that was handed to the disk is accounted for and the folder given up.
+    pub flushed: bool,
+}
+
+/// The hybrid cache of renditions. Clones share one cache. `E` is the error of fills.
+pub struct RenditionCache<E> {
+    inner: Arc<Inner<E>>,
+}
+
+struct Inner<E> {
+    store: Arc<Store>,
+    flights: Arc<Flights<E>>,
+    metrics: CacheMetrics,
+    io: Handle,
+}
+
+impl<E> Clone for RenditionCache<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
+    /// Opens the cache. Whatever is wrong with the folder, the cache starts, at worst in memory only; ask
+    /// [`RenditionCache::disk_state`]. Damaged content costs those entries.
+    ///
+    /// `io` runs fills and disk work. It needs its timer enabled, and must outlive the cache.
+    ///
+    /// # Errors
+    /// Only for metrics that exist already in `registry`, or a memory cache that cannot be built.
+    pub async fn open(settings: CacheSettings, registry: &Registry, io: Handle) -> Result<Self, CacheOpenError> {
+        let metrics = CacheMetrics::register(registry)?;
+        let store = Arc::new(Store::open(&settings, metrics.clone(), io.clone()).await?);
+        let flights = Flights::new(settings.flights_max, metrics.clone());
+        Ok(Self { inner: Arc::new(Inner { store, flights, metrics, io }) })
+    }
+
+    /// What the disk half can do now.
+    #[must_use]
+    pub fn disk_state(&self) -> DiskState {
+        self.inner.store.disk_state()
+    }
+
+    /// What memory holds for a key, without waiting: the fast path of a hit. `None`: ask [`RenditionCache::lookup`].
+    #[must_use]
+    pub fn memory(&self, key: CacheKey, now: UnixMillis) -> Option<Lookup> {
+        self.inner.store.memory(key, now)
+    }
+
+    /// What memory or else the disk holds for a key. A disk that cannot be read is a miss.
+    pub async fn lookup(&self, key: CacheKey, now: UnixMillis) -> Lookup {
+        self.inner.store.lookup(key, now).await
+    }
+
+    /// Joins the running fill of a key, or starts `fill`. The fill runs to its end whether anyone waits or not, so a
+    /// refresh is a flight that is dropped.
+    ///
+    /// `fill` is not called if the key turns out to be fresh at `now` after all: another fill may have ended between the
+    /// caller's lookup and this call.
+    pub fn flight<F, Fut>(&self, key: CacheKey, now: UnixMillis, fill: F) -> Flight<E>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Filled, E>> + Send + 'static,
+    {
+        match self.inner.flights.join(key) {
+            Joined::Full => Flight { role: Role::Refused, outcome: None },
+            Joined::Follower(outcome) => Flight { role: Role::Follower, outcome: Some(outcome) },
+            Joined::Leader(landing, outcome) => {
+                let store = Arc::clone(&self.inner.store);
+                let metrics = self.inner.metrics.clone();
+                self.inner.io.spawn(async move {
+                    let run = AssertUnwindSafe(obtain(&store, key, now, fill)).catch_unwind();
+                    let outcome = run.await.unwrap_or_else(|_| {
+                        metrics.fill_panics.inc();
+                        Err(FlightError::Panicked)
+                    });
+                    landing.land(outcome);
+                });
+                Flight { role: Role::Leader, outcome: Some(outcome) }
+            }
+        }
+    }
+
+    /// Waits until everything kept before this call is on disk or known to be lost. A crash of the process (not of the
+    /// machine: nothing is synced) after that loses none of it.
+    pub async fn settled(&self) {
+        self.inner.store.settled().await;
+    }
+
+    /// Waits for running fills up to `grace`, then writes out what is on its way to the disk and gives up the folder.
+    /// Afterwards the cache still answers and fills, but keeps only in memory.
+    pub async fn close(&self, grace: Duration) -> CloseReport {
+        let deadline = Instant::now() + grace;
+        let flights = &self.inner.flights;
+        let fills_left = match timeout_at(deadline, flights.idle()).await {
+            Ok(()) => 0,
+            Err(_) => flights.running(),
+        };
+        let flush_deadline = deadline.max(Instant::now() + FLUSH_GRACE_MIN);
+        let flushed = self.inner.store.close(flush_deadline).await;
+        CloseReport { fills_left, flushed }
+    }
+}
+
+async fn obtain<E, F, Fut>(store: &Store, key: CacheKey, now: UnixMillis, fill: F) -> Result<Entry, FlightError<E>>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<Filled, E>>,
+{
+    if let Lookup::Fresh(entry, _) = store.lookup(key, now).await {
+        return Ok(entry);
+    }
+    match fill().await {
+        Ok(Filled::Store(rendition)) => Ok(store.insert(key, rendition)),
+        Ok(Filled::Pass(rendition)) => Ok(Entry::loose(rendition)),
+        Err(error) => Err(FlightError::Failed(error)),
+    }
+}
+
+/// A fill that this caller started or joined. Dropping it cancels nothing.
+pub struct Flight<E> {
+    role: Role,
+    outcome: Option<OutcomeReceiver<E>>,
+}
+
+impl<E: Clone> Flight<E> {
+    /// Whose fill it is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Waits for the fill, at most for `limit`. Needs a runtime with its timer enabled.
+    ///
+    /// # Errors
+    /// The fill's own error, or why there is none. After [`FlightError::TimedOut`] the fill runs on and is kept.
+    pub async fn wait(self, limit: Duration) -> Result<Entry, FlightError<E>> {
+        let Some(mut outcome) = self.outcome else { return Err(FlightError::TooMany) };
+        match timeout(limit, outcome.wait_for(Option::is_some)).await {
+            Ok(Ok(landed)) => landed.clone().unwrap_or(Err(FlightError::Aborted)),
+            Ok(Err(_)) => Err(FlightError::Aborted),
+            Err(_) => Err(FlightError::TimedOut),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! A rendition in a handler's hands, kept or not.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use foyer::HybridCacheEntry;
+
+use crate::entry_format::StoredRendition;
+use crate::rendition::Rendition;
+
+/// A shared rendition; clones are cheap and outlive its eviction.
+#[derive(Clone, Debug)]
+pub struct Entry(Held);
+
+#[derive(Clone, Debug)]
+enum Held {
+    Cached(HybridCacheEntry<u128, StoredRendition>),
+    Loose(Arc<Rendition>),
+}
+
+impl Entry {
+    pub(crate) fn cached(entry: HybridCacheEntry<u128, StoredRendition>) -> Self {
+        Self(Held::Cached(entry))
+    }
+
+    pub(crate) fn loose(rendition: Rendition) -> Self {
+        Self(Held::Loose(Arc::new(rendition)))
+    }
+}
+
+impl Deref for Entry {
+    type Target = Rendition;
+
+    fn deref(&self) -> &Rendition {
+        match &self.0 {
+            Held::Cached(entry) => &entry.value().rendition,
+            Held::Loose(rendition) => rendition,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The cache's own metrics, and foyer's beside them.
+//!
+//! Must not count hits: only the server knows which lookups belong to one answer.
+
+use std::collections::HashMap;
+
+use mixtrics::registry::prometheus_0_14::PrometheusMetricsRegistry;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Metric handles, resolved once.
+#[derive(Clone, Debug)]
+pub(crate) struct CacheMetrics {
+    pub(crate) disk_available: IntGauge,
+    pub(crate) disk_capacity_bytes: IntGauge,
+    pub(crate) disk_read_errors: IntCounter,
+    pub(crate) unflushed_entries: IntGauge,
+    pub(crate) reinsertions: IntCounter,
+    pub(crate) dropped_too_large: IntCounter,
+    pub(crate) dropped_queue_full: IntCounter,
+    pub(crate) dropped_buffer_full: IntCounter,
+    pub(crate) flights: IntGauge,
+    pub(crate) flights_refused: IntCounter,
+    pub(crate) fill_panics: IntCounter,
+    pub(crate) foyer: FoyerMetrics,
+}
+
+impl CacheMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let dropped = IntCounterVec::new(
+            Opts::new("calotype_cache_entries_dropped_total", "Entries that were answered but not written to disk"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(dropped.clone()))?;
+        let foyer = FoyerMetrics::new()?;
+        registry.register(Box::new(foyer.clone()))?;
+        Ok(Self {
+            disk_available: gauge("calotype_cache_disk_available", "1 if the disk cache reads and writes, else 0")?,
+            disk_capacity_bytes: gauge("calotype_cache_disk_capacity_bytes", "Bytes reserved for the disk cache")?,
+            disk_read_errors: counter(
+                "calotype_cache_disk_read_errors_total",
+                "Disk reads that failed and became misses",
+            )?,
+            unflushed_entries: gauge("calotype_cache_unflushed_entries", "Entries that wait to be written to disk")?,
+            reinsertions: counter(
+                "calotype_cache_reinsertions_total",
+                "Hot entries written again before their eviction",
+            )?,
+            dropped_too_large: dropped.with_label_values(&["too_large"]),
+            dropped_queue_full: dropped.with_label_values(&["queue_full"]),
+            dropped_buffer_full: dropped.with_label_values(&["buffer_full"]),
+            flights: gauge("calotype_cache_flights_in_progress", "Fills that run now")?,
+            flights_refused: counter("calotype_cache_flights_refused_total", "Fills refused because too many ran")?,
+            fill_panics: counter("calotype_cache_fill_panics_total", "Fills that panicked")?,
+            foyer,
+        })
+    }
+}
+
+/// foyer's metrics in a registry of their own, shown through the caller's: a name clash would be a panic inside foyer's
+/// metrics library, and its counters of lost entries are readable only from a registry.
+#[derive(Clone, Debug)]
+pub(crate) struct FoyerMetrics {
+    registry: Registry,
+    identity: Desc,
+}
+
+impl FoyerMetrics {
+    fn new() -> prometheus::Result<Self> {
+        let identity = Desc::new("calotype_cache_foyer".into(), "Metrics of foyer".into(), vec![], HashMap::new())?;
+        Ok(Self { registry: Registry::new(), identity })
+    }
+
+    /// The registry as foyer takes it. One per foyer cache built.
+    pub(crate) fn registry(&self) -> PrometheusMetricsRegistry {
+        PrometheusMetricsRegistry::new(self.registry.clone())
+    }
+
+    /// What foyer's write queue has counted so far.
+    pub(crate) fn queue_counts(&self) -> QueueCounts {
+        let mut counts = QueueCounts::default();
+        for family in self.registry.gather().iter().filter(|family| family.name() == "foyer_storage_inner_op_total") {
+            for metric in family.get_metric() {
+                // Counters are floats in the exposition format; these stay far below 2^53.
+                let value = metric.get_counter().get_value() as u64;
+                match metric.get_label().iter().find(|label| label.name() == "op").map(|label| label.value()) {
+                    Some("channel_overflow") => counts.queue_full = value,
+                    Some("buffer_overflow") => counts.buffer_full = value,
+                    Some("queue_rotate") => counts.flushes = value,
+                    _ => {}
+                }
+            }
+        }
+        counts
+    }
+}
+
+impl Collector for FoyerMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.identity]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+/// Running totals of foyer's write queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueCounts {
+    /// Entries dropped because the queue was full.
+    pub(crate) queue_full: u64,
+    /// Entries dropped because the buffer was full.
+    pub(crate) buffer_full: u64,
+    /// Flushes done, empty ones included.
+    pub(crate) flushes: u64,
+}

@@ -1,0 +1,252 @@
+//! A finished rendition: what is answered, for how long, and what it was made from.
+//!
+//! Must not know how it is stored; `entry_format` does. Must not read the clock beyond [`UnixMillis::now`].
+
+use std::ops::Deref;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::etag::ETag;
+
+/// The longest content type kept, in bytes. Real ones stay under 100.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// The longest entity tag of a source kept, in bytes.
+pub const SOURCE_ETAG_BYTES_MAX: usize = 1024;
+/// The most purge tags on one rendition.
+pub const TAGS_MAX: usize = 64;
+/// The largest body, in bytes. Far above any sane rendition; it bounds what a forged length on disk can make us allocate.
+pub const BODY_BYTES_MAX: usize = 256 << 20;
+
+/// A point in time: milliseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    /// The system clock. A clock set before 1970 reads as 0.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// This time plus a duration, stopping at the end of time instead of wrapping.
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    #[must_use]
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// How a rendition may be used at a given time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Answer with it.
+    Fresh,
+    /// Answer with it while one refresh runs.
+    Stale,
+    /// Do not answer with it; its validators may still save the transform.
+    Expired,
+}
+
+/// When a rendition was made and until when it may be used: `created <= fresh_until <= stale_until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    created: UnixMillis,
+    fresh_until: UnixMillis,
+    stale_until: UnixMillis,
+}
+
+impl Lifetime {
+    /// Fresh for `fresh_for` after `created`, then stale for `stale_for`. Overlong durations mean "for ever".
+    #[must_use]
+    pub fn new(created: UnixMillis, fresh_for: Duration, stale_for: Duration) -> Self {
+        let fresh_until = created.saturating_add(fresh_for);
+        Self { created, fresh_until, stale_until: fresh_until.saturating_add(stale_for) }
+    }
+
+    /// `None` unless the times are in order; for what is read from disk.
+    pub(crate) fn from_times(created: UnixMillis, fresh_until: UnixMillis, stale_until: UnixMillis) -> Option<Self> {
+        (created <= fresh_until && fresh_until <= stale_until).then_some(Self { created, fresh_until, stale_until })
+    }
+
+    /// When the rendition was made or last revalidated; `Age` counts from here.
+    #[must_use]
+    pub fn created(&self) -> UnixMillis {
+        self.created
+    }
+
+    /// The first moment at which it is no longer fresh.
+    #[must_use]
+    pub fn fresh_until(&self) -> UnixMillis {
+        self.fresh_until
+    }
+
+    /// The first moment at which it is no longer usable.
+    #[must_use]
+    pub fn stale_until(&self) -> UnixMillis {
+        self.stale_until
+    }
+
+    /// Both limits are exclusive: at `fresh_until` it is stale, at `stale_until` expired.
+    #[must_use]
+    pub fn freshness(&self, now: UnixMillis) -> Freshness {
+        if now < self.fresh_until {
+            Freshness::Fresh
+        } else if now < self.stale_until {
+            Freshness::Stale
+        } else {
+            Freshness::Expired
+        }
+    }
+}
+
+/// What the source said about the version of the original; sent back to it to ask whether it changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceValidators {
+    /// The source's entity tag, as sent, quotes included; at most [`SOURCE_ETAG_BYTES_MAX`] bytes.
+    pub etag: Option<Box<str>>,
+    /// The source's modification time.
+    pub last_modified: Option<UnixMillis>,
+}
+
+/// The parts of a [`Rendition`], before their limits are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenditionParts {
+    /// HTTP status, 100 to 599. Failures worth remembering (404, 415, 422) are renditions with a short lifetime.
+    pub status: u16,
+    /// Content type; visible ASCII and spaces, at most [`CONTENT_TYPE_BYTES_MAX`] bytes.
+    pub content_type: Box<str>,
+    /// Body; at most [`BODY_BYTES_MAX`] bytes.
+    pub body: Bytes,
+    /// Whether the answer depends on the request's `Accept`.
+    pub vary_accept: bool,
+    /// Validators of the original.
+    pub validators: SourceValidators,
+    /// Creation and expiry.
+    pub lifetime: Lifetime,
+    /// The smallest policy sequence in force when any input was fetched. A purge with a later sequence covers it.
+    pub seq: u64,
+    /// Whose it is, for purges.
+    pub tenant: u64,
+    /// Which original it was made from, for purges.
+    pub source: u64,
+    /// Purge tags, at most [`TAGS_MAX`].
+    pub tags: Box<[u64]>,
+}
+
+/// A finished rendition with its limits checked and its entity tag computed. Reads like its [`RenditionParts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendition {
+    parts: RenditionParts,
+    etag: ETag,
+}
+
+impl Rendition {
+    /// Checks the limits and hashes the body (about 1 ms per MB: not for the request path of a hit).
+    ///
+    /// # Errors
+    /// Names the first part that breaks its limit.
+    pub fn new(parts: RenditionParts) -> Result<Self, RenditionError> {
+        check(&parts)?;
+        let etag = ETag::of(&parts.body);
+        Ok(Self { parts, etag })
+    }
+
+    /// The same bytes with a new lifetime, after the source confirmed that the original did not change.
+    ///
+    /// # Errors
+    /// [`RenditionError::SourceEtagTooLong`] for the new validators.
+    pub fn renewed(&self, lifetime: Lifetime, seq: u64, validators: SourceValidators) -> Result<Self, RenditionError> {
+        let parts = RenditionParts { lifetime, seq, validators, ..self.parts.clone() };
+        check(&parts)?;
+        Ok(Self { parts, etag: self.etag })
+    }
+
+    /// For what this crate wrote itself: the tag is taken from disk, foyer's checksum vouches for the body.
+    pub(crate) fn with_etag(parts: RenditionParts, etag: ETag) -> Result<Self, RenditionError> {
+        check(&parts)?;
+        Ok(Self { parts, etag })
+    }
+
+    /// The entity tag of the body.
+    #[must_use]
+    pub fn etag(&self) -> &ETag {
+        &self.etag
+    }
+}
+
+impl Deref for Rendition {
+    type Target = RenditionParts;
+
+    fn deref(&self) -> &RenditionParts {
+        &self.parts
+    }
+}
+
+fn check(parts: &RenditionParts) -> Result<(), RenditionError> {
+    if !(100..=599).contains(&parts.status) {
+        return Err(RenditionError::Status { status: parts.status });
+    }
+    let content_type = parts.content_type.as_bytes();
+    if content_type.len() > CONTENT_TYPE_BYTES_MAX {
+        return Err(RenditionError::ContentTypeTooLong { bytes: content_type.len() });
+    }
+    if !content_type.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        return Err(RenditionError::ContentTypeCharacters);
+    }
+    if parts.body.len() > BODY_BYTES_MAX {
+        return Err(RenditionError::BodyTooLarge { bytes: parts.body.len() });
+    }
+    let source_etag_bytes = parts.validators.etag.as_ref().map_or(0, |etag| etag.len());
+    if source_etag_bytes > SOURCE_ETAG_BYTES_MAX {
+        return Err(RenditionError::SourceEtagTooLong { bytes: source_etag_bytes });
+    }
+    if parts.tags.len() > TAGS_MAX {
+        return Err(RenditionError::TooManyTags { tags: parts.tags.len() });
+    }
+    Ok(())
+}
+
+/// Why parts do not make a rendition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenditionError {
+    /// Not an HTTP status.
+    #[error("status {status} is not between 100 and 599")]
+    Status {
+        /// The status given.
+        status: u16,
+    },
+    /// The content type is too long.
+    #[error("content type of {bytes} bytes, at most {CONTENT_TYPE_BYTES_MAX} are kept")]
+    ContentTypeTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The content type could not stand in a header.
+    #[error("content type holds characters that a header may not")]
+    ContentTypeCharacters,
+    /// The body is too large.
+    #[error("body of {bytes} bytes, at most {BODY_BYTES_MAX} are kept")]
+    BodyTooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The source's entity tag is too long.
+    #[error("source entity tag of {bytes} bytes, at most {SOURCE_ETAG_BYTES_MAX} are kept")]
+    SourceEtagTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Too many tags.
+    #[error("{tags} tags, at most {TAGS_MAX} are kept")]
+    TooManyTags {
+        /// How many.
+        tags: usize,
+    },
+}
