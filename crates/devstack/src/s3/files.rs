@@ -1,0 +1,161 @@
+//! `s3s-fs` made to answer as S3 does where it differs in ways that a client notices: conditional reads, suffix ranges,
+//! names of folders, encoded listings.
+//!
+//! Must not offer more operations than the project uses.
+
+use std::path::{Path, PathBuf};
+
+use s3s::dto::{
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETagCondition,
+    EncodingType, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, IfModifiedSince, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+    PutObjectInput, PutObjectOutput, Range, UploadPartInput, UploadPartOutput,
+};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s_fs::FileSystem;
+
+pub(super) struct Files {
+    inner: FileSystem,
+    folder: PathBuf,
+}
+
+impl Files {
+    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
+        let inner = FileSystem::new(folder).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        Ok(Self { inner, folder: folder.to_owned() })
+    }
+
+    fn path(&self, bucket: &str, key: &str) -> PathBuf {
+        self.folder.join(bucket).join(key.trim_start_matches('/'))
+    }
+
+    /// A folder is no object; `s3s-fs` would try to read it.
+    fn refuse_folder(&self, bucket: &str, key: &str) -> S3Result<()> {
+        if self.path(bucket, key).is_dir() { Err(s3_error!(NoSuchKey)) } else { Ok(()) }
+    }
+
+    /// A suffix range as an ordinary one: `s3s-fs` fails on suffixes longer than the object.
+    fn without_suffix(&self, bucket: &str, key: &str, range: Range) -> S3Result<Range> {
+        let Range::Suffix { length } = range else { return Ok(range) };
+        let size = std::fs::metadata(self.path(bucket, key)).map_err(|error| s3_error!(error, NoSuchKey))?.len();
+        if size == 0 || length == 0 {
+            return Err(s3_error!(InvalidRange));
+        }
+        Ok(Range::Int { first: size.saturating_sub(length), last: None })
+    }
+}
+
+/// Whether the client has this object already (RFC 9110 §13.1: the entity tag goes before the time).
+fn is_known(
+    if_none_match: Option<&ETagCondition>,
+    if_modified_since: Option<&IfModifiedSince>,
+    object: &GetObjectOutput,
+) -> bool {
+    match (if_none_match, if_modified_since) {
+        (Some(ETagCondition::Any), _) => true,
+        (Some(ETagCondition::ETag(theirs)), _) => object.e_tag.as_ref().is_some_and(|ours| ours.weak_cmp(theirs)),
+        // HTTP dates have no fractions of a second, modification times of files do.
+        (None, Some(since)) => {
+            object.last_modified.as_ref().is_some_and(|ours| whole_seconds(ours) <= whole_seconds(since))
+        }
+        (None, None) => false,
+    }
+}
+
+fn whole_seconds(time: &s3s::dto::Timestamp) -> i64 {
+    time::OffsetDateTime::from(time.clone()).unix_timestamp()
+}
+
+#[async_trait::async_trait]
+impl S3 for Files {
+    async fn get_object(&self, mut request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        let input = &mut request.input;
+        self.refuse_folder(&input.bucket, &input.key)?;
+        if let Some(range) = input.range {
+            input.range = Some(self.without_suffix(&input.bucket, &input.key, range)?);
+        }
+        let (if_none_match, if_modified_since) = (input.if_none_match.take(), input.if_modified_since.take());
+        let response = self.inner.get_object(request).await?;
+        if is_known(if_none_match.as_ref(), if_modified_since.as_ref(), &response.output) {
+            return Err(S3Error::new(S3ErrorCode::NotModified));
+        }
+        Ok(response)
+    }
+
+    async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.refuse_folder(&request.input.bucket, &request.input.key)?;
+        self.inner.head_object(request).await
+    }
+
+    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        if self.path(&request.input.bucket, &request.input.key).is_dir() {
+            return Ok(S3Response::new(DeleteObjectOutput::default()));
+        }
+        self.inner.delete_object(request).await
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let encode = request.input.encoding_type.as_ref().is_some_and(|kind| kind.as_str() == EncodingType::URL);
+        let mut response = self.inner.list_objects_v2(request).await?;
+        if encode {
+            for object in response.output.contents.iter_mut().flatten() {
+                object.key = object.key.take().map(|key| url_encode(&key));
+            }
+        }
+        Ok(response)
+    }
+
+    async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        self.inner.put_object(request).await
+    }
+
+    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.inner.head_bucket(request).await
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        self.inner.create_multipart_upload(request).await
+    }
+
+    async fn upload_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        self.inner.upload_part(request).await
+    }
+
+    async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        self.inner.list_parts(request).await
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        self.inner.complete_multipart_upload(request).await
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        self.inner.abort_multipart_upload(request).await
+    }
+}
+
+/// As AWS writes keys in listings with `encoding-type=url`.
+fn url_encode(key: &str) -> String {
+    use std::fmt::Write as _;
+    key.bytes().fold(String::with_capacity(key.len()), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' | b'/' => encoded.push(byte.into()),
+            b' ' => encoded.push('+'),
+            _ => write!(encoded, "%{byte:02X}").expect("writing to a string cannot fail"),
+        }
+        encoded
+    })
+}
