@@ -115,8 +115,8 @@ impl DiskWrites {
         if gate.closed {
             return;
         }
-        // Another hit may have rewritten it meanwhile, or a fill replaced it.
-        if self.hybrid.memory().get(&key).is_some_and(|current| current.value() != stored) {
+        // Another hit may have rewritten it meanwhile, or a fill replaced it. Positions are unique within a folder.
+        if self.hybrid.memory().get(&key).is_some_and(|current| current.value().position != stored.position) {
             return;
         }
         if let Some(position) = self.log.append_rewrite(occupied_bytes) {

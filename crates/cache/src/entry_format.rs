@@ -206,3 +206,87 @@ fn read_to_end(reader: &mut impl Read, bytes: u32) -> foyer::Result<Bytes> {
 fn unreadable(why: &'static str) -> Error {
     Error::new(ErrorKind::MagicMismatch, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(stored: &StoredRendition) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        stored.encode(&mut bytes).expect("a vector takes everything");
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> foyer::Result<StoredRendition> {
+        StoredRendition::decode(&mut &bytes[..])
+    }
+
+    fn any_stored() -> impl Strategy<Value = StoredRendition> {
+        let validators =
+            (proptest::option::of("[ -~]{0,60}"), proptest::option::of(any::<u64>())).prop_map(|(etag, modified)| {
+                SourceValidators { etag: etag.map(String::into_boxed_str), last_modified: modified.map(UnixMillis) }
+            });
+        let times = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(created, fresh_ms, stale_ms)| {
+            Lifetime::new(UnixMillis(created), Duration::from_millis(fresh_ms), Duration::from_millis(stale_ms))
+        });
+        let ids = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let tags = vec(any::<u64>(), 0..=TAGS_MAX);
+        (100u16..600, "[ -~]{0,255}", vec(any::<u8>(), 0..2000), any::<bool>(), validators, times, ids, tags).prop_map(
+            |(status, content_type, body, vary_accept, validators, lifetime, (seq, tenant, source, position), tags)| {
+                let parts = RenditionParts {
+                    status,
+                    content_type: content_type.into(),
+                    body: body.into(),
+                    vary_accept,
+                    validators,
+                    lifetime,
+                    seq,
+                    tenant,
+                    source,
+                    tags: tags.into(),
+                };
+                let rendition = Rendition::new(parts).expect("generated within the limits");
+                StoredRendition { rendition, position: LogPosition(position) }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(stored in any_stored()) {
+            let bytes = encoded(&stored);
+            prop_assert_eq!(bytes.len(), stored.estimated_size());
+            prop_assert_eq!(decode(&bytes).expect("just written"), stored);
+        }
+
+        #[test]
+        fn other_versions_and_other_lengths_are_misses(
+            stored in any_stored(), version in any::<u8>(), cut in any::<prop::sample::Index>(), more in vec(any::<u8>(), 1..9)
+        ) {
+            let bytes = encoded(&stored);
+            prop_assume!(version != FORMAT_VERSION);
+            let mut other_version = bytes.clone();
+            other_version[0] = version;
+            let cut_short = &bytes[..cut.index(bytes.len())];
+            let with_more = [&bytes[..], &more[..]].concat();
+            for unreadable in [&other_version[..], cut_short, &with_more[..]] {
+                prop_assert_eq!(decode(unreadable).expect_err("unreadable").kind(), ErrorKind::MagicMismatch);
+            }
+        }
+
+        #[test]
+        fn noise_never_panics_and_never_fails_as_anything_but_a_miss(mut noise in vec(any::<u8>(), 0..400)) {
+            if let Some(version) = noise.first_mut() {
+                *version = FORMAT_VERSION;
+            }
+            if let Err(error) = decode(&noise) {
+                prop_assert_eq!(error.kind(), ErrorKind::MagicMismatch);
+            }
+        }
+    }
+}

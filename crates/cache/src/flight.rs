@@ -71,7 +71,10 @@ impl<E: Clone> Flights<E> {
                 }
                 let (sender, receiver) = watch::channel(None);
                 vacant.insert(receiver.clone());
-                Joined::Leader(Landing { flights: Arc::clone(self), key, sender }, receiver)
+                Joined::Leader(
+                    Landing { flights: Arc::clone(self), key, sender, outcome: Err(FlightError::Aborted) },
+                    receiver,
+                )
             }
         }
     }
@@ -110,27 +113,23 @@ pub(crate) struct Landing<E: Clone> {
     flights: Arc<Flights<E>>,
     key: CacheKey,
     sender: watch::Sender<Option<Outcome<E>>>,
+    outcome: Outcome<E>,
 }
 
 impl<E: Clone> Landing<E> {
     /// Ends the flight. What the outcome stands for must be visible to lookups already: whoever comes after this finds no
     /// flight to join.
-    pub(crate) fn land(self, outcome: Outcome<E>) {
-        self.sender.send_replace(Some(outcome));
+    pub(crate) fn land(mut self, outcome: Outcome<E>) {
+        self.outcome = outcome;
     }
 }
 
 impl<E: Clone> Drop for Landing<E> {
     fn drop(&mut self) {
+        // Waiters last: one that asks again after a failure must start a new fill, not join this one.
         self.flights.shard(self.key).lock().remove(&self.key);
-        self.sender.send_if_modified(|outcome| {
-            let aborted = outcome.is_none();
-            if aborted {
-                *outcome = Some(Err(FlightError::Aborted));
-            }
-            aborted
-        });
-        self.flights.metrics.flights.dec();
         self.flights.running.send_modify(|running| *running -= 1);
+        self.flights.metrics.flights.dec();
+        self.sender.send_replace(Some(self.outcome.clone()));
     }
 }

@@ -1,0 +1,98 @@
+//! Limits, entity tags and lifetimes of renditions.
+
+mod support;
+
+use std::time::Duration;
+
+use cache::{
+    CONTENT_TYPE_BYTES_MAX, ETag, Freshness, Lifetime, Rendition, RenditionError, RenditionParts,
+    SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
+};
+use support::{parts, rendition};
+
+fn check(change: impl FnOnce(&mut RenditionParts), expected: Result<(), RenditionError>) {
+    let mut parts = parts(1, 10);
+    change(&mut parts);
+    assert_eq!(Rendition::new(parts).map(|_| ()), expected);
+}
+
+fn with_source_etag(bytes: usize) -> SourceValidators {
+    SourceValidators { etag: Some("e".repeat(bytes).into()), last_modified: None }
+}
+
+#[test]
+fn every_part_has_a_limit() {
+    check(|_| (), Ok(()));
+    check(|parts| parts.status = 100, Ok(()));
+    check(|parts| parts.status = 599, Ok(()));
+    check(|parts| parts.status = 99, Err(RenditionError::Status { status: 99 }));
+    check(|parts| parts.status = 600, Err(RenditionError::Status { status: 600 }));
+    let longest = CONTENT_TYPE_BYTES_MAX;
+    check(|parts| parts.content_type = "t".repeat(longest).into(), Ok(()));
+    check(
+        |parts| parts.content_type = "t".repeat(longest + 1).into(),
+        Err(RenditionError::ContentTypeTooLong { bytes: longest + 1 }),
+    );
+    check(
+        |parts| parts.content_type = "image/png\r\nset-cookie: a=b".into(),
+        Err(RenditionError::ContentTypeCharacters),
+    );
+    check(|parts| parts.content_type = "image/pñg".into(), Err(RenditionError::ContentTypeCharacters));
+    check(|parts| parts.validators = with_source_etag(SOURCE_ETAG_BYTES_MAX), Ok(()));
+    check(
+        |parts| parts.validators = with_source_etag(SOURCE_ETAG_BYTES_MAX + 1),
+        Err(RenditionError::SourceEtagTooLong { bytes: SOURCE_ETAG_BYTES_MAX + 1 }),
+    );
+    check(|parts| parts.tags = vec![7; TAGS_MAX].into(), Ok(()));
+    check(|parts| parts.tags = vec![7; TAGS_MAX + 1].into(), Err(RenditionError::TooManyTags { tags: TAGS_MAX + 1 }));
+}
+
+#[test]
+fn the_entity_tag_is_half_a_sha256_as_header_text() {
+    // SHA-256 of "abc" from FIPS 180-4's examples starts ba7816bf 8f01cfea 414140de 5dae2223.
+    assert_eq!(ETag::of(b"abc").as_str(), "\"ba7816bf8f01cfea414140de5dae2223\"");
+    assert_eq!(ETag::of(b"abc").as_bytes(), ETag::of(b"abc").to_string().as_bytes());
+    assert_eq!(*rendition(3, 1000).etag(), ETag::of(&support::body(3, 1000)));
+    assert_ne!(rendition(3, 1000).etag(), rendition(4, 1000).etag());
+}
+
+#[test]
+fn both_ends_of_a_lifetime_are_exclusive() {
+    let lifetime = Lifetime::new(UnixMillis(1000), Duration::from_millis(500), Duration::from_millis(250));
+    for (now, expected) in [
+        (0, Freshness::Fresh),
+        (1000, Freshness::Fresh),
+        (1499, Freshness::Fresh),
+        (1500, Freshness::Stale),
+        (1749, Freshness::Stale),
+        (1750, Freshness::Expired),
+        (u64::MAX, Freshness::Expired),
+    ] {
+        assert_eq!(lifetime.freshness(UnixMillis(now)), expected, "at {now}");
+    }
+}
+
+#[test]
+fn without_a_stale_time_fresh_turns_into_expired() {
+    let lifetime = Lifetime::new(UnixMillis(1000), Duration::from_millis(500), Duration::ZERO);
+    assert_eq!(lifetime.freshness(UnixMillis(1499)), Freshness::Fresh);
+    assert_eq!(lifetime.freshness(UnixMillis(1500)), Freshness::Expired);
+}
+
+#[test]
+fn overlong_lifetimes_end_at_the_end_of_time() {
+    let lifetime = Lifetime::new(UnixMillis(u64::MAX - 5), Duration::MAX, Duration::MAX);
+    assert_eq!(lifetime.fresh_until(), UnixMillis(u64::MAX));
+    assert_eq!(lifetime.stale_until(), UnixMillis(u64::MAX));
+}
+
+#[test]
+fn renewing_changes_times_and_validators_only() {
+    let old = rendition(5, 100);
+    let lifetime = Lifetime::new(UnixMillis(9), Duration::from_secs(1), Duration::ZERO);
+    let renewed = old.renewed(lifetime, 77, SourceValidators::default()).expect("within the limits");
+    let expected = RenditionParts { lifetime, seq: 77, validators: SourceValidators::default(), ..parts(5, 100) };
+    assert_eq!(renewed, Rendition::new(expected).expect("within the limits"));
+    let too_long = old.renewed(lifetime, 77, with_source_etag(SOURCE_ETAG_BYTES_MAX + 1));
+    assert_eq!(too_long, Err(RenditionError::SourceEtagTooLong { bytes: SOURCE_ETAG_BYTES_MAX + 1 }));
+}
