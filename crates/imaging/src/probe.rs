@@ -1,0 +1,162 @@
+//! Owns the reading of a picture's header: what it is, before anything is decoded.
+//!
+//! Must not judge it: `limits` does.
+
+use bytes::Bytes;
+
+use crate::Engine;
+use crate::error::ImagingError;
+use crate::format::{Sniffed, SourceFormat, sniff};
+use crate::geometry::Size;
+use crate::vips::{BandFormat, Image, Interpretation, Operation, Source, VipsError};
+
+/// What the numbers of a source's pixels mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColourSpace {
+    /// Red, green, blue: sRGB, or what the ICC profile says.
+    Rgb,
+    /// One channel.
+    Grey,
+    /// Printing inks.
+    Cmyk,
+    /// CIE Lab.
+    Lab,
+    /// Something else.
+    Other,
+}
+
+/// What a header says.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ImageInfo {
+    /// By its magic bytes.
+    pub format: SourceFormat,
+    /// Size as stored.
+    pub stored: Size,
+    /// Size as seen, after the EXIF orientation.
+    pub upright: Size,
+    /// EXIF orientation, 1..=8.
+    pub orientation: u8,
+    /// Frames of an animation, 1 for a still.
+    pub frames: u32,
+    /// Pages or pictures in the file, 1 in most.
+    pub pages: u32,
+    /// Whether there is an alpha channel.
+    pub alpha: bool,
+    /// What the numbers mean.
+    pub colour_space: ColourSpace,
+    /// Bits per channel.
+    pub bit_depth: u8,
+    /// Whether an ICC profile is embedded.
+    pub icc: bool,
+    /// Length of the file, in bytes.
+    pub bytes: usize,
+}
+
+impl ImageInfo {
+    /// Pixels over all frames.
+    pub fn pixels(&self) -> u64 {
+        self.stored.pixels().saturating_mul(self.frames.into())
+    }
+
+    /// Whether it is drawn at any size, and has no pixels of its own.
+    pub fn is_vector(&self) -> bool {
+        self.format == SourceFormat::Svg
+    }
+}
+
+impl Engine {
+    /// Reads the header of `source`. Nothing is decoded and nothing is bounded but what the header itself costs, so that a
+    /// refused picture can still be described.
+    ///
+    /// # Errors
+    /// [`ImagingError::Empty`], [`ImagingError::NotAnImage`], [`ImagingError::UnsupportedFormat`], or
+    /// [`ImagingError::Truncated`] and [`ImagingError::Corrupt`] if the header cannot be read.
+    pub fn probe(&self, source: &Bytes) -> Result<ImageInfo, ImagingError> {
+        let format = self.sniff(source)?;
+        open(source, format, Scale::Full)
+            .map(|image| describe(&image, format, source.len()))
+            .map_err(|error| unreadable(error, format, source))
+    }
+
+    /// The format of `source`, if this engine reads it.
+    pub(crate) fn sniff(&self, source: &[u8]) -> Result<SourceFormat, ImagingError> {
+        match sniff(source) {
+            Sniffed::Readable(format) if self.capabilities().reads.contains(&format) => Ok(format),
+            Sniffed::Readable(format) => Err(ImagingError::UnsupportedFormat {
+                format: format.name(),
+                reason: "cannot be read by the installed imaging library",
+            }),
+            Sniffed::Refused(format) => Err(ImagingError::UnsupportedFormat { format, reason: "is not read" }),
+            Sniffed::Unknown if source.is_empty() => Err(ImagingError::Empty),
+            Sniffed::Unknown => Err(ImagingError::NotAnImage),
+        }
+    }
+}
+
+/// How much a decoder itself shrinks or enlarges.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Scale {
+    /// Not at all.
+    Full,
+    /// JPEG: by a half, a quarter or an eighth (2, 4, 8).
+    Jpeg(u8),
+    /// WebP and SVG: by any factor.
+    Factor(f64),
+}
+
+/// Opens `source` for one pass from top to bottom. Reads the header only.
+pub(crate) fn open(source: &Bytes, format: SourceFormat, scale: Scale) -> Result<Image, VipsError> {
+    let source = Source::new(source.clone())?;
+    // Half a picture is not a picture: whatever ends early or is damaged fails instead of showing grey.
+    let load = Operation::new(format.loader_name())?
+        .source(&source)?
+        .text(c"access", c"sequential")?
+        .text(c"fail-on", c"error")?;
+    match scale {
+        Scale::Full => load,
+        Scale::Jpeg(shrink) => load.int(c"shrink", shrink.into())?,
+        Scale::Factor(factor) => load.double(c"scale", factor)?,
+    }
+    .run()
+}
+
+/// The error for a source that could not be opened or decoded.
+pub(crate) fn unreadable(error: VipsError, format: SourceFormat, source: &[u8]) -> ImagingError {
+    if format.ends_early(source) { ImagingError::Truncated(error) } else { ImagingError::Corrupt(error) }
+}
+
+pub(crate) fn describe(image: &Image, format: SourceFormat, bytes: usize) -> ImageInfo {
+    let stored = Size::new(image.width(), image.height());
+    let orientation = image.orientation();
+    let pages = image.pages();
+    let colour_space = match image.interpretation() {
+        Interpretation::Srgb | Interpretation::Rgb16 | Interpretation::ScRgb => ColourSpace::Rgb,
+        Interpretation::Grey | Interpretation::Grey16 => ColourSpace::Grey,
+        Interpretation::Cmyk => ColourSpace::Cmyk,
+        Interpretation::Lab => ColourSpace::Lab,
+        Interpretation::Other => ColourSpace::Other,
+    };
+    let stored_bits = match image.band_format() {
+        BandFormat::U8 => 8,
+        BandFormat::U16 => 16,
+        BandFormat::Float => 32,
+        BandFormat::Other => 64,
+    };
+    // libvips widens 10 and 12 bit HEIF to 16 and notes what it was.
+    let bit_depth = image.int_field(c"heif-bitdepth").and_then(|bits| u8::try_from(bits).ok()).unwrap_or(stored_bits);
+    ImageInfo {
+        format,
+        stored,
+        upright: if orientation >= 5 { stored.swapped() } else { stored },
+        orientation,
+        frames: if format.pages_are_frames() { pages } else { 1 },
+        pages,
+        alpha: image.has_alpha(),
+        colour_space,
+        bit_depth,
+        icc: image.icc_profile().is_some(),
+        bytes,
+    }
+}

@@ -1,0 +1,81 @@
+//! Puts a colour under what is transparent, and drops an alpha channel that says nothing.
+
+use transform_url::value::Color;
+
+use crate::vips::{Image, Interpretation, Operation, VipsError};
+
+/// What lies under a transparent picture when the encoding cannot hold transparency and the URL names no colour.
+const PAPER: Color = Color { r: 255, g: 255, b: 255, a: 255 };
+
+/// `image` with an alpha channel, opaque if it had none.
+pub(crate) fn with_alpha(image: Image) -> Result<Image, VipsError> {
+    if image.has_alpha() { Ok(image) } else { Operation::new(c"addalpha")?.image(c"in", &image)?.run() }
+}
+
+/// `image` over `colour`, if one is asked for; without alpha at the end if the encoding holds none or all of it is opaque.
+pub(crate) fn background(image: Image, colour: Option<Color>, keeps_alpha: bool) -> Result<Image, VipsError> {
+    if !image.has_alpha() {
+        return Ok(image);
+    }
+    let image = match colour {
+        Some(colour) if colour.a == 0 => image,
+        Some(colour) if colour.is_opaque() => return flatten(&image, colour),
+        Some(colour) => over(&image, colour)?,
+        None => image,
+    };
+    if !keeps_alpha {
+        return flatten(&image, PAPER);
+    }
+    // Reading alpha needs the pixels, and so does encoding them.
+    let image = image.to_memory()?;
+    if is_opaque(&image)? { without_alpha(&image) } else { Ok(image) }
+}
+
+fn flatten(image: &Image, colour: Color) -> Result<Image, VipsError> {
+    let rgb = [colour.r, colour.g, colour.b].map(f64::from);
+    // A grey picture stays grey on a grey ground, and turns into colour on a coloured one.
+    let is_grey = colour.r == colour.g && colour.g == colour.b;
+    let (image, numbers) = if image.interpretation() == Interpretation::Grey {
+        if is_grey { (image.clone(), &rgb[..1]) } else { (to_srgb(image)?, &rgb[..]) }
+    } else {
+        (image.clone(), &rgb[..])
+    };
+    Operation::new(c"flatten")?.image(c"in", &image)?.doubles(c"background", numbers)?.run()
+}
+
+/// `image` over a colour that lets something shine through (Porter and Duff, "over").
+fn over(image: &Image, colour: Color) -> Result<Image, VipsError> {
+    let image = to_srgb(image)?;
+    // A sheet of the colour: any image of the size, times nothing, plus the colour.
+    let numbers = [colour.r, colour.g, colour.b, colour.a].map(f64::from);
+    let sheet = Operation::new(c"linear")?
+        .image(c"in", &image)?
+        .doubles(c"a", &[0.0; 4])?
+        .doubles(c"b", &numbers)?
+        .flag(c"uchar", true)?
+        .run()?;
+    Operation::new(c"composite2")?
+        .image(c"base", &sheet)?
+        .image(c"overlay", &image)?
+        .text(c"mode", c"over")?
+        .run()
+        .and_then(|image| Operation::new(c"cast")?.image(c"in", &image)?.text(c"format", c"uchar")?.run())
+}
+
+fn to_srgb(image: &Image) -> Result<Image, VipsError> {
+    if image.interpretation() == Interpretation::Srgb {
+        return Ok(image.clone());
+    }
+    Operation::new(c"colourspace")?.image(c"in", image)?.text(c"space", c"srgb")?.run()
+}
+
+fn is_opaque(image: &Image) -> Result<bool, VipsError> {
+    let last = i32::try_from(image.bands()).unwrap_or(1) - 1;
+    let alpha = Operation::new(c"extract_band")?.image(c"in", image)?.int(c"band", last)?.run()?;
+    Ok(Operation::new(c"min")?.image(c"in", &alpha)?.run_to_double()? >= 255.0)
+}
+
+fn without_alpha(image: &Image) -> Result<Image, VipsError> {
+    let colours = i32::try_from(image.bands()).unwrap_or(1) - 1;
+    Operation::new(c"extract_band")?.image(c"in", image)?.int(c"band", 0)?.int(c"n", colours)?.run()
+}
