@@ -1,3 +1,48 @@
-//! The calotype command.
+//! `calotype`: starts the parts on one machine, and does by hand what the edge does.
+//!
+//! Must not hold logic of its own: pixels are `imaging`'s, URLs are `transform-url`'s, processes are `devstack`'s.
+#![allow(clippy::print_stdout, reason = "a command speaks on standard output")]
 
-fn main() {}
+mod transform;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The edge's allocator, so that pictures are made in the same conditions.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Self-hosted delivery of images.
+#[derive(Parser)]
+#[command(name = "calotype", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts everything on this machine and serves a folder of pictures until Ctrl-C.
+    Up(up::UpArguments),
+    /// Makes one rendition of a file, with the same pixels as the edge.
+    Transform(transform::TransformArguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Transform(arguments) => transform::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr, reason = "a command tells its errors there")]
+            {
+                eprintln!("calotype: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

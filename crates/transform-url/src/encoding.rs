@@ -67,8 +67,8 @@ pub(crate) fn encode_segment(text: &str) -> impl Display + '_ {
     utf8_percent_encode(text, SEGMENT)
 }
 
-/// Writes a path of several segments; slashes stay.
-pub(crate) fn encode_source(text: &str) -> impl Display + '_ {
+/// Writes a path of several segments so that [`decode`] gives it back; slashes stay.
+pub fn encode_source(text: &str) -> impl Display + '_ {
     utf8_percent_encode(text, SOURCE)
 }
 

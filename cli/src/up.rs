@@ -1,0 +1,164 @@
+//! `calotype up [FOLDER]`: the whole product on loopback, with a folder of pictures as tenant `demo`'s origin.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use devstack::process::Process;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a part may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a part may take to stop; more than its own drain limit.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// How many example URLs are printed.
+const EXAMPLES: usize = 3;
+
+/// Arguments of `calotype up`.
+#[derive(Args)]
+pub struct UpArguments {
+    /// Pictures to serve; without it, a few painted samples.
+    folder: Option<PathBuf>,
+    /// Where pictures are served.
+    #[arg(long, env = "CALOTYPE_PROXY__LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where health and metrics are served.
+    #[arg(long, env = "CALOTYPE_PROXY__ADMIN_LISTEN", default_value = "127.0.0.1:9180")]
+    admin_listen: SocketAddr,
+    /// Where state is kept.
+    #[arg(long, env = "CALOTYPE_DATA", default_value = ".data")]
+    data: PathBuf,
+    /// A policy file of your own instead of the demo's.
+    #[arg(long, conflicts_with = "folder")]
+    policy: Option<PathBuf>,
+}
+
+/// Runs the command until Ctrl-C or SIGTERM.
+pub fn run(arguments: &UpArguments) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&arguments.data).with_context(|| format!("{} cannot be made", arguments.data.display()))?;
+    let data = arguments.data.canonicalize()?;
+    let (policy, examples) = match &arguments.policy {
+        Some(policy) => (policy.canonicalize().with_context(|| policy.display().to_string())?, Vec::new()),
+        None => demo_policy(arguments.folder.as_deref(), &data)?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(arguments, &data, &policy, &examples))
+}
+
+async fn serve(arguments: &UpArguments, data: &Path, policy: &Path, examples: &[String]) -> anyhow::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut edge = start_edge(arguments, data, policy)?;
+    tokio::select! {
+        ready = ready(&mut edge, arguments.admin_listen) => ready?,
+        _ = term.recv() => return stop(edge).await,
+        _ = int.recv() => return stop(edge).await,
+    }
+    greet(arguments, policy, examples);
+    tokio::select! {
+        status = edge.exited() => bail!("the edge ended by itself: {}", status?),
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    println!("\nstopping…");
+    stop(edge).await
+}
+
+async fn stop(edge: Process) -> anyhow::Result<()> {
+    edge.stop(STOP_LIMIT).await.map(drop)
+}
+
+fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path) -> anyhow::Result<Process> {
+    let program = std::env::current_exe()?.with_file_name("proxy");
+    let mut command = tokio::process::Command::new(&program);
+    command
+        .env("CALOTYPE_PROXY__LISTEN", arguments.listen.to_string())
+        .env("CALOTYPE_PROXY__ADMIN_LISTEN", arguments.admin_listen.to_string())
+        .env("CALOTYPE_PROXY__POLICY_FILE", policy);
+    // What the caller has set wins over what suits a developer's machine.
+    for (name, value) in [
+        ("CALOTYPE_PROXY__CACHE__DIR", data.join("cache").display().to_string()),
+        ("CALOTYPE_PROXY__CACHE__DISK_BYTES", (1u64 << 30).to_string()),
+        ("CALOTYPE_PROXY__LOG__FORMAT", "text".to_owned()),
+        ("CALOTYPE_PROXY__LOG__LEVEL", "warn,proxy=info".to_owned()),
+    ] {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    Process::start(command)
+        .with_context(|| format!("{} cannot be started; build it with: cargo build --release", program.display()))
+}
+
+async fn ready(edge: &mut Process, admin: SocketAddr) -> anyhow::Result<()> {
+    let started = Instant::now();
+    tokio::select! {
+        status = edge.exited() => bail!("the edge ended while starting: {}", status?),
+        answers = devstack::process::answers(admin, "/readyz", START_LIMIT) => {
+            answers.with_context(|| format!("the edge did not answer on {admin} within {:?}", started.elapsed()))
+        }
+    }
+}
+
+fn greet(arguments: &UpArguments, policy: &Path, examples: &[String]) {
+    let (edge, admin) = (arguments.listen, arguments.admin_listen);
+    println!("Calotype serves pictures on http://{edge}");
+    for example in examples {
+        println!("  http://{edge}/demo/w=400,f=auto/@local/{example}");
+    }
+    println!("Admin:  http://{admin}/readyz  http://{admin}/metrics");
+    println!("Policy: {} (changes apply at once)", policy.display());
+    println!("Stop with Ctrl-C.");
+}
+
+/// Writes the demo's policy; returns it and a few pictures, percent-encoded, to try.
+fn demo_policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, Vec<String>)> {
+    let folder = match folder {
+        Some(folder) => {
+            folder.canonicalize().with_context(|| format!("the folder {} cannot be used", folder.display()))?
+        }
+        None => {
+            let samples = data.join("samples");
+            devstack::samples::write(&samples)?;
+            samples
+        }
+    };
+    if !folder.is_dir() {
+        bail!("{} is not a folder", folder.display());
+    }
+    let Some(text) = folder.to_str() else { bail!("the path {} is not UTF-8", folder.display()) };
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    let policy = data.join("policy.toml");
+    let content = format!(
+        "# Written anew by each `calotype up`. To keep changes, copy it and start with: calotype up --policy FILE\n\
+         [tenants.demo]\nopen = true\noriginals = true\norigins.local.folder = \"{quoted}\"\n"
+    );
+    std::fs::write(&policy, content).with_context(|| format!("{} cannot be written", policy.display()))?;
+    Ok((policy, examples(&folder)?))
+}
+
+/// A few files of the folder that are pictures by their first bytes.
+fn examples(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .take(1000)
+        .filter(|name| is_picture(&folder.join(name)))
+        .collect();
+    names.sort();
+    names.truncate(EXAMPLES);
+    Ok(names.iter().map(|name| transform_url::encoding::encode_source(name).to_string()).collect())
+}
+
+fn is_picture(path: &Path) -> bool {
+    // Asked first: opening a pipe would wait for its other end.
+    if !path.is_file() {
+        return false;
+    }
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
+    read.is_ok() && imaging::SourceFormat::sniff(&start).is_some()
+}

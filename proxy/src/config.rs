@@ -1,0 +1,172 @@
+//! The settings of the edge: what an operator may change, with defaults, units and ranges.
+//!
+//! Must not hold anything per tenant: that is policy.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bootstrap::config::{Mistakes, Settings};
+use bootstrap::logging::LogSettings;
+use serde::{Deserialize, Serialize};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Settings of the edge. `docs/configuration.md` lists them all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeSettings {
+    /// Where pictures are served.
+    pub listen: SocketAddr,
+    /// Where health, readiness and metrics are served; keep it off the internet.
+    pub admin_listen: SocketAddr,
+    /// Threads that serve connections; 0 means one a core.
+    pub threads: usize,
+    /// The static policy file (TOML).
+    pub policy_file: PathBuf,
+    /// How long a stop waits for requests that are being answered.
+    pub drain_seconds: u64,
+    /// The cache of renditions.
+    pub cache: CacheTable,
+    /// Making renditions.
+    pub transform: TransformTable,
+    /// What is refused.
+    pub limits: LimitsTable,
+    /// Access events on standard output.
+    pub access_log: bool,
+    /// The log on standard error.
+    pub log: LogSettings,
+}
+
+/// Settings of the cache.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheTable {
+    /// Folder of the disk part; one edge process each.
+    pub dir: PathBuf,
+    /// Size of the memory part.
+    pub memory_bytes: u64,
+    /// Size of the disk part; 0 turns it off.
+    pub disk_bytes: u64,
+}
+
+/// Settings of making renditions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformTable {
+    /// libvips threads; 0 means one a core.
+    pub threads: usize,
+    /// Renditions that may wait for a thread; one more is answered 503 at once.
+    pub queue: usize,
+    /// Renditions that may be in the making, those that wait for their original included.
+    pub fills: usize,
+    /// Originals held in memory at the same time; fills wait for room.
+    pub source_memory_bytes: u64,
+    /// Time for one rendition, from the request to the last byte.
+    pub deadline_seconds: u64,
+}
+
+/// Settings of what is refused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsTable {
+    /// Largest original that is transformed.
+    pub source_bytes: u64,
+    /// Most megapixels of an original, over all its frames.
+    pub megapixels: u32,
+    /// Most frames of an original.
+    pub frames: u32,
+    /// Largest original that `-` passes through.
+    pub original_bytes: u64,
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            listen: loopback(8080),
+            admin_listen: loopback(9180),
+            threads: 0,
+            policy_file: PathBuf::from("policy.toml"),
+            drain_seconds: 10,
+            cache: CacheTable { dir: PathBuf::from(".data/cache"), memory_bytes: 256 * MIB, disk_bytes: 4096 * MIB },
+            transform: TransformTable {
+                threads: 0,
+                queue: 256,
+                fills: 512,
+                source_memory_bytes: 256 * MIB,
+                deadline_seconds: 10,
+            },
+            limits: LimitsTable { source_bytes: 25 * MIB, megapixels: 50, frames: 60, original_bytes: 5 * 1024 * MIB },
+            access_log: true,
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Settings for EdgeSettings {
+    const SECTION: &'static str = "proxy";
+
+    fn check(&self, mistakes: &mut Mistakes) {
+        mistakes.unless(
+            self.listen != self.admin_listen || self.listen.port() == 0,
+            "admin_listen",
+            self.admin_listen,
+            "must differ from listen",
+        );
+        mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
+        mistakes.unless(self.drain_seconds <= 3600, "drain_seconds", self.drain_seconds, "at most 3600");
+        let transform = &self.transform;
+        mistakes.unless(transform.threads <= 1024, "transform.threads", transform.threads, "at most 1024");
+        mistakes.unless((1..=65_536).contains(&transform.queue), "transform.queue", transform.queue, "1 to 65536");
+        mistakes.unless((1..=65_536).contains(&transform.fills), "transform.fills", transform.fills, "1 to 65536");
+        mistakes.unless(
+            (1..=600).contains(&transform.deadline_seconds),
+            "transform.deadline_seconds",
+            transform.deadline_seconds,
+            "1 to 600",
+        );
+        let limits = &self.limits;
+        mistakes.unless(
+            (1..=4096 * MIB).contains(&limits.source_bytes),
+            "limits.source_bytes",
+            limits.source_bytes,
+            "1 byte to 4 GiB",
+        );
+        mistakes.unless(
+            transform.source_memory_bytes >= limits.source_bytes && transform.source_memory_bytes <= 1 << 40,
+            "transform.source_memory_bytes",
+            transform.source_memory_bytes,
+            "at least limits.source_bytes, at most 1 TiB",
+        );
+        mistakes.unless(
+            (1..=10_000).contains(&limits.megapixels),
+            "limits.megapixels",
+            limits.megapixels,
+            "1 to 10000",
+        );
+        mistakes.unless((1..=10_000).contains(&limits.frames), "limits.frames", limits.frames, "1 to 10000");
+        self.log.check(mistakes);
+    }
+}
+
+impl EdgeSettings {
+    /// Threads that serve connections.
+    pub fn serving_threads(&self) -> usize {
+        or_cores(self.threads)
+    }
+
+    /// libvips threads.
+    pub fn transform_threads(&self) -> usize {
+        or_cores(self.transform.threads)
+    }
+
+    /// Time for one rendition.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.transform.deadline_seconds)
+    }
+}
+
+fn or_cores(threads: usize) -> usize {
+    if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads }
+}

@@ -1,1 +1,0 @@
-//! The edge server: transform URLs answered from a hybrid cache.

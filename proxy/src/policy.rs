@@ -1,0 +1,118 @@
+//! The policy in force, and the watch on its file.
+//!
+//! Must not judge requests. A file with mistakes never replaces a policy that works.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::{ArcSwap, Guard};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use tenancy::{Policy, PolicyFile};
+
+use crate::origins::OpenOrigins;
+
+/// How often the file is looked at. A poll sees every way of replacing a file, on every file system.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Longest policy file that is read.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A policy and its opened origins.
+#[derive(Debug)]
+pub struct ActivePolicy {
+    /// What requests are judged by.
+    pub policy: Policy,
+    /// Where originals come from.
+    pub origins: OpenOrigins,
+}
+
+/// The policy in force; replaced as a whole.
+pub struct PolicyInForce {
+    active: ArcSwap<ActivePolicy>,
+    file: PathBuf,
+    reloads: IntCounterVec,
+    sequence: IntGauge,
+}
+
+impl PolicyInForce {
+    /// Loads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read or has mistakes; the message names them all.
+    pub fn load(file: &Path, registry: &Registry) -> anyhow::Result<Self> {
+        let reloads = IntCounterVec::new(
+            Opts::new("calotype_policy_reloads_total", "Times that a changed policy file was read, by result."),
+            &["result"],
+        )?;
+        let sequence = IntGauge::new("calotype_policy_sequence", "Version of the policy in force.")?;
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(sequence.clone()))?;
+        let policy = parse(&read(file)?, 1)?;
+        sequence.set(1);
+        let origins = OpenOrigins::open(&policy, &OpenOrigins::default());
+        Ok(Self {
+            active: ArcSwap::from_pointee(ActivePolicy { policy, origins }),
+            file: file.to_owned(),
+            reloads,
+            sequence,
+        })
+    }
+
+    /// The policy in force now.
+    pub fn get(&self) -> Guard<Arc<ActivePolicy>> {
+        self.active.load()
+    }
+
+    /// Watches the file for ever and puts what it says in force.
+    pub async fn watch(self: Arc<Self>) {
+        let mut seen = read(&self.file).ok();
+        let mut tick = tokio::time::interval(POLL);
+        loop {
+            tick.tick().await;
+            let text = read(&self.file).ok();
+            if text == seen {
+                continue;
+            }
+            match &text {
+                Some(text) => self.replace(text),
+                None => {
+                    tracing::error!(file = %self.file.display(), "policy file is gone; the last policy stays in force")
+                }
+            }
+            seen = text;
+        }
+    }
+
+    fn replace(&self, text: &str) {
+        let before = self.active.load();
+        let sequence = before.policy.sequence() + 1;
+        match parse(text, sequence) {
+            Ok(policy) => {
+                let origins = OpenOrigins::open(&policy, &before.origins);
+                self.active.store(Arc::new(ActivePolicy { policy, origins }));
+                self.sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
+                self.reloads.with_label_values(&["applied"]).inc();
+                tracing::info!(file = %self.file.display(), sequence, "policy reloaded");
+            }
+            Err(error) => {
+                self.reloads.with_label_values(&["refused"]).inc();
+                tracing::error!(file = %self.file.display(), %error, "policy not reloaded; the last one stays in force");
+            }
+        }
+    }
+}
+
+fn parse(text: &str, sequence: u64) -> anyhow::Result<Policy> {
+    Ok(PolicyFile::load(text, sequence)?)
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    use std::io::Read;
+    let context = || format!("the policy file {} cannot be read", file.display());
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).with_context(context)?;
+    opened.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(context)?;
+    Ok(text)
+}

@@ -1,0 +1,228 @@
+//! Everything that can go wrong with a request, and the one mapping to status, code and public text (RFC 9457).
+//!
+//! The public text never holds what a store or library said: that goes to the access event as `cause`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use imaging::ImagingError;
+use serde::Serialize;
+use storage::StorageError;
+use thiserror::Error;
+use transform_url::UrlError;
+
+use crate::pool::PoolError;
+
+/// How long the answer "there is no such picture" is kept. Short: the picture may be on its way.
+pub const NEGATIVE_TTL: Duration = Duration::from_secs(10);
+
+/// Content type of a problem.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// Why a request is not answered with a picture. Shared by all who waited for the same fill.
+#[derive(Debug, Clone, Error)]
+pub enum EdgeError {
+    /// The URL is not a delivery URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// Neither GET nor HEAD.
+    #[error("only GET and HEAD are answered here")]
+    Method,
+    /// No tenant has this name.
+    #[error("there is no tenant {0:?}")]
+    UnknownTenant(String),
+    /// The tenant has no origin of this name.
+    #[error("the tenant has no origin {0:?}")]
+    UnknownOrigin(String),
+    /// The tenant serves signed URLs only.
+    #[error("this tenant serves signed URLs only")]
+    SignatureRequired,
+    /// The tenant does not hand out originals.
+    #[error("this tenant does not serve originals; ask for a rendition")]
+    OriginalsOff,
+    /// Part of the contract, not built yet.
+    #[error("{0} is not available yet")]
+    NotImplemented(String),
+    /// The original is empty.
+    #[error("the original is empty")]
+    Empty,
+    /// The store.
+    #[error("the original cannot be read: {0}")]
+    Source(Arc<StorageError>),
+    /// The origin could not be opened when the policy was loaded.
+    #[error("the origin is misconfigured")]
+    BrokenOrigin(String),
+    /// The picture.
+    #[error(transparent)]
+    Imaging(Arc<ImagingError>),
+    /// No room for another rendition.
+    #[error("too many renditions are being made; try again in a second")]
+    Busy,
+    /// Time is up.
+    #[error("the rendition took too long")]
+    Deadline,
+    /// A bug of ours.
+    #[error("internal server error")]
+    Internal,
+}
+
+impl From<StorageError> for EdgeError {
+    fn from(error: StorageError) -> Self {
+        Self::Source(Arc::new(error))
+    }
+}
+
+impl From<ImagingError> for EdgeError {
+    fn from(error: ImagingError) -> Self {
+        Self::Imaging(Arc::new(error))
+    }
+}
+
+impl From<PoolError> for EdgeError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Full => Self::Busy,
+            PoolError::TooLate => Self::Deadline,
+            PoolError::Panicked => Self::Internal,
+        }
+    }
+}
+
+impl EdgeError {
+    /// Status and stable code.
+    pub fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Url(error @ UrlError::TooLong { .. }) => (StatusCode::URI_TOO_LONG, error.code()),
+            Self::Url(error @ UrlError::Reserved { .. }) => (StatusCode::NOT_FOUND, error.code()),
+            Self::Url(error) => (StatusCode::BAD_REQUEST, error.code()),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
+            Self::UnknownTenant(_) => (StatusCode::NOT_FOUND, "unknown-tenant"),
+            Self::UnknownOrigin(_) => (StatusCode::NOT_FOUND, "unknown-origin"),
+            Self::SignatureRequired => (StatusCode::FORBIDDEN, "signature-required"),
+            Self::OriginalsOff => (StatusCode::FORBIDDEN, "originals-off"),
+            Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "not-implemented"),
+            Self::Empty => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "source-empty"),
+            Self::Source(error) => source_status_and_code(error),
+            Self::BrokenOrigin(_) => (StatusCode::BAD_GATEWAY, "origin-misconfigured"),
+            Self::Imaging(error) => imaging_status_and_code(error),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// True when the same request will fail the same way for a while, so that the failure may be cached.
+    pub fn is_lasting(&self) -> bool {
+        matches!(
+            self.status_and_code().0,
+            StatusCode::NOT_FOUND | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::UNPROCESSABLE_ENTITY
+        )
+    }
+
+    /// What the operator needs to know and the public must not.
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::Source(error) => Some(with_sources(error.as_ref())),
+            Self::Imaging(error) => Some(with_sources(error.as_ref())),
+            Self::BrokenOrigin(reason) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// The body of the answer.
+    pub fn body(&self) -> Vec<u8> {
+        let (status, code) = self.status_and_code();
+        let problem = Problem {
+            kind: format!("urn:calotype:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail: self.detail(),
+        };
+        serde_json::to_vec(&problem).expect("strings and numbers are always JSON")
+    }
+
+    /// The public text: no word of a store's answer.
+    fn detail(&self) -> String {
+        match self {
+            Self::Source(error) => source_detail(error).to_owned(),
+            error => error.to_string(),
+        }
+    }
+}
+
+fn source_status_and_code(error: &StorageError) -> (StatusCode, &'static str) {
+    match error {
+        StorageError::NotFound => (StatusCode::NOT_FOUND, "source-not-found"),
+        // To a client, what it may not see is not there.
+        StorageError::OutsideStore => (StatusCode::NOT_FOUND, "source-not-found"),
+        StorageError::InvalidPath(_) => (StatusCode::BAD_REQUEST, "bad-path"),
+        StorageError::TooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "source-too-large"),
+        StorageError::RangeNotSatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "range-not-satisfiable"),
+        StorageError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "source-timeout"),
+        StorageError::AccessDenied { .. } | StorageError::CredentialsRefused { .. } => {
+            (StatusCode::BAD_GATEWAY, "source-denied")
+        }
+        StorageError::Truncated { .. } | StorageError::Changed => (StatusCode::BAD_GATEWAY, "source-incomplete"),
+        StorageError::Unavailable { .. } => (StatusCode::BAD_GATEWAY, "source-unavailable"),
+        _ => (StatusCode::BAD_GATEWAY, "source-failed"),
+    }
+}
+
+fn source_detail(error: &StorageError) -> &'static str {
+    match source_status_and_code(error).1 {
+        "source-not-found" => "the original does not exist",
+        "bad-path" => "the source is not a valid path",
+        "source-too-large" => "the original is larger than the limit",
+        "range-not-satisfiable" => "the range lies outside the original",
+        "source-timeout" => "the origin did not answer in time",
+        "source-denied" => "the origin denies us the original; the tenant's credentials need attention",
+        "source-incomplete" => "the origin did not send the whole original",
+        "source-unavailable" => "the origin cannot be reached",
+        _ => "the origin cannot deliver the original",
+    }
+}
+
+fn imaging_status_and_code(error: &ImagingError) -> (StatusCode, &'static str) {
+    match error {
+        ImagingError::Empty => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "source-empty"),
+        ImagingError::NotAnImage => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-an-image"),
+        ImagingError::UnsupportedFormat { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-format"),
+        ImagingError::UnsupportedOp(_) => (StatusCode::NOT_IMPLEMENTED, "not-implemented"),
+        ImagingError::Truncated(_) => (StatusCode::UNPROCESSABLE_ENTITY, "source-truncated"),
+        ImagingError::Corrupt(_) => (StatusCode::UNPROCESSABLE_ENTITY, "source-corrupt"),
+        ImagingError::SourceTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "source-too-large"),
+        ImagingError::TooManyPixels { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-pixels"),
+        ImagingError::TooManyFrames { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-frames"),
+        ImagingError::Geometry(_) => (StatusCode::BAD_REQUEST, "bad-geometry"),
+        ImagingError::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+        ImagingError::Library(_) => (StatusCode::INTERNAL_SERVER_ERROR, "imaging-failed"),
+    }
+}
+
+/// An error and all that caused it, in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        // Many libraries repeat their source in their own text.
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+}

@@ -1,0 +1,214 @@
+//! The edge on Pingora: one request filter that always answers itself, and the access event afterwards.
+//!
+//! Must not decide what is answered. See ARCHITECTURE.md for why nothing of pingora-cache is used.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{ProxyHttp, Session};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::mpsc;
+
+use crate::access::{AccessEvent, AccessLog};
+use crate::drain::Drain;
+use crate::edge::{Answer, Edge, Facts};
+use crate::reply::{self, Reply};
+
+/// Longest part of a target or `User-Agent` in an access event, in bytes.
+const SHOWN_BYTES_MAX: usize = 512;
+
+/// The edge as Pingora calls it.
+pub struct EdgeServer {
+    edge: Edge,
+    access: Arc<AccessLog>,
+    drain: Arc<Drain>,
+    ids: RequestIds,
+}
+
+impl EdgeServer {
+    /// A server for this edge.
+    pub fn new(edge: Edge, access: Arc<AccessLog>, drain: Arc<Drain>) -> Self {
+        Self { edge, access, drain, ids: RequestIds::new() }
+    }
+}
+
+/// What is kept from a request's start to its access event.
+pub struct RequestContext {
+    started: Instant,
+    id: String,
+    facts: Facts,
+    code: Option<&'static str>,
+    cause: Option<String>,
+    /// Counts the request as running until the context is dropped.
+    _running: crate::drain::Running,
+}
+
+#[async_trait]
+impl ProxyHttp for EdgeServer {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext {
+            started: Instant::now(),
+            id: String::new(),
+            facts: Facts::default(),
+            code: None,
+            cause: None,
+            _running: self.drain.start_request(),
+        }
+    }
+
+    // Pingora's default adds a compression module to each request; pictures are compressed already.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn upstream_peer(&self, _session: &mut Session, _context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        Error::e_explain(ErrorType::InternalError, "the request filter answers every request")
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        context.started = Instant::now();
+        context.id = self.ids.of_request(session);
+        if self.drain.is_draining() {
+            session.set_keepalive(None);
+        }
+        let answer = self.edge.answer(session.req_header(), &mut context.facts).await;
+        // Whatever fails from here on fails on the client's connection.
+        send(session, answer, context).await.map_err(|error| error.into_down())?;
+        Ok(true)
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _context: &RequestContext, error: &Error) -> bool {
+        *error.esource() == ErrorSource::Downstream
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut RequestContext) {
+        if let (Some(error), None) = (error, &context.cause) {
+            context.cause = Some(error.to_string());
+        }
+        self.record(session, context);
+    }
+}
+
+impl EdgeServer {
+    fn record(&self, session: &Session, context: &RequestContext) {
+        let head = session.req_header();
+        let client = session.client_addr().map(|address| address.to_string()).unwrap_or_default();
+        let user_agent = head.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let target = String::from_utf8_lossy(head.raw_path());
+        let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
+        let fill = context.facts.fill.as_ref();
+        self.access.record(&AccessEvent {
+            time: &OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            event: "access",
+            request_id: &context.id,
+            client: &client,
+            method: head.method.as_str(),
+            target: shown(&target),
+            tenant: context.facts.tenant.as_ref().map(|tenant| tenant.slug.as_str()),
+            status: session.response_written().map_or(0, |response| response.status.as_u16()),
+            bytes: session.body_bytes_sent(),
+            duration_ms: millis(context.started.elapsed()),
+            cache: context.facts.origination,
+            code: context.code,
+            cause: context.cause.as_deref(),
+            fetch_ms: fill.and_then(|fill| fill.fetch).map(millis),
+            queue_ms: fill.and_then(|fill| fill.queue).map(millis),
+            transform_ms: fill.and_then(|fill| fill.transform).map(millis),
+            user_agent: user_agent.map(shown),
+        });
+    }
+}
+
+/// Writes an answer to the connection.
+async fn send(session: &mut Session, answer: Answer, context: &mut RequestContext) -> Result<()> {
+    let request = session.req_header();
+    match answer {
+        Answer::Rendition(answer) => {
+            if let Some(failure) = context.facts.fill.as_ref().and_then(|fill| fill.failure.as_ref()) {
+                context.code = Some(failure.status_and_code().1);
+                context.cause = failure.cause();
+            }
+            let reply = reply::rendition(request, &answer, &context.facts, &context.id)?;
+            write(session, reply).await
+        }
+        Answer::Problem(error) => {
+            context.code = Some(error.status_and_code().1);
+            context.cause = error.cause();
+            let reply = reply::problem(request, &error, &context.id)?;
+            write(session, reply).await
+        }
+        Answer::Original(mut answer) => {
+            let freshness = context.facts.tenant.as_ref().map(|tenant| tenant.freshness).unwrap_or_default();
+            let reply = reply::original(request, &answer, freshness, &context.id)?;
+            match answer.body.take() {
+                None => write(session, reply).await,
+                Some(body) => stream(session, reply, body, context).await,
+            }
+        }
+    }
+}
+
+async fn write(session: &mut Session, reply: Reply) -> Result<()> {
+    let is_whole = reply.body.is_empty();
+    session.write_response_header(reply.header, is_whole).await?;
+    if is_whole { Ok(()) } else { session.write_response_body(Some(reply.body), true).await }
+}
+
+type Chunks = mpsc::Receiver<std::result::Result<Bytes, storage::StorageError>>;
+
+/// Streams an original. If its store fails half-way, the connection is cut: a short body must not look like a whole one.
+async fn stream(session: &mut Session, reply: Reply, mut chunks: Chunks, context: &mut RequestContext) -> Result<()> {
+    session.write_response_header(reply.header, false).await?;
+    while let Some(chunk) = chunks.recv().await {
+        match chunk {
+            Ok(chunk) => session.write_response_body(Some(chunk), false).await?,
+            Err(error) => {
+                let error = crate::problem::EdgeError::from(error);
+                context.code = Some(error.status_and_code().1);
+                context.cause = error.cause();
+                session.set_keepalive(None);
+                return Error::e_explain(ErrorType::WriteError, "the original ended early");
+            }
+        }
+    }
+    session.write_response_body(None, true).await
+}
+
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
+}
+
+/// Ids of requests: unique among all processes, cheap to make.
+struct RequestIds {
+    process: u32,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let seed = blake3::hash(format!("{nanos} {}", std::process::id()).as_bytes());
+        let [a, b, c, d, ..] = *seed.as_bytes();
+        Self { process: u32::from_le_bytes([a, b, c, d]), count: AtomicU64::new(0) }
+    }
+
+    /// The id that the request brought, if it is a usable one, so that it can be followed through several services.
+    fn of_request(&self, session: &Session) -> String {
+        let given = session.req_header().headers.get("x-request-id").and_then(|id| id.to_str().ok());
+        let is_usable = |id: &&str| {
+            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        given.filter(is_usable).map_or_else(
+            || format!("{:08x}-{:08x}", self.process, self.count.fetch_add(1, Ordering::Relaxed)),
+            str::to_owned,
+        )
+    }
+}
