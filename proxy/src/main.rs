@@ -175,12 +175,9 @@ fn io_runtime() -> anyhow::Result<Runtime> {
 
 fn filler(settings: &EdgeSettings, engine: &Engine, registry: &Registry) -> anyhow::Result<Filler> {
     let thread_end = engine.clone();
-    let pool = TransformPool::start(
-        settings.transform_threads(),
-        settings.transform.queue,
-        registry,
-        imaging::thread_finished,
-    )?;
+    let pool = TransformPool::start(settings.transform_threads(), settings.transform.queue, registry, move || {
+        thread_end.thread_finished()
+    })?;
     let limits = Limits {
         source_bytes: usize::try_from(settings.limits.source_bytes)?,
         megapixels: settings.limits.megapixels,

@@ -31,7 +31,7 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::Json, level: "info".to_owned() }
+        Self { format: LogFormat::Json, level: "info,pingora_core=warn,foyer_storage=warn".to_owned() }
     }
 }
 
