@@ -174,10 +174,8 @@ fn io_runtime() -> anyhow::Result<Runtime> {
 }
 
 fn filler(settings: &EdgeSettings, engine: &Engine, registry: &Registry) -> anyhow::Result<Filler> {
-    let thread_end = engine.clone();
-    let pool = TransformPool::start(settings.transform_threads(), settings.transform.queue, registry, move || {
-        thread_end.thread_finished()
-    })?;
+    let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
+    let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
     let limits = Limits {
         source_bytes: usize::try_from(settings.limits.source_bytes)?,
         megapixels: settings.limits.megapixels,

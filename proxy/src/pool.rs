@@ -50,16 +50,11 @@ impl TransformPool {
     ///
     /// # Errors
     /// When the system gives no thread, or a metric's name is taken.
-    pub fn start(
-        threads: usize,
-        queue: usize,
-        registry: &Registry,
-        on_thread_end: impl Fn() + Clone + Send + 'static,
-    ) -> anyhow::Result<Self> {
+    pub fn start(threads: usize, queue: usize, registry: &Registry, on_thread_end: fn()) -> anyhow::Result<Self> {
         let (jobs, receiver) = bounded::<Job>(queue);
         for number in 0..threads {
-            let (receiver, on_thread_end) = (receiver.clone(), on_thread_end.clone());
-            thread::Builder::new().name(format!("vips-{number}")).spawn(move || work(&receiver, &on_thread_end))?;
+            let receiver = receiver.clone();
+            thread::Builder::new().name(format!("vips-{number}")).spawn(move || work(&receiver, on_thread_end))?;
         }
         Ok(Self { jobs, metrics: PoolMetrics::register(registry)? })
     }
@@ -105,7 +100,7 @@ impl TransformPool {
     }
 }
 
-fn work(jobs: &Receiver<Job>, on_thread_end: &impl Fn()) {
+fn work(jobs: &Receiver<Job>, on_thread_end: fn()) {
     for job in jobs {
         job();
     }
