@@ -4,9 +4,9 @@
 //! Must not read or write what is inside blocks, except that a block of zeros is an empty one.
 
 use std::ffi::OsString;
-use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,7 +44,8 @@ impl Folder {
     pub(crate) fn claim(settings: &DiskSettings) -> Result<Self, DiskFault> {
         let folder_fault = |source| DiskFault::Folder { dir: settings.dir.clone(), source };
         let blocks_dir = settings.dir.join("blocks");
-        fs::create_dir_all(&blocks_dir).map_err(folder_fault)?;
+        // Only for this user: it holds private pictures, and foyer pads entries with whatever its memory held before.
+        DirBuilder::new().recursive(true).mode(0o700).create(&blocks_dir).map_err(folder_fault)?;
         let lock = open_rw(&settings.dir.join("lock")).map_err(folder_fault)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => DiskFault::InUse { dir: settings.dir.clone() },

@@ -96,6 +96,19 @@ async fn a_folder_without_write_permission_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_folder_is_closed_to_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let cache_dir = dir.path().join("new/cache");
+    let (cache, _) = open(&cache_dir).await;
+    assert!(matches!(cache.disk_state(), DiskState::Ready), "{:?}", cache.disk_state());
+    for made in [&cache_dir, &cache_dir.join("blocks")] {
+        let mode = fs::metadata(made).expect("made").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{made:?} has mode {mode:o}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_processes_on_one_folder() {
     const TEST: &str = "two_processes_on_one_folder";
     if let Some(dir) = support::child_dir() {
