@@ -114,9 +114,9 @@ table! {
     rect: Rect = "rect";
     /// Cuts a border away before the resize: of one colour, or so many pixels a side.
     trim: Trim = "trim";
-    /// Turns clockwise, after EXIF orientation and the resize; corners show the background.
+    /// Turns clockwise, after EXIF orientation, the resize and `flip`; corners show the background.
     rotate: Angle = "rotate", default Angle::default();
-    /// Mirrors, after `rotate`.
+    /// Mirrors, before `rotate`.
     flip: Flip = "flip";
     /// Colour under transparent pixels, of padding and of the corners of a rotation.
     background: Color = "background" / "bg";

@@ -67,7 +67,7 @@ choice! {
 }
 
 choice! {
-    /// Mirroring, after the rotation.
+    /// Mirroring, before the rotation.
     Flip {
         /// Left and right change places.
         Horizontal = "h",
