@@ -71,8 +71,8 @@ impl ObjectStore {
     /// Stores a stream of unknown length, at most `limit_bytes`, as [`ObjectStore::put`] does: all of it or nothing.
     ///
     /// # Errors
-    /// [`StorageError::TooLarge`] over the limit, [`StorageError::Input`] if the stream fails, and those of `put`.
-    /// What was uploaded until then is discarded.
+    /// [`StorageError::TooLarge`] over the limit or that of S3 (see [`PartSize`](crate::PartSize)),
+    /// [`StorageError::Input`] if the stream fails, and those of `put`. What was uploaded until then is discarded.
     pub async fn put_stream<S, E>(
         &self,
         path: &ObjectPath,

@@ -102,8 +102,10 @@ impl S3 for Files {
         let encode = request.input.encoding_type.as_ref().is_some_and(|kind| kind.as_str() == EncodingType::URL);
         let mut response = self.inner.list_objects_v2(request).await?;
         if encode {
-            for object in response.output.contents.iter_mut().flatten() {
-                object.key = object.key.take().map(|key| url_encode(&key));
+            let output = &mut response.output;
+            let keys = output.contents.iter_mut().flatten().map(|object| &mut object.key);
+            for text in keys.chain([&mut output.prefix, &mut output.start_after]) {
+                *text = text.take().map(|text| url_encode(&text));
             }
         }
         Ok(response)

@@ -134,10 +134,10 @@ impl Unfinished {
         self.file.sync_all().map_err(writing)?;
         let dir = &self.root.dir;
         let parent = parent(path);
-        let new_folders = parent.is_some_and(|parent| !dir.is_dir(parent));
-        if let Some(parent) = parent.filter(|_| new_folders) {
-            dir.create_dir_all(parent).map_err(writing)?;
-        }
+        let new_folders = match parent {
+            Some(parent) => make_folder(dir, parent)?,
+            None => false,
+        };
         dir.rename(&self.name, dir, path.as_str()).map_err(writing)?;
         self.renamed = true;
         sync_dir(dir, parent).map_err(writing)?;
@@ -184,6 +184,19 @@ fn sweep(dir: &Dir) {
     });
     if let Err(error) = swept {
         tracing::warn!(%error, folder = UNFINISHED, "cannot remove abandoned files");
+    }
+}
+
+/// Makes a folder and those above it, if it is not there. Gives whether it was made. What leads out of the store is
+/// told as such, not as "already exists".
+fn make_folder(dir: &Dir, path: &Path) -> Result<bool, StorageError> {
+    match dir.metadata(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            dir.create_dir_all(path).map_err(writing)?;
+            Ok(true)
+        }
+        Err(error) => Err(writing(error)),
     }
 }
 

@@ -82,7 +82,7 @@ impl Default for S3Limits {
 }
 
 /// Size of an upload part in bytes: 5 MiB..=5 GiB (the limits of S3), by default 8 MiB. Up to four parts of an upload
-/// are in memory at once.
+/// are in memory at once, and an upload has at most 10,000: with parts of 8 MiB no stream can be longer than 78 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartSize(u64);
 

@@ -61,7 +61,8 @@ where
         (404, None | Some("NoSuchKey" | "NotFound")) => StorageError::NotFound,
         (401, code) => StorageError::CredentialsRefused { code: code.unwrap_or("401").to_owned(), source },
         (403, _) => StorageError::AccessDenied { source },
-        (429 | 500.., _) => StorageError::Unavailable { source },
+        // A success that the SDK could not make sense of.
+        (429 | 500.. | 200..300, _) => StorageError::Unavailable { source },
         _ => StorageError::Rejected { source },
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::S3Store;
 use super::error::failed;
-use crate::{BoxError, ObjectPath, PartSize, PutOptions, StorageError, Stored};
+use crate::{BoxError, ObjectPath, PutOptions, StorageError, Stored};
 
 /// Parts of one upload on the wire at once; one more is being gathered.
 const PARTS_IN_FLIGHT_MAX: usize = 3;
@@ -33,9 +33,9 @@ impl S3Store {
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
         E: Into<BoxError>,
     {
-        // Larger parts where a body up to the limit would not fit in as many parts as there may be.
-        let part_bytes =
-            self.bucket.limits.part_size.get().max(limit_bytes.div_ceil(PARTS_MAX)).min(PartSize::MAX.get());
+        // The size of the parts stays the same to the end: not every server takes growing ones.
+        let part_bytes = self.bucket.limits.part_size.get();
+        let limit_bytes = limit_bytes.min(part_bytes.saturating_mul(PARTS_MAX));
         let mut parts = Parts { body, gathered: BytesMut::new(), total: 0, limit_bytes, part_bytes };
         let first = parts.next().await?.unwrap_or_default();
         if (first.len() as u64) < part_bytes {
