@@ -1,0 +1,235 @@
+//! Folders, files and ports of one edge under test.
+//!
+//! Must not run anything: that is the parent's business.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpSocket;
+use tokio::process::Command;
+
+/// The tenant of every edge under test: open, with originals.
+pub const TENANT: &str = "demo";
+
+/// The tenant's origin that [`EdgeSetup::put`] writes to.
+pub const FOLDER_ORIGIN: &str = "local";
+
+/// An edge that is not running: a folder with originals, cache, settings and policy, and two ports that stay its own.
+#[derive(Debug)]
+pub struct EdgeSetup {
+    home: TempDir,
+    listen: Port,
+    admin: Port,
+    settings: BTreeMap<String, String>,
+    tenant_keys: String,
+    tables: String,
+}
+
+/// A port that nobody else is given: a socket that is bound but deaf keeps it, and lets a listener that also says
+/// `SO_REUSEADDR` have it.
+#[derive(Debug)]
+struct Port {
+    address: SocketAddr,
+    _keeper: TcpSocket,
+}
+
+impl Port {
+    fn keep() -> std::io::Result<Self> {
+        let keeper = TcpSocket::new_v4()?;
+        keeper.set_reuseaddr(true)?;
+        keeper.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(Self { address: keeper.local_addr()?, _keeper: keeper })
+    }
+}
+
+impl Default for EdgeSetup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EdgeSetup {
+    /// New folders and ports; small caches, and threads for a small machine.
+    ///
+    /// # Panics
+    /// When the system gives no folder or no port.
+    #[must_use]
+    pub fn new() -> Self {
+        let home = tempfile::tempdir().expect("a folder can be made");
+        fs::create_dir(home.path().join("originals")).expect("the folder is new");
+        let port = || Port::keep().expect("a port is free");
+        let setup = Self {
+            home,
+            listen: port(),
+            admin: port(),
+            settings: BTreeMap::new(),
+            tenant_keys: String::new(),
+            tables: String::new(),
+        };
+        let cache = setup.cache_dir().display().to_string();
+        setup
+            .set("cache.dir", format!("{cache:?}"))
+            .set("cache.memory_bytes", 8 << 20)
+            .set("cache.disk_bytes", 64 << 20)
+            .set("threads", 1)
+    }
+
+    /// Sets one setting, such as `transform.queue`, to a TOML value: a text needs its quotes.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+        self.settings.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Adds keys to the tenant's table in the policy.
+    #[must_use]
+    pub fn tenant(mut self, keys: &str) -> Self {
+        self.tenant_keys.push_str(keys);
+        self.tenant_keys.push('\n');
+        self
+    }
+
+    /// Adds whole tables to the policy.
+    #[must_use]
+    pub fn tables(mut self, tables: &str) -> Self {
+        self.tables.push_str(tables);
+        self.tables.push('\n');
+        self
+    }
+
+    /// The policy as TOML.
+    #[must_use]
+    pub fn policy(&self) -> String {
+        let folder = self.originals().display().to_string();
+        format!(
+            "[tenants.{TENANT}]\nopen = true\noriginals = true\norigins.{FOLDER_ORIGIN}.folder = {folder:?}\n{}{}",
+            self.tenant_keys, self.tables
+        )
+    }
+
+    /// Replaces the policy file as a whole, as an editor would; a running edge reloads it.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_policy(&self, text: &str) {
+        let part = self.home.path().join("policy.part");
+        fs::write(&part, text).expect("the folder is ours");
+        fs::rename(part, self.home.path().join("policy.toml")).expect("the folder is ours");
+    }
+
+    /// Where [`Edge`](super::Edge) serves pictures.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.listen.address
+    }
+
+    /// Where it serves health and metrics.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.address
+    }
+
+    /// Folder of everything, for what a test needs beside.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Folder of the origin `@local`.
+    #[must_use]
+    pub fn originals(&self) -> PathBuf {
+        self.home.path().join("originals")
+    }
+
+    /// Folder of the cache, unless set otherwise.
+    #[must_use]
+    pub fn cache_dir(&self) -> PathBuf {
+        self.home.path().join("cache")
+    }
+
+    /// Writes an original; folders in its name are made. It is replaced as a whole if it exists.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.originals().join(name);
+        let folder = path.parent().expect("it lies under the originals");
+        fs::create_dir_all(folder).expect("the folder is ours");
+        let part = self.home.path().join("original.part");
+        fs::write(&part, bytes).expect("the folder is ours");
+        fs::rename(part, path).expect("the folder is ours");
+    }
+
+    /// The access events of the last run that have been written.
+    ///
+    /// # Panics
+    /// When a whole line is not JSON.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.home.path().join("events")).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
+    }
+
+    /// The log of the last run.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    pub(super) fn write_files(&self) {
+        let mut settings = format!(
+            "[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\npolicy_file = {:?}\n",
+            self.addr(),
+            self.admin_addr(),
+            self.home.path().join("policy.toml").display().to_string(),
+        );
+        for (key, value) in &self.settings {
+            writeln!(settings, "{key} = {value}").expect("writing to a text cannot fail");
+        }
+        fs::write(self.home.path().join("edge.toml"), settings).expect("the folder is ours");
+        self.write_policy(&self.policy());
+    }
+
+    /// The program with its settings; `captured` sends its output to the files that [`Self::events`] and
+    /// [`Self::log`] read.
+    pub(super) fn command(&self, captured: bool) -> Command {
+        let mut command = Command::new(program("proxy"));
+        command.arg("--config").arg(self.home.path().join("edge.toml")).stdin(Stdio::null());
+        without_settings_of_ours(&mut command);
+        if captured {
+            let file = |name| File::create(self.home.path().join(name)).expect("the folder is ours");
+            command.stdout(file("events")).stderr(file("log"));
+        }
+        command
+    }
+}
+
+/// The path of a program of the workspace: beside the folder of the test executable.
+///
+/// # Panics
+/// When it was not built: Cargo builds other packages' programs only when told to.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    let folder = test.ancestors().nth(2).expect("tests lie in a folder deps of the target folder");
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is missing; build it with: cargo build --workspace --bins", path.display());
+    path
+}
+
+/// A developer's environment must not change what is tested.
+pub fn without_settings_of_ours(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CALOTYPE_") || name.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+}
