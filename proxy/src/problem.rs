@@ -226,3 +226,82 @@ struct Problem {
     code: &'static str,
     detail: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One error for each way to fail that the mapping tells apart and that needs no library's help to be made.
+    fn every_error() -> Vec<EdgeError> {
+        let url = |target: &str| transform_url::native::parse(target.as_bytes(), None).expect_err("is wrong").into();
+        let store = || -> storage::BoxError { "store".into() };
+        let long = "/a".repeat(3000);
+        let mut errors: Vec<EdgeError> = [
+            long.as_str(),
+            "/a",
+            "/demo/w=1/%",
+            "/demo/w=1/a?x=1",
+            "/metrics",
+            "/demo/x=1/a",
+            "/demo/w=1,w=1/a",
+            "/demo/w=0/a",
+        ]
+        .map(url)
+        .into();
+        errors.extend([
+            UrlError::UnknownPreset { name: "a".into() }.into(),
+            UrlError::NestedPreset { name: "a".into() }.into(),
+            EdgeError::Method,
+            EdgeError::UnknownTenant("a".into()),
+            EdgeError::UnknownOrigin("a".into()),
+            EdgeError::SignatureRequired,
+            EdgeError::OriginalsOff,
+            EdgeError::NotImplemented("a".into()),
+            EdgeError::BrokenOrigin("a".into()),
+            EdgeError::Busy,
+            EdgeError::Deadline,
+            EdgeError::Internal,
+            StorageError::NotFound.into(),
+            StorageError::TooLarge { limit: 1 }.into(),
+            StorageError::RangeNotSatisfiable { size: 1 }.into(),
+            StorageError::TimedOut { limit: Duration::ZERO, source: None }.into(),
+            StorageError::AccessDenied { source: store() }.into(),
+            StorageError::Truncated { expected: 2, got: 1, source: None }.into(),
+            StorageError::Unavailable { source: store() }.into(),
+            StorageError::Rejected { source: store() }.into(),
+            ImagingError::Empty.into(),
+            ImagingError::NotAnImage.into(),
+            ImagingError::UnsupportedFormat { format: "a", reason: "b" }.into(),
+            ImagingError::TooManyPixels { width: 1, height: 1, frames: 1, limit_megapixels: 1 }.into(),
+            ImagingError::TooManyFrames { frames: 2, limit: 1 }.into(),
+            imaging::GeometryError::RectOutside { source_size: imaging::Size::new(1, 1) }.into(),
+        ]);
+        errors
+    }
+
+    impl From<imaging::GeometryError> for EdgeError {
+        fn from(error: imaging::GeometryError) -> Self {
+            ImagingError::from(error).into()
+        }
+    }
+
+    #[test]
+    fn every_code_is_documented_with_its_status() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md");
+        let text = std::fs::read_to_string(path).expect("the reference is there");
+        for error in every_error() {
+            let (status, code) = error.status_and_code();
+            let row = format!("| `{code}` | {} |", status.as_u16());
+            assert!(text.contains(&row), "docs/errors.md has no row {row}");
+        }
+    }
+
+    #[test]
+    fn a_stores_words_are_for_the_operator_only() {
+        let source: storage::BoxError = "https://10.0.0.7/bucket?secret".into();
+        let error = EdgeError::from(StorageError::Unavailable { source });
+        assert!(!String::from_utf8_lossy(&error.body()).contains("10.0.0.7"));
+        assert!(error.cause().expect("has a cause").contains("10.0.0.7"));
+        assert!(!error.is_lasting(), "the store may be back in a moment");
+    }
+}
