@@ -1,19 +1,28 @@
 //! `s3s-fs` made to answer as S3 does where it differs in ways that a client notices: conditional reads, suffix ranges,
-//! names of folders, encoded listings.
+//! names of folders, encoded listings, bodies in more than crumbs.
 //!
 //! Must not offer more operations than the project uses.
 
+use std::io::{self, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use futures_util::stream;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
     CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETagCondition,
     EncodingType, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
     HeadObjectOutput, IfModifiedSince, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    PutObjectInput, PutObjectOutput, Range, UploadPartInput, UploadPartOutput,
+    PutObjectInput, PutObjectOutput, Range, StreamingBlob, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+/// Bytes of a body read at once. `s3s-fs` reads 4 KiB at a time, each by way of another thread: a client measured
+/// against that is measured by its wake-ups.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 pub(super) struct Files {
     inner: FileSystem,
@@ -67,6 +76,30 @@ fn whole_seconds(time: &s3s::dto::Timestamp) -> i64 {
     time::OffsetDateTime::from(time.clone()).unix_timestamp()
 }
 
+/// Whether the path leads to this very file, which no write changes: writes replace files.
+async fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (ours, theirs) = (file.metadata().await?, tokio::fs::metadata(path).await?);
+    Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
+}
+
+/// `len` bytes of a file from `first` on, in large chunks.
+async fn body_of(mut file: File, first: u64, len: u64) -> io::Result<StreamingBlob> {
+    file.seek(SeekFrom::Start(first)).await?;
+    let chunks = stream::try_unfold((file, len), |(mut file, left)| async move {
+        let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES))];
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        let got = file.read(&mut chunk).await?;
+        if got == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        chunk.truncate(got);
+        Ok(Some((chunk.into(), (file, left - got as u64))))
+    });
+    Ok(StreamingBlob::wrap::<_, io::Error>(Box::pin(chunks)))
+}
+
 #[async_trait::async_trait]
 impl S3 for Files {
     async fn get_object(&self, mut request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -76,9 +109,22 @@ impl S3 for Files {
             input.range = Some(self.without_suffix(&input.bucket, &input.key, range)?);
         }
         let (if_none_match, if_modified_since) = (input.if_none_match.take(), input.if_modified_since.take());
-        let response = self.inner.get_object(request).await?;
+        let path = self.path(&request.input.bucket, &request.input.key);
+        let first = match request.input.range {
+            Some(Range::Int { first, .. }) => first,
+            _ => 0,
+        };
+        // Opened before `s3s-fs` opens it: if the name still means this file afterwards, both have opened the same.
+        let file = File::open(&path).await.ok();
+        let mut response = self.inner.get_object(request).await?;
         if is_known(if_none_match.as_ref(), if_modified_since.as_ref(), &response.output) {
             return Err(S3Error::new(S3ErrorCode::NotModified));
+        }
+        if let (Some(file), Some(len)) = (file, response.output.content_length)
+            && is_still_at(&file, &path).await.unwrap_or(false)
+        {
+            let len = u64::try_from(len).unwrap_or(0);
+            response.output.body = Some(body_of(file, first, len).await.map_err(|error| s3_error!(error, NoSuchKey))?);
         }
         Ok(response)
     }
