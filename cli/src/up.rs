@@ -78,7 +78,9 @@ fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path) -> anyhow::Re
     command
         .env("CALOTYPE_PROXY__LISTEN", arguments.listen.to_string())
         .env("CALOTYPE_PROXY__ADMIN_LISTEN", arguments.admin_listen.to_string())
-        .env("CALOTYPE_PROXY__POLICY_FILE", policy);
+        .env("CALOTYPE_PROXY__POLICY_FILE", policy)
+        // The disk cache's library walks the stack for each of its errors otherwise.
+        .env("RUST_LIB_BACKTRACE", "0");
     // What the caller has set wins over what suits a developer's machine.
     for (name, value) in [
         ("CALOTYPE_PROXY__CACHE__DIR", data.join("cache").display().to_string()),
