@@ -268,7 +268,8 @@ fn clip(rect: Rect, source: Size) -> Result<Region, GeometryError> {
                 (at * f64::from(side)).round() as u32
             };
             let span = |from: Decimal, length: Decimal, side: u32| {
-                let start = edge(from.to_f64(), side);
+                let end = if from < Decimal::ONE { side.saturating_sub(1) } else { side };
+                let start = edge(from.to_f64(), side).min(end);
                 (start, edge(from.to_f64() + length.to_f64(), side).max(start + 1))
             };
             let ((left, right), (top, bottom)) = (span(x, w, source.width), span(y, h, source.height));

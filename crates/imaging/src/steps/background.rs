@@ -9,7 +9,10 @@ const PAPER: Color = Color { r: 255, g: 255, b: 255, a: 255 };
 
 /// `image` with an alpha channel, opaque if it had none.
 pub(crate) fn with_alpha(image: Image) -> Result<Image, VipsError> {
-    if image.has_alpha() { Ok(image) } else { Operation::new(c"addalpha")?.image(c"in", &image)?.run() }
+    if image.has_alpha() {
+        return Ok(image);
+    }
+    Operation::new(c"bandjoin_const")?.image(c"in", &image)?.doubles(c"c", &[255.0])?.run()
 }
 
 /// `image` over `colour`, if one is asked for; without alpha at the end if the encoding holds none or all of it is opaque.

@@ -1,6 +1,11 @@
 //! Brings colours to sRGB: before the resize what cannot be averaged, after it what can, when there is little left.
 
+use std::ffi::CStr;
+
 use crate::vips::{BandFormat, Image, Interpretation, Operation, VipsError};
+
+/// The intent whose table every profile made of tables has (ICC.1:2022 §8.4); for the others intents are alike.
+const INTENT: &CStr = c"perceptual";
 
 /// How a source's colours become sRGB, decided from its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,26 +71,24 @@ pub(crate) fn after_resize(image: Image, path: ColourPath) -> Result<Image, Vips
 
 /// The embedded profile → 8-bit sRGB.
 fn with_profile(image: &Image) -> Result<Image, VipsError> {
-    Operation::new(c"icc_transform")?
-        .image(c"in", image)?
-        .text(c"output-profile", c"srgb")?
-        .flag(c"embedded", true)?
-        .int(c"depth", 8)?
-        .run()
+    to_8_bit_srgb(image)?.flag(c"embedded", true)?.run()
 }
 
 fn plain_inks(image: &Image) -> Result<Image, VipsError> {
+    to_8_bit_srgb(image)?.text(c"input-profile", c"cmyk")?.run()
+}
+
+fn to_8_bit_srgb(image: &Image) -> Result<Operation, VipsError> {
     Operation::new(c"icc_transform")?
         .image(c"in", image)?
         .text(c"output-profile", c"srgb")?
-        .text(c"input-profile", c"cmyk")?
-        .int(c"depth", 8)?
-        .run()
+        .text(c"intent", INTENT)?
+        .int(c"depth", 8)
 }
 
 /// The embedded profile → Lab.
 fn import(image: &Image) -> Result<Image, VipsError> {
-    Operation::new(c"icc_import")?.image(c"in", image)?.flag(c"embedded", true)?.run()
+    Operation::new(c"icc_import")?.image(c"in", image)?.flag(c"embedded", true)?.text(c"intent", INTENT)?.run()
 }
 
 fn narrow(image: Image) -> Result<Image, VipsError> {
@@ -96,7 +99,7 @@ fn narrow(image: Image) -> Result<Image, VipsError> {
     }
 }
 
-fn to_space(image: &Image, space: &'static std::ffi::CStr) -> Result<Image, VipsError> {
+fn to_space(image: &Image, space: &'static CStr) -> Result<Image, VipsError> {
     Operation::new(c"colourspace")?.image(c"in", image)?.text(c"space", space)?.run()
 }
 

@@ -123,5 +123,10 @@ fn length(bytes: usize) -> [u8; 4] {
 }
 
 fn encoded(profile: &ColorProfile) -> Vec<u8> {
-    profile.encode().expect("a profile of standard tags")
+    let mut bytes = profile.encode().expect("a profile of standard tags");
+    // A profile's length is a multiple of four (ICC.1:2022 §7.2.2), and libpng leaves out those that are not.
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let size = length(bytes.len());
+    bytes[..4].copy_from_slice(&size);
+    bytes
 }
