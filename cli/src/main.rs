@@ -2,6 +2,7 @@
 //!
 //! Must not hold logic of its own: pixels are `imaging`'s, URLs are `transform-url`'s, processes are `devstack`'s.
 #![allow(clippy::print_stdout, reason = "a command speaks on standard output")]
+#![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
 mod transform;
 mod up;
