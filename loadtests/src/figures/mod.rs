@@ -1,0 +1,72 @@
+//! The figures, one file each.
+//!
+//! A figure asserts whatever must hold for its numbers to mean anything, and fails when it does not.
+
+mod cold;
+mod crash;
+mod crowd;
+mod hit;
+mod latency;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::bench::Bench;
+use crate::report::Figure;
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FigureName {
+    /// CPU time of a memory hit, beside nginx.
+    Hit,
+    /// CPU time of making a rendition, beside a plain libvips loop.
+    Cold,
+    /// How long one client waits for a picture of a large original.
+    Latency,
+    /// Many clients that want the same new rendition at once.
+    Crowd,
+    /// What a crash leaves.
+    Crash,
+}
+
+impl FigureName {
+    /// In the order of the report.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Crash];
+
+    /// As on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Cold => "cold",
+            Self::Latency => "latency",
+            Self::Crowd => "crowd",
+            Self::Crash => "crash",
+        }
+    }
+
+    /// As a heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Hit => "Memory hit: CPU time per answered request, against nginx",
+            Self::Cold => "Cold 512 px: CPU time per rendition, against a plain libvips loop",
+            Self::Latency => "A 5 MB JPEG at 800 px: what one client waits",
+            Self::Crowd => "500 clients at once on one cold URL",
+            Self::Crash => "kill -9 after many fills",
+        }
+    }
+
+    /// Measures it.
+    ///
+    /// # Errors
+    /// When it cannot be measured.
+    pub async fn measure(self, bench: &Bench) -> anyhow::Result<Figure> {
+        match self {
+            Self::Hit => hit::measure(bench).await,
+            Self::Cold => cold::measure(bench).await,
+            Self::Latency => latency::measure(bench).await,
+            Self::Crowd => crowd::measure(bench).await,
+            Self::Crash => crash::measure(bench).await,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What was measured on: the report is worth nothing without it.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::process::Command;
+
+use crate::bench::Bench;
+use crate::edge::EdgeHome;
+use crate::nginx;
+
+/// Machine, system and programs.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    /// When the report was made, RFC 3339, UTC.
+    pub date: String,
+    /// The processor as the system names it.
+    pub cpu: String,
+    /// Cores that could be used.
+    pub cores: usize,
+    /// How they were divided.
+    pub division: String,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Kernel.
+    pub kernel: String,
+    /// Distribution.
+    pub system: String,
+    /// The commit that was measured, with `+` if files had been changed since.
+    pub commit: String,
+    /// libvips of edge and ceiling.
+    pub libvips: String,
+    /// nginx.
+    pub nginx: String,
+    /// The load average over the minute before the end.
+    pub load: String,
+}
+
+impl Machine {
+    /// Looks around. Starts an edge once more to ask it for its libvips.
+    ///
+    /// # Errors
+    /// When the edge does not start or nginx cannot be run.
+    pub async fn describe(bench: &Bench) -> anyhow::Result<Self> {
+        let (edge, _) = EdgeHome::prepare(bench, "machine")?.start(bench).await?;
+        let libvips = edge.libvips().await?;
+        edge.stop().await?;
+        let uname = rustix::system::uname();
+        Ok(Self {
+            date: OffsetDateTime::now_utc().format(&Rfc3339)?,
+            cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            division: bench.cores.describe(),
+            memory_mib: memory_mib().unwrap_or(0),
+            kernel: uname.release().to_string_lossy().into_owned(),
+            system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(unknown),
+            commit: commit().await.unwrap_or_else(unknown),
+            libvips,
+            nginx: nginx::version(&bench.tools.nginx).await?,
+            load: fs::read_to_string("/proc/loadavg").ok().and_then(|text| first_word(&text)).unwrap_or_else(unknown),
+        })
+    }
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn first_word(text: &str) -> Option<String> {
+    text.split_whitespace().next().map(str::to_owned)
+}
+
+/// The value of the first `name: value` or `name=value` in a file.
+fn field(file: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(Path::new(file)).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let (_, value) = line.split_once([':', '='])?;
+    Some(value.trim().trim_matches('"').to_owned())
+}
+
+fn memory_mib() -> Option<u64> {
+    let kib: u64 = first_word(&field("/proc/meminfo", "MemTotal")?)?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+async fn commit() -> Option<String> {
+    let commit = git(&["rev-parse", "--short", "HEAD"]).await?;
+    let is_changed = !git(&["status", "--porcelain", "--untracked-files=no"]).await?.is_empty();
+    Some(format!("{commit}{}", if is_changed { "+" } else { "" }))
+}
+
+async fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().await.ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
