@@ -27,6 +27,7 @@ mod report;
 mod steps;
 mod support;
 mod vips;
+mod webp_container;
 
 pub use encoder::{ENCODER_VERSION, EncoderDefaults};
 pub use engine::{Capabilities, Engine, EngineOptions, StartError, thread_finished};

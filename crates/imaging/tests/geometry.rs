@@ -1,4 +1,5 @@
 //! The sizes of every fit for wide, tall, small and equal sources, and the limits on them.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! EXIF orientation, flip and rotate.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_int, c_void};
 use libvips::bindings;
 
 use super::error::VipsError;
+use super::operation::Operation;
 
 /// A reference to a libvips image, given back on drop.
 pub(crate) struct Image {
@@ -49,6 +50,28 @@ impl Image {
     pub(crate) fn to_memory(&self) -> Result<Self, VipsError> {
         // SAFETY: the image is live; a new reference or null comes back.
         Self::from_raw(unsafe { bindings::vips_image_copy_memory(self.raw) }, "copy_memory")
+    }
+
+    /// The same pixels with nothing but what describes them: no profile, EXIF, XMP, comment, page or timing.
+    pub(crate) fn without_metadata(&self) -> Result<Self, VipsError> {
+        // Metadata is changed on a copy: others may hold the image and its profile's bytes.
+        let copy = Operation::new(c"copy")?.image(c"in", self)?.run()?;
+        // SAFETY: returns a fresh null-terminated list of NUL-terminated names that the caller owns.
+        let fields = unsafe { bindings::vips_image_get_fields(copy.raw) };
+        if fields.is_null() {
+            return Ok(copy);
+        }
+        let mut at = fields;
+        // SAFETY: walks the list up to its null; removing a field changes the image and not the list. Fields that describe
+        // the pixels are no metadata to libvips and stay.
+        unsafe {
+            while !(*at).is_null() {
+                bindings::vips_image_remove(copy.raw, *at);
+                at = at.add(1);
+            }
+            bindings::g_strfreev(fields);
+        }
+        Ok(copy)
     }
 
     /// Width in pixels.
@@ -143,7 +166,7 @@ impl Image {
         }
         let length = usize::try_from(length).ok()?;
         // SAFETY: the image holds `length` bytes at `data` as long as it lives and its metadata is not changed, which
-        // nothing in this layer does; the slice borrows the image.
+        // this layer does on fresh copies only; the slice borrows the image.
         Some(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) })
     }
 }

@@ -1,5 +1,5 @@
 //! What every test of this crate starts from: an engine, ops as in a URL, and pixels to look at.
-#![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use bytes::Bytes;
 use image::{DynamicImage, RgbImage, RgbaImage};
