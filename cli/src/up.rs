@@ -1,5 +1,6 @@
 //! `calotype up [FOLDER]`: the whole product on loopback, with a folder of pictures as tenant `demo`'s origin.
 
+use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a part may take to stop; more than its own drain limit.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where access events go, in the state folder: too many for a terminal.
+const ACCESS_LOG: &str = "access.log";
 
 /// How many example URLs are printed.
 const EXAMPLES: usize = 3;
@@ -58,7 +62,7 @@ async fn serve(arguments: &UpArguments, data: &Path, policy: &Path, examples: &[
         _ = term.recv() => return stop(edge).await,
         _ = int.recv() => return stop(edge).await,
     }
-    greet(arguments, policy, examples);
+    greet(arguments, data, policy, examples);
     tokio::select! {
         status = edge.exited() => bail!("the edge ended by itself: {}", status?),
         _ = term.recv() => {}
@@ -74,8 +78,12 @@ async fn stop(edge: Process) -> anyhow::Result<()> {
 
 fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path) -> anyhow::Result<Process> {
     let program = std::env::current_exe()?.with_file_name("proxy");
+    let access_log = data.join(ACCESS_LOG);
+    let access_log =
+        File::create(&access_log).with_context(|| format!("{} cannot be written", access_log.display()))?;
     let mut command = tokio::process::Command::new(&program);
     command
+        .stdout(access_log)
         .env("CALOTYPE_PROXY__LISTEN", arguments.listen.to_string())
         .env("CALOTYPE_PROXY__ADMIN_LISTEN", arguments.admin_listen.to_string())
         .env("CALOTYPE_PROXY__POLICY_FILE", policy)
@@ -106,7 +114,7 @@ async fn ready(edge: &mut Process, admin: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-fn greet(arguments: &UpArguments, policy: &Path, examples: &[String]) {
+fn greet(arguments: &UpArguments, data: &Path, policy: &Path, examples: &[String]) {
     let (edge, admin) = (arguments.listen, arguments.admin_listen);
     println!("Calotype serves pictures on http://{edge}");
     for example in examples {
@@ -114,6 +122,7 @@ fn greet(arguments: &UpArguments, policy: &Path, examples: &[String]) {
     }
     println!("Admin:  http://{admin}/readyz  http://{admin}/metrics");
     println!("Policy: {} (changes apply at once)", policy.display());
+    println!("Access: {}", data.join(ACCESS_LOG).display());
     println!("Stop with Ctrl-C.");
 }
 
@@ -161,6 +170,6 @@ fn is_picture(path: &Path) -> bool {
         return false;
     }
     let mut start = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
+    let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
     read.is_ok() && imaging::SourceFormat::sniff(&start).is_some()
 }

@@ -22,21 +22,20 @@ pub struct OpenOrigin {
 
 /// Every origin of a policy, opened.
 #[derive(Debug, Default)]
-pub struct OpenOrigins(HashMap<(TenantId, OriginName), Arc<OpenOrigin>>);
+pub struct OpenOrigins(HashMap<TenantId, HashMap<OriginName, Arc<OpenOrigin>>>);
 
 impl OpenOrigins {
     /// Opens the origins of `policy`; those that did not change keep the store, with its connections, that they had.
     pub fn open(policy: &Policy, before: &Self) -> Self {
-        let mut opened = HashMap::new();
+        let mut opened: HashMap<_, HashMap<_, _>> = HashMap::new();
         for tenant in policy.tenants() {
             for (name, origin) in &tenant.origins {
-                let key = (tenant.id.clone(), name.clone());
-                let same = before.0.get(&key).filter(|open| open.store.is_ok() && open.origin == *origin);
+                let same = before.get(&tenant.id, name).filter(|open| open.store.is_ok() && open.origin == *origin);
                 let open = same.map_or_else(|| Arc::new(open_one(origin)), Arc::clone);
                 if let Err(reason) = &open.store {
                     tracing::error!(tenant = %tenant.slug, origin = %name, reason, "origin cannot be opened");
                 }
-                opened.insert(key, open);
+                opened.entry(tenant.id.clone()).or_default().insert(name.clone(), open);
             }
         }
         Self(opened)
@@ -44,7 +43,7 @@ impl OpenOrigins {
 
     /// The origin of this name.
     pub fn get(&self, tenant: &TenantId, name: &OriginName) -> Option<&Arc<OpenOrigin>> {
-        self.0.get(&(tenant.clone(), name.clone()))
+        self.0.get(tenant)?.get(name)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Must not write access events: each service has its own, on standard output.
 
+use std::io::IsTerminal;
+
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -50,7 +52,8 @@ impl LogSettings {
 pub fn start(settings: &LogSettings) {
     let targets: Targets = settings.level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
     let registry = tracing_subscriber::registry().with(targets);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match settings.format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
         LogFormat::Text => registry.with(layer.compact()).try_init(),
