@@ -7,20 +7,30 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache::{Entry, Filled, Lifetime, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, UnixMillis};
-use imaging::{EncoderDefaults, Engine, Limits, Rendered};
+use imaging::{Class, EncoderDefaults, Engine, Limits, Rendered};
 use storage::{GetOptions, ObjectMeta, StorageError, Validators};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout_at;
 
+use crate::decision::{Decision, WantedRendition};
 use crate::pool::{Finished, TransformPool};
 use crate::problem::{self, EdgeError, NEGATIVE_TTL};
-use crate::rendition::Plan;
 
 /// Unit of the memory budget: a semaphore's permits are 32 bits wide.
 const KIB: u64 = 1024;
 
 /// How long a versioned rendition is fresh: its URL changes when it does.
 const VERSIONED_TTL: Duration = Duration::from_secs(31_536_000);
+
+/// One rendition to make.
+pub struct Plan<'a> {
+    /// Whose, of what, under which policy.
+    pub decision: &'a Decision,
+    /// The rendition's part of the decision.
+    pub wanted: &'a WantedRendition,
+    /// The client's class, where it matters.
+    pub class: Class,
+}
 
 /// Makes renditions.
 pub struct Filler {
@@ -85,7 +95,7 @@ impl Filler {
     /// What may go better next time. What lasts is a rendition too, a short-lived one.
     pub async fn fill(
         &self,
-        plan: &Plan,
+        plan: &Plan<'_>,
         previous: Option<Entry>,
         report: Option<&OnceLock<FillReport>>,
     ) -> Result<Filled, EdgeError> {
@@ -99,7 +109,7 @@ impl Filler {
             }
             Err(error) if is_refresh => {
                 // Nobody waits who could tell.
-                tracing::warn!(tenant = %plan.tenant.slug, path = plan.located.path.as_str(), cause = error.cause(), %error, "refresh failed");
+                tracing::warn!(tenant = %plan.decision.tenant.slug, path = plan.decision.path.as_str(), cause = error.cause(), %error, "refresh failed");
                 Err(error)
             }
             outcome => outcome,
@@ -111,7 +121,12 @@ impl Filler {
         filled
     }
 
-    async fn make(&self, plan: &Plan, previous: Option<Entry>, taken: &mut FillReport) -> Result<Filled, EdgeError> {
+    async fn make(
+        &self,
+        plan: &Plan<'_>,
+        previous: Option<Entry>,
+        taken: &mut FillReport,
+    ) -> Result<Filled, EdgeError> {
         let deadline = Instant::now() + self.deadline;
         let lifetime = lifetime(plan);
         let started = Instant::now();
@@ -122,7 +137,10 @@ impl Filler {
             (Fetched::NotModified, Some(previous)) => {
                 taken.not_modified = true;
                 let validators = previous.validators.clone();
-                return previous.renewed(lifetime, plan.sequence, validators).map(Filled::Store).map_err(internal);
+                return previous
+                    .renewed(lifetime, plan.decision.sequence, validators)
+                    .map(Filled::Store)
+                    .map_err(internal);
             }
             (Fetched::NotModified, None) => return Err(internal("not modified without a condition")),
         };
@@ -137,11 +155,11 @@ impl Filler {
         store(plan, rendered.encoding.content_type(), rendered.body, 200, lifetime, &original.meta)
     }
 
-    async fn fetch(&self, plan: &Plan, previous: Option<&Entry>) -> Result<Fetched<'_>, EdgeError> {
+    async fn fetch(&self, plan: &Plan<'_>, previous: Option<&Entry>) -> Result<Fetched<'_>, EdgeError> {
         // Only a picture is worth keeping; a cached problem is tried anew.
         let if_changed = previous.filter(|entry| entry.status == 200).and_then(|entry| storage_validators(entry));
         let options = GetOptions { range: None, if_changed };
-        let object = match plan.located.store()?.get(&plan.located.path, options).await {
+        let object = match plan.decision.store()?.get(&plan.decision.path, options).await {
             Err(StorageError::NotModified) => return Ok(Fetched::NotModified),
             object => object?,
         };
@@ -157,21 +175,21 @@ impl Filler {
 
     async fn render(
         &self,
-        plan: &Plan,
+        plan: &Plan<'_>,
         source: Bytes,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
         let engine = self.engine.clone();
-        let (transform, class) = (plan.transform.clone(), plan.class);
+        let (transform, class) = (plan.wanted.transform.clone(), plan.class);
         let limits = Limits { deadline: Some(deadline), ..self.limits.clone() };
-        let job = move || engine.render(&source, &transform, class, &EncoderDefaults::default(), &limits);
+        let job = move || engine.render(&source, &transform, Some(class), &EncoderDefaults::default(), &limits);
         Ok(self.pool.run(deadline, job).await?)
     }
 }
 
-fn lifetime(plan: &Plan) -> Lifetime {
-    let freshness = plan.tenant.freshness;
-    let (fresh, stale) = if plan.transform.is_versioned() {
+fn lifetime(plan: &Plan<'_>) -> Lifetime {
+    let freshness = plan.decision.tenant.freshness;
+    let (fresh, stale) = if plan.wanted.transform.is_versioned() {
         (VERSIONED_TTL, Duration::ZERO)
     } else {
         (freshness.max_age, freshness.stale_while_revalidate)
@@ -179,7 +197,7 @@ fn lifetime(plan: &Plan) -> Lifetime {
     Lifetime::new(UnixMillis::now(), fresh, stale)
 }
 
-fn negative(plan: &Plan, error: &EdgeError) -> Result<Filled, EdgeError> {
+fn negative(plan: &Plan<'_>, error: &EdgeError) -> Result<Filled, EdgeError> {
     let lifetime = Lifetime::new(UnixMillis::now(), NEGATIVE_TTL, Duration::ZERO);
     let (status, _) = error.status_and_code();
     let meta = ObjectMeta { size: 0, content_type: None, etag: None, last_modified: None };
@@ -187,7 +205,7 @@ fn negative(plan: &Plan, error: &EdgeError) -> Result<Filled, EdgeError> {
 }
 
 fn store(
-    plan: &Plan,
+    plan: &Plan<'_>,
     content_type: &str,
     body: Bytes,
     status: u16,
@@ -198,15 +216,19 @@ fn store(
         status,
         content_type: content_type.into(),
         body,
-        vary_accept: plan.class.is_some(),
+        vary_accept: plan.wanted.is_negotiated(),
         validators: SourceValidators {
             etag: source.etag.as_deref().filter(|etag| etag.len() <= SOURCE_ETAG_BYTES_MAX).map(Into::into),
             last_modified: source.last_modified.and_then(unix_millis),
         },
         lifetime,
-        seq: plan.sequence,
-        tenant: short_hash(&[plan.tenant.id.as_str()]),
-        source: short_hash(&[plan.tenant.id.as_str(), &plan.located.origin.identity, plan.located.path.as_str()]),
+        seq: plan.decision.sequence,
+        tenant: short_hash(&[plan.decision.tenant.id.as_str()]),
+        source: short_hash(&[
+            plan.decision.tenant.id.as_str(),
+            &plan.decision.origin.identity,
+            plan.decision.path.as_str(),
+        ]),
         tags: Box::default(),
     };
     Rendition::new(parts).map(Filled::Store).map_err(internal)

@@ -8,6 +8,7 @@
 mod access;
 mod admin;
 mod config;
+mod decision;
 mod drain;
 mod edge;
 mod fill;
@@ -17,6 +18,7 @@ mod origins;
 mod policy;
 mod pool;
 mod problem;
+mod recent;
 mod rendition;
 mod reply;
 mod server;
@@ -198,8 +200,8 @@ fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Se
     server.bootstrap();
 
     let mut service = http_proxy_service_with_name(&server.configuration, edge, "edge");
-    // 8 KiB holds every header we read; 32 KiB sends most thumbnails in one call. Both are per connection.
-    let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(32 * 1024) };
+    // 8 KiB holds every header we read; what fits into 64 KiB goes out with its header in one call. Per connection.
+    let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(64 * 1024) };
     service.add_listener(ListenerConfig::tcp(settings.listen.to_string()).l4_buffer(buffers));
     server.add_service(service);
 

@@ -10,7 +10,8 @@ use pingora_http::RequestHeader;
 use storage::{ByteRange, GetOptions, Object, ObjectMeta, ServedRange, StorageError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::edge::{Edge, Located};
+use crate::decision::Decision;
+use crate::edge::Edge;
 use crate::problem::EdgeError;
 
 /// Chunks between the store and the connection: enough to overlap reading and writing.
@@ -66,24 +67,24 @@ const SAFE: [(&str, &str); 25] = [
     ("webm", "video/webm"),
 ];
 
-/// Opens the original that `located` names, as far as `head` asks for it.
+/// Opens the original that was decided on, as far as `head` asks for it.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn open(edge: &Edge, located: Located, head: &RequestHeader) -> Result<OriginalAnswer, EdgeError> {
+pub async fn open(edge: &Edge, decision: &Decision, head: &RequestHeader) -> Result<OriginalAnswer, EdgeError> {
     let limit = edge.original_bytes_max;
     let check = |meta: &ObjectMeta| match meta.size > limit {
         true => Err(EdgeError::from(StorageError::TooLarge { limit })),
         false => Ok(()),
     };
-    let store = located.store()?.clone();
+    let store = decision.store()?.clone();
     let mut range = (head.method == Method::GET).then(|| parse_range(&head.headers)).flatten();
-    let kind_of = |meta: &ObjectMeta| media_kind(located.path.as_str(), meta.content_type.as_deref());
+    let kind_of = |meta: &ObjectMeta| media_kind(decision.path.as_str(), meta.content_type.as_deref());
 
     let is_conditional =
         [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
     if head.method == Method::HEAD || is_conditional || head.headers.contains_key(header::IF_RANGE) {
-        let (store, path) = (store.clone(), located.path.clone());
+        let (store, path) = (store.clone(), decision.path.clone());
         let meta = edge.io.spawn(async move { store.head(&path).await }).await.map_err(|_| EdgeError::Internal)??;
         check(&meta)?;
         let has_it = is_conditional && is_current(&head.headers, &meta);
@@ -97,7 +98,7 @@ pub async fn open(edge: &Edge, located: Located, head: &RequestHeader) -> Result
 
     let (opened, is_open) = oneshot::channel();
     let (chunks, body) = mpsc::channel(CHUNKS_AHEAD);
-    let path = located.path.clone();
+    let path = decision.path.clone();
     edge.io.spawn(async move {
         match store.get(&path, GetOptions { range, if_changed: None }).await {
             Ok(object) => {

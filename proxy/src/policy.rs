@@ -2,6 +2,7 @@
 //!
 //! Must not judge requests. A file with mistakes never replaces a policy that works.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct ActivePolicy {
 pub struct PolicyInForce {
     active: ArcSwap<ActivePolicy>,
     file: PathBuf,
+    /// The file as it was when it was first read.
+    loaded: Stamp,
     reloads: IntCounterVec,
     sequence: IntGauge,
 }
@@ -49,12 +52,14 @@ impl PolicyInForce {
         let sequence = IntGauge::new("calotype_policy_sequence", "Version of the policy in force.")?;
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(sequence.clone()))?;
+        let loaded = Stamp::of(file);
         let policy = parse(&read(file)?, 1)?;
         sequence.set(1);
         let origins = OpenOrigins::open(&policy, &OpenOrigins::default());
         Ok(Self {
             active: ArcSwap::from_pointee(ActivePolicy { policy, origins }),
             file: file.to_owned(),
+            loaded,
             reloads,
             sequence,
         })
@@ -67,21 +72,19 @@ impl PolicyInForce {
 
     /// Watches the file for ever and puts what it says in force.
     pub async fn watch(self: Arc<Self>) {
-        let mut seen = read(&self.file).ok();
+        let mut seen = self.loaded;
         let mut tick = tokio::time::interval(POLL);
         loop {
             tick.tick().await;
-            let text = read(&self.file).ok();
-            if text == seen {
+            let stamp = Stamp::of(&self.file);
+            if stamp == seen {
                 continue;
             }
-            match &text {
-                Some(text) => self.replace(text),
-                None => {
-                    tracing::error!(file = %self.file.display(), "policy file is gone; the last policy stays in force")
-                }
+            seen = stamp;
+            match read(&self.file) {
+                Ok(text) => self.replace(&text),
+                Err(error) => tracing::error!("{error:#}; the last policy stays in force"),
             }
-            seen = text;
         }
     }
 
@@ -101,6 +104,16 @@ impl PolicyInForce {
                 tracing::error!(file = %self.file.display(), %error, "policy not reloaded; the last one stays in force");
             }
         }
+    }
+}
+
+/// What changes when a file does; `None` when there is no file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp(Option<(u64, u64, i64, i64)>);
+
+impl Stamp {
+    fn of(file: &Path) -> Self {
+        Self(std::fs::metadata(file).ok().map(|meta| (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec())))
     }
 }
 

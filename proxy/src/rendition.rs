@@ -1,46 +1,17 @@
-//! Renditions by request: the cache key, the look-up, and joining or starting the one fill.
+//! Renditions by request: the look-up, and joining or starting the one fill.
 //!
 //! Must not make pixels, and must not know how an answer is written.
 
 use std::sync::{Arc, OnceLock};
 
-use cache::{CacheKey, Entry, FlightError, KeyBuilder, Lookup, Role, Tier, UnixMillis};
-use imaging::{Class, ENCODER_VERSION};
-use tenancy::{Freshness, Tenant};
-use transform_url::Transform;
+use cache::{CacheKey, Entry, Flight, FlightError, Lookup, Role, Tier, UnixMillis};
+use imaging::Class;
 
 use crate::access::Origination;
-use crate::edge::{Edge, Facts, Located};
-use crate::fill::FillReport;
+use crate::decision::{Decision, Wanted, WantedRendition};
+use crate::edge::{Edge, Facts};
+use crate::fill::{FillReport, Plan};
 use crate::problem::EdgeError;
-
-/// What is to be delivered, fully decided.
-pub struct Plan {
-    /// Whose picture.
-    pub tenant: Arc<Tenant>,
-    /// Which original.
-    pub located: Located,
-    /// What is done to it.
-    pub transform: Transform,
-    /// The client's class, if the format is negotiated.
-    pub class: Option<Class>,
-    /// The policy's version when the request came.
-    pub sequence: u64,
-}
-
-impl Plan {
-    /// Everything that the bytes of the answer depend on, and nothing else.
-    pub fn key(&self) -> CacheKey {
-        KeyBuilder::new()
-            .number(u64::from(ENCODER_VERSION))
-            .part(self.tenant.id.as_str().as_bytes())
-            .part(self.located.origin.identity.as_bytes())
-            .part(self.located.path.as_str().as_bytes())
-            .part(self.transform.cache_text().as_bytes())
-            .number(self.class.map_or(0, |class| class as u64 + 1))
-            .finish()
-    }
-}
 
 /// An answer from the cache or a fill.
 pub struct RenditionAnswer {
@@ -48,12 +19,8 @@ pub struct RenditionAnswer {
     pub entry: Entry,
     /// How it came.
     pub came: Came,
-    /// The URL carries a version: the answer never changes.
-    pub versioned: bool,
-    /// How long clients may use it.
-    pub freshness: Freshness,
-    /// The file name of a download.
-    pub download: Option<String>,
+    /// What was asked for.
+    pub decision: Arc<Decision>,
 }
 
 /// How an answer came, for `Cache-Status` (RFC 9211).
@@ -74,52 +41,68 @@ pub enum Came {
     Collapsed,
 }
 
+impl Came {
+    fn origination(self) -> Origination {
+        match self {
+            Self::Memory => Origination::Memory,
+            Self::Disk => Origination::Disk,
+            Self::Stale => Origination::Stale,
+            Self::Filled { .. } => Origination::Miss,
+            Self::Collapsed => Origination::Collapsed,
+        }
+    }
+}
+
+/// A fill to start: of what, for whom, instead of what.
+struct Wish<'a> {
+    decision: &'a Arc<Decision>,
+    key: CacheKey,
+    class: Class,
+    now: UnixMillis,
+}
+
 impl Edge {
-    /// The rendition of `plan`: from memory, from disk, or made once for all who ask now.
-    pub async fn rendition(&self, plan: Plan, facts: &mut Facts) -> Result<RenditionAnswer, EdgeError> {
-        let (key, now) = (plan.key(), UnixMillis::now());
-        let versioned = plan.transform.is_versioned();
-        let freshness = plan.tenant.freshness;
-        let download = plan.transform.download().map(str::to_owned);
-        let lookup = match self.cache.memory(key, now) {
+    /// The rendition that was decided on, for a client of this class: from memory, from disk, or made once for all who
+    /// ask now.
+    pub async fn rendition(
+        &self,
+        decision: &Arc<Decision>,
+        wanted: &WantedRendition,
+        class: Class,
+        facts: &mut Facts,
+    ) -> Result<RenditionAnswer, EdgeError> {
+        let wish = Wish { decision, key: wanted.key(class), class, now: UnixMillis::now() };
+        let lookup = match self.cache.memory(wish.key, wish.now) {
             Some(found) => found,
-            None => self.cache.lookup(key, now).await,
+            None => self.cache.lookup(wish.key, wish.now).await,
         };
         let (entry, came) = match lookup {
             Lookup::Fresh(entry, Tier::Memory) => (entry, Came::Memory),
             Lookup::Fresh(entry, Tier::Disk) => (entry, Came::Disk),
             Lookup::Stale(entry, _) => {
                 // Nobody waits for the refresh; what goes wrong with it is logged by the filler.
-                drop(self.start_fill(key, now, plan, Some(entry.clone()), None));
+                drop(self.start_fill(&wish, Some(entry.clone()), None));
                 (entry, Came::Stale)
             }
-            Lookup::Miss { expired } => self.wait_for_fill(key, now, plan, expired, facts).await?,
+            Lookup::Miss { expired } => self.wait_for_fill(&wish, expired, facts).await?,
         };
-        facts.origination = match came {
-            Came::Memory => Origination::Memory,
-            Came::Disk => Origination::Disk,
-            Came::Stale => Origination::Stale,
-            Came::Filled { .. } => Origination::Miss,
-            Came::Collapsed => Origination::Collapsed,
-        };
-        Ok(RenditionAnswer { entry, came, versioned, freshness, download })
+        facts.origination = came.origination();
+        Ok(RenditionAnswer { entry, came, decision: Arc::clone(decision) })
     }
 
     async fn wait_for_fill(
         &self,
-        key: CacheKey,
-        now: UnixMillis,
-        plan: Plan,
+        wish: &Wish<'_>,
         expired: Option<Entry>,
         facts: &mut Facts,
     ) -> Result<(Entry, Came), EdgeError> {
         let (report, had_expired) = (Arc::new(OnceLock::new()), expired.is_some());
-        let flight = self.start_fill(key, now, plan, expired, Some(Arc::clone(&report)));
+        let flight = self.start_fill(wish, expired, Some(Arc::clone(&report)));
         let came = match flight.role() {
             Role::Follower => Came::Collapsed,
             Role::Leader | Role::Refused => Came::Filled { had_expired },
         };
-        facts.origination = if came == Came::Collapsed { Origination::Collapsed } else { Origination::Miss };
+        facts.origination = came.origination();
         let outcome = flight.wait(self.filler.deadline()).await;
         facts.fill = report.get().cloned();
         match outcome {
@@ -133,13 +116,14 @@ impl Edge {
 
     fn start_fill(
         &self,
-        key: CacheKey,
-        now: UnixMillis,
-        plan: Plan,
+        wish: &Wish<'_>,
         previous: Option<Entry>,
         report: Option<Arc<OnceLock<FillReport>>>,
-    ) -> cache::Flight<EdgeError> {
-        let filler = Arc::clone(&self.filler);
-        self.cache.flight(key, now, move || async move { filler.fill(&plan, previous, report.as_deref()).await })
+    ) -> Flight<EdgeError> {
+        let (filler, decision, class) = (Arc::clone(&self.filler), Arc::clone(wish.decision), wish.class);
+        self.cache.flight(wish.key, wish.now, move || async move {
+            let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
+            filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
+        })
     }
 }

@@ -12,6 +12,7 @@ use pingora_proxy::{RangeType, range_header_filter};
 use storage::StorageError;
 use tenancy::Freshness;
 
+use crate::decision::Wanted;
 use crate::edge::Facts;
 use crate::fill::FillReport;
 use crate::original::{OriginalAnswer, last_modified};
@@ -66,10 +67,14 @@ pub fn rendition(request: &RequestHeader, answer: &RenditionAnswer, facts: &Fact
         head.insert_header(header::CACHE_CONTROL, negative_cache_control(age))?;
         return Ok(without_body_on_head(request, head, entry.body.clone()));
     }
-    head.insert_header(header::CACHE_CONTROL, cache_control(answer.versioned, answer.freshness))?;
+    let (versioned, download) = match &answer.decision.wanted {
+        Wanted::Rendition(wanted) => (wanted.transform.is_versioned(), wanted.transform.download()),
+        Wanted::Original => (false, None),
+    };
+    head.insert_header(header::CACHE_CONTROL, cache_control(versioned, answer.decision.tenant.freshness))?;
     head.insert_header(header::ETAG, HeaderValue::from_bytes(entry.etag().as_bytes()).map_err(bad_value)?)?;
     head.insert_header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))?;
-    if let Some(name) = &answer.download {
+    if let Some(name) = download {
         head.insert_header(header::CONTENT_DISPOSITION, attachment(name))?;
     }
     Ok(conditional(request, head, entry.body.clone()))

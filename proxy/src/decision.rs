@@ -1,0 +1,142 @@
+//! What a URL means under a policy: parsed, authorised, located, resolved.
+//!
+//! A pure function of the policy, the tenant whose host was asked, and the raw target, which is why `recent.rs` may
+//! remember its results. Must not look at other headers, at a clock or at the cache.
+
+use std::sync::Arc;
+
+use cache::{CacheKey, KeyBuilder};
+use imaging::{Class, ENCODER_VERSION};
+use storage::{ObjectPath, ObjectStore, StorageError};
+use tenancy::Tenant;
+use transform_url::native::{self, Delivery, Request};
+use transform_url::value::Format;
+use transform_url::{Ops, Source, TenantSlug, Transform};
+
+use crate::origins::OpenOrigin;
+use crate::policy::ActivePolicy;
+use crate::problem::EdgeError;
+
+/// What is to be delivered.
+pub struct Decision {
+    /// Whose picture.
+    pub tenant: Arc<Tenant>,
+    /// Where its original is.
+    pub origin: Arc<OpenOrigin>,
+    /// The path in that origin.
+    pub path: ObjectPath,
+    /// The original itself, or what is made of it.
+    pub wanted: Wanted,
+    /// The policy's version.
+    pub sequence: u64,
+}
+
+/// What is made of the original.
+pub enum Wanted {
+    /// Nothing: its bytes.
+    Original,
+    /// A rendition.
+    Rendition(Box<WantedRendition>),
+}
+
+/// A transform, and the cache keys of its results.
+pub struct WantedRendition {
+    /// What is done to the original.
+    pub transform: Transform,
+    keys: Keys,
+}
+
+enum Keys {
+    /// The URL names the format.
+    One(CacheKey),
+    /// The client's class decides.
+    ByClass([(Class, CacheKey); 3]),
+}
+
+impl WantedRendition {
+    /// True when the client's class decides on the format.
+    pub fn is_negotiated(&self) -> bool {
+        matches!(self.keys, Keys::ByClass(_))
+    }
+
+    /// The cache key for a client of this class.
+    pub fn key(&self, class: Class) -> CacheKey {
+        match &self.keys {
+            Keys::One(key) => *key,
+            Keys::ByClass([first, rest @ ..]) => rest.iter().find(|(of, _)| *of == class).unwrap_or(first).1,
+        }
+    }
+}
+
+impl Decision {
+    /// Decides on a raw request target. `host_tenant` is the tenant whose own host was asked.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, or why the policy refuses it.
+    pub fn new(active: &ActivePolicy, host_tenant: Option<&TenantSlug>, target: &[u8]) -> Result<Self, EdgeError> {
+        let request = native::parse(target, host_tenant)?;
+        let tenant = active.policy.tenant(&request.tenant);
+        let tenant = tenant.ok_or_else(|| EdgeError::UnknownTenant(request.tenant.to_string()))?;
+        authorise(tenant, &request)?;
+        let (origin, path) = locate(active, tenant, &request.source)?;
+        let wanted = match &request.delivery {
+            Delivery::Original => Wanted::Original,
+            Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(tenant, ops, &origin, &path)?)),
+        };
+        Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, sequence: active.policy.sequence() })
+    }
+
+    /// The opened store.
+    ///
+    /// # Errors
+    /// [`EdgeError::BrokenOrigin`] when it could not be opened.
+    pub fn store(&self) -> Result<&ObjectStore, EdgeError> {
+        self.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))
+    }
+}
+
+/// Refuses what the tenant's policy does not allow to this URL.
+fn authorise(tenant: &Tenant, request: &Request<'_>) -> Result<(), EdgeError> {
+    if !request.signature.is_empty() {
+        return Err(EdgeError::NotImplemented("signing".to_owned()));
+    }
+    if !tenant.open {
+        return Err(EdgeError::SignatureRequired);
+    }
+    if request.delivery == Delivery::Original && !tenant.originals {
+        return Err(EdgeError::OriginalsOff);
+    }
+    Ok(())
+}
+
+fn locate(active: &ActivePolicy, tenant: &Tenant, source: &Source) -> Result<(Arc<OpenOrigin>, ObjectPath), EdgeError> {
+    match source {
+        Source::Origin { origin: name, path } => {
+            let origin =
+                active.origins.get(&tenant.id, name).ok_or_else(|| EdgeError::UnknownOrigin(name.to_string()))?;
+            let path = ObjectPath::new(path.as_str()).map_err(StorageError::from)?;
+            Ok((Arc::clone(origin), path))
+        }
+        Source::Upload(_) => Err(EdgeError::NotImplemented("serving uploads by public id".to_owned())),
+        Source::Url(_) => Err(EdgeError::NotImplemented("fetching sources by URL".to_owned())),
+    }
+}
+
+fn resolve(tenant: &Tenant, ops: &Ops, origin: &OpenOrigin, path: &ObjectPath) -> Result<WantedRendition, EdgeError> {
+    let transform = ops.resolve(|name| tenant.presets.get(name))?;
+    imaging::supports(&transform).map_err(|error| EdgeError::NotImplemented(format!("the op {:?}", error.op)))?;
+    // Everything that the bytes of the answer depend on, and nothing else.
+    let key = KeyBuilder::new()
+        .number(u64::from(ENCODER_VERSION))
+        .part(tenant.id.as_str().as_bytes())
+        .part(origin.identity.as_bytes())
+        .part(path.as_str().as_bytes())
+        .part(transform.cache_text().as_bytes());
+    let keys = if transform.format() == Format::Auto {
+        let of = |class, name: &str| (class, key.clone().part(name.as_bytes()).finish());
+        Keys::ByClass([of(Class::Legacy, "legacy"), of(Class::Webp, "webp"), of(Class::Avif, "avif")])
+    } else {
+        Keys::One(key.finish())
+    };
+    Ok(WantedRendition { transform, keys })
+}
