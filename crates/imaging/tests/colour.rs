@@ -83,7 +83,7 @@ fn inks_without_a_profile_look_like_inks() {
     assert_near(cyan, [0, 160, 225], 25, "cyan");
     assert_near(magenta, [226, 0, 122], 35, "magenta");
     assert_near(yellow, [255, 237, 0], 25, "yellow");
-    assert_near(black, [35, 32, 30], 25, "black");
+    assert!(black.into_iter().all(|part| part < 60), "black is dark: {black:?}");
     assert!((100..190).contains(&half[0]) && half[0].abs_diff(half[2]) < 12, "half black is grey: {half:?}");
 }
 

@@ -167,6 +167,27 @@ fn rendered_sizes_are_the_planned_ones() {
     }
 }
 
+#[test]
+fn pictures_of_one_pixel_a_side_are_rendered() {
+    for (width, height) in [(1, 1), (1, 700), (700, 1), (2, 3)] {
+        let source = images::jpeg::oriented(&images::places(width, height), 6);
+        for fit in ["scale-down", "contain", "cover", "crop", "pad", "squeeze", "scale-up"] {
+            for rest in
+                ["g=north-east", "g=auto", "g=entropy", "rotate=90", "rotate=45", "rect=0.5;0.5;0.5;0.5", "flip=hv"]
+            {
+                let ops = format!("w=9,h=5,fit={fit},{rest}");
+                let planned = geometry(Size::new(width, height), &transform(&ops), LIMIT_PX).unwrap().output;
+                let picture = support::pixels(&source, &ops);
+                assert_eq!(
+                    (picture.width(), picture.height()),
+                    (planned.width, planned.height),
+                    "{ops} of {width}×{height}"
+                );
+            }
+        }
+    }
+}
+
 fn fits() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["scale-down", "contain", "cover", "crop", "pad", "squeeze", "scale-up"])
 }

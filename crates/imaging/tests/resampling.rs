@@ -106,4 +106,8 @@ fn a_vector_picture_is_drawn_at_its_final_size() {
     // An edge enlarged from 40 pixels would be soft over 20.
     let soft = (0..800).filter(|x| ![red, white].contains(&picture.get_pixel(*x, 400).0)).count();
     assert!((1..8).contains(&soft), "{soft} pixels between inside and outside");
+
+    // A part so small that the whole would be drawn larger than a picture can be.
+    let tiny = rgb(&images::hostile::svg(30_000, 30_000, ""), "rect=15000;15000;2;2,w=2000,fit=contain");
+    assert_eq!((tiny.dimensions(), tiny.get_pixel(1000, 1000).0), ((2000, 2000), red));
 }

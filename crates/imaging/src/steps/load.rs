@@ -14,8 +14,8 @@ use crate::vips::{Image, VipsError};
 const RESAMPLER_FACTOR: f64 = 2.0;
 /// A WebP is only shrunk by its decoder if that saves at least this much of each side: its scaler is not free.
 const WEBP_FACTOR_MAX: f64 = 0.75;
-/// Most a vector picture is enlarged in one go, as libvips allows.
-const SVG_FACTOR_MAX: f64 = 1000.0;
+/// Longest side a vector picture is drawn at when only a part of it is wanted, in pixels: its coordinates end somewhere.
+const SVG_PX_MAX: f64 = 100_000.0;
 
 /// What `info` is to be decoded at, to become what `geometry` says.
 pub(crate) fn scale(info: &ImageInfo, geometry: &Geometry) -> Scale {
@@ -30,7 +30,10 @@ pub(crate) fn scale(info: &ImageInfo, geometry: &Geometry) -> Scale {
             .map_or(Scale::Full, Scale::Jpeg),
         SourceFormat::Webp if RESAMPLER_FACTOR / shrink <= WEBP_FACTOR_MAX => Scale::Factor(RESAMPLER_FACTOR / shrink),
         // Drawn at its final size, a vector picture is sharp however far it is enlarged.
-        SourceFormat::Svg => Scale::Factor((1.0 / shrink).clamp(1.0 / SVG_FACTOR_MAX, SVG_FACTOR_MAX)),
+        SourceFormat::Svg => {
+            let longest = f64::from(info.stored.width.max(info.stored.height));
+            Scale::Factor((1.0 / shrink).min(SVG_PX_MAX / longest))
+        }
         _ => Scale::Full,
     }
 }
