@@ -27,9 +27,6 @@ pub struct Tools {
     /// The compiled ceiling/ceiling.c.
     #[arg(long, value_name = "FILE", default_value = "target/release/ceiling")]
     pub ceiling: PathBuf,
-    /// The jemalloc library that the ceiling is run with.
-    #[arg(long, value_name = "FILE")]
-    pub jemalloc: PathBuf,
     /// nginx.
     #[arg(long, value_name = "FILE", default_value = "/usr/sbin/nginx")]
     pub nginx: PathBuf,
@@ -114,7 +111,7 @@ impl Bench {
     /// # Errors
     /// When a program is missing, or folder or server cannot be made.
     pub async fn prepare(tools: Tools, effort: Effort, cores: Cores) -> anyhow::Result<Self> {
-        for program in [&tools.proxy, &tools.ceiling, &tools.jemalloc, &tools.nginx, &tools.wrk] {
+        for program in [&tools.proxy, &tools.ceiling, &tools.nginx, &tools.wrk] {
             anyhow::ensure!(program.is_file(), "{} is missing; script/loadtest sees to it", program.display());
         }
         eprintln!("painting the pictures");

@@ -68,7 +68,7 @@ struct Run<'a> {
 pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
     let (edge, _) = EdgeHome::prepare(bench, "cold")?.start(bench).await?;
     let edge_libvips = edge.libvips().await?;
-    let mut rows = Vec::new();
+    let (mut rows, mut jemalloc) = (Vec::new(), String::new());
     for case in &CASES {
         let first = ceiling::run(bench, &bench.photo(case.source), WIDTH, case.format, 4).await?;
         ensure!(
@@ -76,6 +76,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
             "the ceiling runs on libvips {}, the edge on {edge_libvips}",
             first.libvips
         );
+        jemalloc = first.jemalloc;
         let count = bench.effort.cold_cpu.as_secs_f64() / first.cpu_seconds;
         let count = (count as usize).clamp(*COUNTS.start(), *COUNTS.end());
         let mut run = Run { bench, edge: &edge, case, expected: first.body, count, versions_used: 0 };
@@ -87,7 +88,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
     let method = vec![
         format!(
             "The ceiling is loadtests/ceiling/ceiling.c: the libvips calls that the picture needs in a loop in one process, \
-             same library, jemalloc, one thread, same encoder settings, source in memory. Every one of our answers is \
+             same library, the edge's own jemalloc ({jemalloc}), one thread, same encoder settings, source in memory. Every one of our answers is \
              compared with its output byte for byte."
         ),
         format!(
