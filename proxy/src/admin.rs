@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bootstrap::metrics;
 use cache::{DiskState, RenditionCache};
-use http::{Response, StatusCode, header};
+use http::{Response, StatusCode, Version, header};
 use imaging::Engine;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
@@ -51,6 +51,10 @@ struct Library {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        // Pingora would keep the connection; a client that speaks HTTP/1.0 waits for its end (RFC 9112, section 9.3).
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_keepalive(None);
+        }
         match session.req_header().uri.path() {
             "/healthz" => answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()),
             "/readyz" => self.readiness(),

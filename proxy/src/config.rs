@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
+use cache::CacheConfig;
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1024 * 1024;
@@ -146,11 +147,32 @@ impl Settings for EdgeSettings {
             "1 to 10000",
         );
         mistakes.unless((1..=10_000).contains(&limits.frames), "limits.frames", limits.frames, "1 to 10000");
+        self.check_cache(mistakes);
         self.log.check(mistakes);
     }
 }
 
 impl EdgeSettings {
+    /// The cache's own settings, not validated yet.
+    pub fn cache_config(&self) -> CacheConfig {
+        CacheConfig {
+            dir: self.cache.dir.clone(),
+            memory_bytes: self.cache.memory_bytes,
+            disk_bytes: self.cache.disk_bytes,
+            flights_max: u32::try_from(self.transform.fills).unwrap_or(u32::MAX),
+            ..CacheConfig::default()
+        }
+    }
+
+    /// What the cache would refuse, said together with everything else.
+    fn check_cache(&self, mistakes: &mut Mistakes) {
+        let Err(found) = self.cache_config().validate() else { return };
+        // `transform.fills` has a narrower range of its own.
+        for mistake in found.0.into_iter().filter(|mistake| mistake.field != "flights_max") {
+            mistakes.add(format!("cache.{}", mistake.field), mistake.value, mistake.expected);
+        }
+    }
+
     /// Threads that serve connections.
     pub fn serving_threads(&self) -> usize {
         or_cores(self.threads)

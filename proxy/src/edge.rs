@@ -12,6 +12,7 @@ use imaging::Class;
 use pingora_http::RequestHeader;
 use tenancy::Tenant;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use crate::access::Origination;
 use crate::decision::{Decision, Wanted};
@@ -81,7 +82,9 @@ impl Edge {
         match &decision.wanted {
             Wanted::Original => {
                 facts.origination = Origination::Original;
-                original::open(self, &decision, head).await.map(Answer::Original)
+                // The store has patience of its own, for several tries; a client has less.
+                let opened = timeout(self.filler.deadline(), original::open(self, &decision, head)).await;
+                opened.unwrap_or(Err(EdgeError::Deadline)).map(Answer::Original)
             }
             Wanted::Rendition(wanted) => {
                 let class = if wanted.is_negotiated() { class(head) } else { Class::Legacy };

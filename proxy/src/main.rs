@@ -32,7 +32,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bootstrap::config::Sources;
 use bootstrap::{EXIT_USAGE, logging, metrics};
-use cache::{CacheConfig, CacheSettings, RenditionCache};
+use cache::{CacheSettings, RenditionCache};
 use clap::Parser;
 use imaging::{Engine, EngineOptions, Limits};
 use pingora_core::listeners::ListenerConfig;
@@ -112,14 +112,7 @@ fn usage(error: &anyhow::Error) -> ExitCode {
 
 fn load(file: Option<PathBuf>) -> anyhow::Result<(EdgeSettings, CacheSettings)> {
     let settings: EdgeSettings = bootstrap::config::load(&Sources::of_process(file))?;
-    let cache = CacheConfig {
-        dir: settings.cache.dir.clone(),
-        memory_bytes: settings.cache.memory_bytes,
-        disk_bytes: settings.cache.disk_bytes,
-        flights_max: u32::try_from(settings.transform.fills)?,
-        ..CacheConfig::default()
-    };
-    let cache = cache.validate().context("the configuration has mistakes under \"cache\"")?;
+    let cache = settings.cache_config().validate().context("the configuration has mistakes under \"cache\"")?;
     Ok((settings, cache))
 }
 

@@ -126,7 +126,7 @@ async fn pump(mut object: Object, chunks: mpsc::Sender<Result<Bytes, StorageErro
 
 /// A single `bytes` range (RFC 9110, section 14.1.2). Several ranges, other units and nonsense are ignored, as the RFC
 /// allows.
-fn parse_range(headers: &HeaderMap) -> Option<ByteRange> {
+pub fn parse_range(headers: &HeaderMap) -> Option<ByteRange> {
     let (first, last) = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.trim().split_once('-')?;
     let number = |text: &str| {
         (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse::<u64>().ok()).flatten()

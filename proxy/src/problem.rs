@@ -60,7 +60,7 @@ pub enum EdgeError {
     #[error("too many renditions are being made; try again in a second")]
     Busy,
     /// Time is up.
-    #[error("the rendition took too long")]
+    #[error("the answer was not ready in time")]
     Deadline,
     /// A bug of ours.
     #[error("internal server error")]

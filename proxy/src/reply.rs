@@ -15,7 +15,7 @@ use tenancy::Freshness;
 use crate::decision::Wanted;
 use crate::edge::Facts;
 use crate::fill::FillReport;
-use crate::original::{OriginalAnswer, last_modified};
+use crate::original::{OriginalAnswer, last_modified, parse_range};
 use crate::problem::{self, EdgeError};
 use crate::rendition::{Came, RenditionAnswer};
 
@@ -49,9 +49,7 @@ type BoxResult<T> = pingora_core::Result<T>;
 pub fn rendition(request: &RequestHeader, answer: &RenditionAnswer, facts: &Facts, id: &str) -> BoxResult<Reply> {
     let entry = &answer.entry;
     let mut head = start(entry.status, id)?;
-    let content_type = HeaderValue::from_str(&entry.content_type)
-        .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
-    head.insert_header(header::CONTENT_TYPE, content_type)?;
+    head.insert_header(header::CONTENT_TYPE, content_type(&entry.content_type))?;
     head.insert_header(header::CONTENT_LENGTH, entry.body.len())?;
     let age = UnixMillis::now().saturating_since(entry.lifetime.created()).as_secs();
     head.insert_header(header::AGE, age)?;
@@ -86,8 +84,9 @@ fn conditional(request: &RequestHeader, mut head: Box<ResponseHeader>, mut body:
         to_304(&mut head);
         return Reply { header: head, body: Bytes::new() };
     }
-    // RFC 9110, section 14.2: Range means nothing with HEAD. Pingora's filter would honour it.
-    if request.method != Method::HEAD {
+    // RFC 9110, section 14: Range means nothing with HEAD, and one whose end lies before its start is ignored. Pingora's
+    // filter would honour the one and refuse the other.
+    if request.method != Method::HEAD && parse_range(&request.headers).is_some() {
         match range_header_filter(request, &mut head, RANGES_MAX) {
             RangeType::Single(range) => body = body.slice(range),
             RangeType::Invalid => body = Bytes::new(),
@@ -172,6 +171,15 @@ fn start(status: u16, id: &str) -> BoxResult<Box<ResponseHeader>> {
 
 fn without_body_on_head(request: &RequestHeader, header: Box<ResponseHeader>, body: Bytes) -> Reply {
     Reply { header, body: if request.method == Method::HEAD { Bytes::new() } else { body } }
+}
+
+/// The types that renditions have need no copy.
+fn content_type(text: &str) -> HeaderValue {
+    const KNOWN: [&str; 5] = ["image/avif", "image/webp", "image/jpeg", "image/png", "application/json"];
+    match KNOWN.iter().find(|known| **known == text) {
+        Some(known) => HeaderValue::from_static(known),
+        None => HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream")),
+    }
 }
 
 fn cache_control(versioned: bool, freshness: Freshness) -> HeaderValue {

@@ -13,11 +13,9 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{ProxyHttp, Session};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
 
-use crate::access::{AccessEvent, AccessLog};
+use crate::access::{AccessEvent, AccessLog, timestamp};
 use crate::drain::Drain;
 use crate::edge::{Answer, Edge, Facts};
 use crate::reply::{self, Reply};
@@ -107,7 +105,7 @@ impl EdgeServer {
         let millis = |duration: std::time::Duration| duration.as_micros() as f64 / 1000.0;
         let fill = context.facts.fill.as_ref();
         self.access.record(&AccessEvent {
-            time: &OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            time: &timestamp(),
             event: "access",
             request_id: &context.id,
             client: &client,
@@ -207,9 +205,23 @@ impl RequestIds {
         let is_usable = |id: &&str| {
             (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        given.filter(is_usable).map_or_else(
-            || format!("{:08x}-{:08x}", self.process, self.count.fetch_add(1, Ordering::Relaxed)),
-            str::to_owned,
-        )
+        given.filter(is_usable).map_or_else(|| self.next(), str::to_owned)
+    }
+
+    /// `pppppppp-cccccccccccccccc`: the process and the request's number in it, in hexadecimal.
+    fn next(&self) -> String {
+        let mut id = String::with_capacity(25);
+        push_hex(&mut id, u64::from(self.process), 8);
+        id.push('-');
+        push_hex(&mut id, self.count.fetch_add(1, Ordering::Relaxed), 16);
+        id
+    }
+}
+
+/// The last `digits` hexadecimal digits; `format!` takes several times as long, and this runs on every hit.
+fn push_hex(text: &mut String, number: u64, digits: u32) {
+    for place in (0..digits).rev() {
+        let nibble = (number >> (place * 4)) & 0xf;
+        text.push(char::from_digit(nibble as u32, 16).unwrap_or('0'));
     }
 }
