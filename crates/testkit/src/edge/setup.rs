@@ -27,6 +27,7 @@ pub struct EdgeSetup {
     listen: Port,
     admin: Port,
     settings: BTreeMap<String, String>,
+    file_blocks_max: Option<u32>,
     tenant_keys: String,
     tables: String,
 }
@@ -69,12 +70,18 @@ impl EdgeSetup {
             listen: port(),
             admin: port(),
             settings: BTreeMap::new(),
+            file_blocks_max: None,
             tenant_keys: String::new(),
             tables: String::new(),
         };
-        let cache = setup.cache_dir().display().to_string();
+        let quoted = |path: PathBuf| format!("{:?}", path.display().to_string());
+        let (cache, policy) = (quoted(setup.cache_dir()), quoted(setup.home().join("policy.toml")));
+        let (listen, admin) = (setup.addr(), setup.admin_addr());
         setup
-            .set("cache.dir", format!("{cache:?}"))
+            .set("listen", format!("\"{listen}\""))
+            .set("admin_listen", format!("\"{admin}\""))
+            .set("policy_file", policy)
+            .set("cache.dir", cache)
             .set("cache.memory_bytes", 8 << 20)
             .set("cache.disk_bytes", 64 << 20)
             .set("threads", 1)
@@ -84,6 +91,14 @@ impl EdgeSetup {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Display) -> Self {
         self.settings.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Lets the process write no file beyond so many blocks of 512 or 1024 bytes, as the shell counts them; a longer
+    /// write fails as on a full disk. It holds for the log and the access events too.
+    #[must_use]
+    pub fn file_blocks_max(mut self, blocks: u32) -> Self {
+        self.file_blocks_max = Some(blocks);
         self
     }
 
@@ -185,12 +200,7 @@ impl EdgeSetup {
     }
 
     pub(super) fn write_files(&self) {
-        let mut settings = format!(
-            "[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\npolicy_file = {:?}\n",
-            self.addr(),
-            self.admin_addr(),
-            self.home.path().join("policy.toml").display().to_string(),
-        );
+        let mut settings = "[proxy]\n".to_owned();
         for (key, value) in &self.settings {
             writeln!(settings, "{key} = {value}").expect("writing to a text cannot fail");
         }
@@ -201,7 +211,16 @@ impl EdgeSetup {
     /// The program with its settings; `captured` sends its output to the files that [`Self::events`] and
     /// [`Self::log`] read.
     pub(super) fn command(&self, captured: bool) -> Command {
-        let mut command = Command::new(program("proxy"));
+        let mut command = match self.file_blocks_max {
+            None => Command::new(program("proxy")),
+            Some(blocks) => {
+                // Without the trap, the limit is a deadly signal and not an error.
+                let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &script, "sh"]).arg(program("proxy"));
+                shell
+            }
+        };
         command.arg("--config").arg(self.home.path().join("edge.toml")).stdin(Stdio::null());
         without_settings_of_ours(&mut command);
         if captured {

@@ -1,0 +1,177 @@
+//! `calotype`, run as a user runs it.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use devstack::process::{Process, answers};
+use testkit::edge::{EdgeSetup, Signal, eventually, picture, program, without_settings_of_ours};
+use testkit::{http, images};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// For whatever one command does; longer than it ever takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn calotype(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program("calotype"));
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    without_settings_of_ours(&mut command);
+    command
+}
+
+async fn run(arguments: &[&str]) -> Output {
+    let ended = timeout(PATIENCE, calotype(arguments).output()).await.expect("it ends by itself");
+    ended.expect("it can be started")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have plain names")
+}
+
+/// Processes whose parent is `pid`.
+fn children_of(pid: u32) -> Vec<u32> {
+    let parent_of = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it is in brackets and may hold anything (proc(5)).
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let all = std::fs::read_dir("/proc").expect("Linux has it");
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|child| parent_of(*child) == Some(pid)).collect()
+}
+
+#[tokio::test]
+async fn up_serves_a_folder_until_interrupted_and_leaves_no_process() {
+    for signal in [Signal::INT, Signal::TERM] {
+        // For its ports and folders only.
+        let setup = EdgeSetup::new();
+        setup.put("my beach.jpg", images::jpeg::rgb(&images::photo(120, 80), &images::jpeg::Extras::default()));
+        setup.put("letter.txt", images::hostile::text());
+        let (listen, admin) = (setup.addr().to_string(), setup.admin_addr().to_string());
+        let (folder, data) = (setup.originals(), setup.home().join("data"));
+        let mut command = calotype(&["up", text(&folder), "--data", text(&data)]);
+        command.args(["--listen", &listen, "--admin-listen", &admin]);
+        let greeting = setup.home().join("greeting");
+        let file = File::create(&greeting).expect("the folder is ours");
+        command.env("CALOTYPE_PROXY__CACHE__DISK_BYTES", (64 << 20).to_string()).stdout(file);
+        let mut up = Process::start(command).expect("it can be started");
+        let url = eventually("the greeting", async || {
+            let greeting = std::fs::read_to_string(&greeting).expect("written by now");
+            let line = greeting.lines().find(|line| line.contains("/demo/"))?;
+            // The whole line, not the start of one that is being written.
+            greeting.contains("Stop with Ctrl-C").then(|| line.trim().to_owned())
+        })
+        .await;
+        assert_eq!(url, format!("http://{listen}/demo/w=400,f=auto/@local/my%20beach.jpg"));
+        let (address, target) = http::split_url(&url).expect("a URL");
+        picture(&http::get(address, &target).await.expect("an answer"), "image/jpeg");
+        answers(setup.admin_addr(), "/readyz", PATIENCE).await.expect("ready");
+
+        let children = children_of(up.id().expect("it runs"));
+        assert_eq!(children.len(), 1, "the edge and nothing else");
+        up.signal(signal).expect("our own child");
+        let status = timeout(PATIENCE, up.exited()).await.expect("it ends").expect("our own child");
+        assert_eq!(status.code(), Some(0));
+        assert!(!Path::new(&format!("/proc/{}", children[0])).exists(), "the edge was left behind");
+        assert!(TcpStream::connect(setup.addr()).is_err());
+    }
+}
+
+#[tokio::test]
+async fn up_without_a_usable_folder_or_port_says_so_and_ends() {
+    let setup = EdgeSetup::new();
+    let data = setup.home().join("data");
+    let (listen, admin) = (setup.addr().to_string(), setup.admin_addr().to_string());
+    let missing = setup.home().join("missing");
+    let ended =
+        run(&["up", text(&missing), "--data", text(&data), "--listen", &listen, "--admin-listen", &admin]).await;
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("missing"), "{ended:?}");
+
+    let edge = setup.start().await;
+    let folder = edge.setup().originals();
+    let ended = run(&["up", text(&folder), "--data", text(&data), "--listen", &listen, "--admin-listen", &admin]).await;
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("cannot be listened on"), "{ended:?}");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn up_cleans_up_after_itself_when_it_is_killed_while_starting() {
+    let setup = EdgeSetup::new();
+    let (folder, data) = (setup.originals(), setup.home().join("data"));
+    let mut command = calotype(&["up", text(&folder), "--data", text(&data)]);
+    command.args(["--listen", &setup.addr().to_string(), "--admin-listen", &setup.admin_addr().to_string()]);
+    let child = Process::start(command).expect("it can be started");
+    let status = child.stop(PATIENCE).await.expect("it stops");
+    // Before its handlers were in place, the signal itself has ended it.
+    assert!(matches!(status.code(), Some(0) | None), "{status}");
+    assert!(TcpStream::connect(setup.addr()).is_err());
+}
+
+#[tokio::test]
+async fn transform_gives_the_bytes_that_the_edge_gives() {
+    let edge = EdgeSetup::new().start().await;
+    edge.setup().put("a.jpg", images::jpeg::oriented(&images::photo(240, 160), 6));
+    edge.setup().put("disc.png", images::png::rgba(&images::hard_edged(100, [200, 30, 30], [0, 255, 0])));
+    let output = edge.setup().home().join("output");
+    for (source, ops, format, kind) in [
+        ("a.jpg", "w=100", "jpeg", "image/jpeg"),
+        ("a.jpg", "w=80,h=80,fit=cover,g=auto,q=70", "webp", "image/webp"),
+        ("a.jpg", "w=90,h=50,fit=pad,bg=navy", "png", "image/png"),
+        ("a.jpg", "w=64,q=50", "avif", "image/avif"),
+        ("a.jpg", "rect=10;10;60;40,rotate=30,flip=h", "png", "image/png"),
+        ("disc.png", "w=50", "webp", "image/webp"),
+        ("disc.png", "w=50,bg=white", "jpeg", "image/jpeg"),
+        ("a.jpg", "w=10", "json", "application/json"),
+    ] {
+        let input = edge.setup().originals().join(source);
+        let ops = format!("{ops},f={format}");
+        let ended = run(&["transform", text(&input), &ops, text(&output)]).await;
+        assert!(ended.status.success(), "{ops}: {}", String::from_utf8_lossy(&ended.stderr));
+        let served = picture(&edge.get(&format!("/demo/{ops}/@local/{source}")).await, kind);
+        assert!(std::fs::read(&output).expect("written") == served, "{source} {ops}");
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn transform_takes_the_format_from_the_extension_and_writes_to_standard_output() {
+    let setup = EdgeSetup::new();
+    setup.put("a.jpg", images::jpeg::rgb(&images::photo(120, 80), &images::jpeg::Extras::default()));
+    let input = setup.originals().join("a.jpg");
+    let output = setup.home().join("small.WEBP");
+    assert!(run(&["transform", text(&input), "w=30", text(&output)]).await.status.success());
+    let bytes = std::fs::read(&output).expect("written");
+    assert_eq!((&bytes[..4], &bytes[8..12]), (&b"RIFF"[..], &b"WEBP"[..]));
+    let piped = run(&["transform", text(&input), "w=30,f=webp", "-"]).await;
+    assert!(piped.stdout == bytes);
+}
+
+#[tokio::test]
+async fn transform_names_what_is_wrong_and_writes_nothing() {
+    let setup = EdgeSetup::new();
+    setup.put("a.jpg", images::jpeg::rgb(&images::photo(60, 40), &images::jpeg::Extras::default()));
+    setup.put("letter.jpg", images::hostile::text());
+    let output = setup.home().join("output.jpg");
+    let unknown = setup.home().join("output.xyz");
+    for (source, ops, output, said) in [
+        ("a.jpg", "wdith=30", &output, "did you mean \"width\""),
+        ("a.jpg", "w=0", &output, "width"),
+        ("a.jpg", "blur=5", &output, "blur"),
+        ("a.jpg", "p=thumb", &output, "presets"),
+        ("a.jpg", "w=30", &unknown, ".xyz"),
+        ("letter.jpg", "w=30", &output, "not an image"),
+        ("missing.jpg", "w=30", &output, "missing.jpg"),
+    ] {
+        let input = setup.originals().join(source);
+        let ended = run(&["transform", text(&input), ops, text(output)]).await;
+        assert_eq!(ended.status.code(), Some(1), "{ops}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
+        assert!(!output.exists());
+    }
+}

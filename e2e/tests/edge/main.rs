@@ -1,0 +1,18 @@
+//! The edge, asked over HTTP. One program for all topics: linking is slow.
+
+mod bad_sources;
+mod bad_stores;
+mod bad_urls;
+mod cache_folder;
+mod conditions;
+mod connections;
+mod freshness;
+mod load;
+mod negotiation;
+mod observing;
+mod originals;
+mod policy;
+mod renditions;
+mod starting;
+mod stopping;
+mod support;

@@ -1,0 +1,92 @@
+//! What several topics share: a rendition that stays warm, and an S3 origin behind a relay that misbehaves on demand.
+#![allow(unreachable_pub, reason = "in a test, pub means: for the other modules")]
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use devstack::s3::{S3Keys, S3Server};
+use tempfile::TempDir;
+use testkit::edge::{Edge, EdgeSetup};
+use testkit::faulty::FaultyRelay;
+use testkit::http::Response;
+use testkit::images;
+
+/// The bucket of [`S3Rig`].
+pub const BUCKET: &str = "pictures";
+
+/// A JPEG like a photograph.
+pub fn photo(width: u32, height: u32) -> Vec<u8> {
+    images::jpeg::rgb(&images::photo(width, height), &images::jpeg::Extras::default())
+}
+
+/// `Cache-Status` of an answer.
+pub fn cache_status(response: &Response) -> &str {
+    response.header("cache-status").unwrap_or_default()
+}
+
+/// A rendition in the cache's memory: whatever else goes wrong, it goes on being served.
+pub struct Warm {
+    body: Bytes,
+}
+
+impl Warm {
+    const TARGET: &str = "/demo/w=40,f=jpeg/@local/warm.jpg";
+
+    pub async fn up(edge: &Edge) -> Self {
+        edge.setup().put("warm.jpg", photo(120, 80));
+        let first = edge.get(Self::TARGET).await;
+        assert_eq!(first.status.as_u16(), 200, "{}", first.text());
+        let warm = Self { body: first.body };
+        warm.assert_hit(edge).await;
+        warm
+    }
+
+    pub async fn assert_hit(&self, edge: &Edge) {
+        let hit = edge.get(Self::TARGET).await;
+        assert_eq!((hit.status.as_u16(), cache_status(&hit)), (200, "Calotype; hit; detail=memory"));
+        assert_eq!(hit.body, self.body);
+    }
+}
+
+/// An S3 server with one bucket, and a relay before it.
+pub struct S3Rig {
+    pub relay: FaultyRelay,
+    server: S3Server,
+    folder: TempDir,
+}
+
+impl S3Rig {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = S3Keys { access_key: "test-key".into(), secret_key: "test-secret".into() };
+        let server = S3Server::start(folder.path(), &[BUCKET], keys, 0).await.expect("an S3 server");
+        let relay = FaultyRelay::start(server.address()).await.expect("a relay");
+        Self { relay, server, folder }
+    }
+
+    /// Puts an object into the bucket.
+    pub fn put(&self, key: &str, bytes: impl AsRef<[u8]>) {
+        let path: PathBuf = self.folder.path().join(BUCKET).join(key);
+        std::fs::write(path, bytes).expect("the folder is ours");
+    }
+
+    /// The path of an object's requests at the relay.
+    pub fn path(key: &str) -> String {
+        format!("/{BUCKET}/{key}")
+    }
+
+    /// The policy's key for an origin `name` with this secret.
+    pub fn origin(&self, name: &str, bucket: &str, secret: &str) -> String {
+        format!(
+            "origins.{name}.s3 = {{ bucket = \"{bucket}\", endpoint = \"{}\", access_key_id = \"{}\", \
+             secret_access_key = \"{secret}\" }}",
+            self.relay.url(),
+            self.server.keys().access_key,
+        )
+    }
+
+    /// An edge whose tenant has the bucket as `@s3`.
+    pub fn edge(&self) -> EdgeSetup {
+        EdgeSetup::new().tenant(&self.origin("s3", BUCKET, &self.server.keys().secret_key))
+    }
+}
