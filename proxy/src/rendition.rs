@@ -54,7 +54,7 @@ impl Came {
 }
 
 /// A fill to start: of what, for whom, instead of what.
-struct Wish<'a> {
+struct FillOrder<'a> {
     decision: &'a Arc<Decision>,
     key: CacheKey,
     class: Class,
@@ -71,20 +71,20 @@ impl Edge {
         class: Class,
         facts: &mut Facts,
     ) -> Result<RenditionAnswer, EdgeError> {
-        let wish = Wish { decision, key: wanted.key(class), class, now: UnixMillis::now() };
-        let lookup = match self.cache.memory(wish.key, wish.now) {
+        let order = FillOrder { decision, key: wanted.key(class), class, now: UnixMillis::now() };
+        let lookup = match self.cache.memory(order.key, order.now) {
             Some(found) => found,
-            None => self.cache.lookup(wish.key, wish.now).await,
+            None => self.cache.lookup(order.key, order.now).await,
         };
         let (entry, came) = match lookup {
             Lookup::Fresh(entry, Tier::Memory) => (entry, Came::Memory),
             Lookup::Fresh(entry, Tier::Disk) => (entry, Came::Disk),
             Lookup::Stale(entry, _) => {
                 // Nobody waits for the refresh; what goes wrong with it is logged by the filler.
-                drop(self.start_fill(&wish, Some(entry.clone()), None));
+                drop(self.start_fill(&order, Some(entry.clone()), None));
                 (entry, Came::Stale)
             }
-            Lookup::Miss { expired } => self.wait_for_fill(&wish, expired, facts).await?,
+            Lookup::Miss { expired } => self.wait_for_fill(&order, expired, facts).await?,
         };
         facts.origination = came.origination();
         Ok(RenditionAnswer { entry, came, decision: Arc::clone(decision) })
@@ -92,12 +92,12 @@ impl Edge {
 
     async fn wait_for_fill(
         &self,
-        wish: &Wish<'_>,
+        order: &FillOrder<'_>,
         expired: Option<Entry>,
         facts: &mut Facts,
     ) -> Result<(Entry, Came), EdgeError> {
         let (report, had_expired) = (Arc::new(OnceLock::new()), expired.is_some());
-        let flight = self.start_fill(wish, expired, Some(Arc::clone(&report)));
+        let flight = self.start_fill(order, expired, Some(Arc::clone(&report)));
         let came = match flight.role() {
             Role::Follower => Came::Collapsed,
             Role::Leader | Role::Refused => Came::Filled { had_expired },
@@ -116,12 +116,12 @@ impl Edge {
 
     fn start_fill(
         &self,
-        wish: &Wish<'_>,
+        order: &FillOrder<'_>,
         previous: Option<Entry>,
         report: Option<Arc<OnceLock<FillReport>>>,
     ) -> Flight<EdgeError> {
-        let (filler, decision, class) = (Arc::clone(&self.filler), Arc::clone(wish.decision), wish.class);
-        self.cache.flight(wish.key, wish.now, move || async move {
+        let (filler, decision, class) = (Arc::clone(&self.filler), Arc::clone(order.decision), order.class);
+        self.cache.flight(order.key, order.now, move || async move {
             let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
             filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
         })
