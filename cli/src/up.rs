@@ -83,6 +83,7 @@ fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path) -> anyhow::Re
         File::create(&access_log).with_context(|| format!("{} cannot be written", access_log.display()))?;
     let mut command = tokio::process::Command::new(&program);
     command
+        .arg("--stop-with-parent")
         .stdout(access_log)
         .env("CALOTYPE_PROXY__LISTEN", arguments.listen.to_string())
         .env("CALOTYPE_PROXY__ADMIN_LISTEN", arguments.admin_listen.to_string())

@@ -43,21 +43,26 @@ fn children_of(pid: u32) -> Vec<u32> {
     pids.filter(|child| parent_of(*child) == Some(pid)).collect()
 }
 
+/// `calotype up` over a folder of two files, on the ports and in the folders of an edge that is not started itself.
+fn up(setup: &EdgeSetup, greeting: &Path) -> Process {
+    setup.put("my beach.jpg", images::jpeg::rgb(&images::photo(120, 80), &images::jpeg::Extras::default()));
+    setup.put("letter.txt", images::hostile::text());
+    let (listen, admin) = (setup.addr().to_string(), setup.admin_addr().to_string());
+    let (folder, data) = (setup.originals(), setup.home().join("data"));
+    let mut command = calotype(&["up", text(&folder), "--data", text(&data)]);
+    command.args(["--listen", &listen, "--admin-listen", &admin]);
+    let file = File::create(greeting).expect("the folder is ours");
+    command.env("CALOTYPE_PROXY__CACHE__DISK_BYTES", (64 << 20).to_string()).stdout(file);
+    Process::start(command).expect("it can be started")
+}
+
 #[tokio::test]
 async fn up_serves_a_folder_until_interrupted_and_leaves_no_process() {
     for signal in [Signal::INT, Signal::TERM] {
-        // For its ports and folders only.
         let setup = EdgeSetup::new();
-        setup.put("my beach.jpg", images::jpeg::rgb(&images::photo(120, 80), &images::jpeg::Extras::default()));
-        setup.put("letter.txt", images::hostile::text());
-        let (listen, admin) = (setup.addr().to_string(), setup.admin_addr().to_string());
-        let (folder, data) = (setup.originals(), setup.home().join("data"));
-        let mut command = calotype(&["up", text(&folder), "--data", text(&data)]);
-        command.args(["--listen", &listen, "--admin-listen", &admin]);
+        let listen = setup.addr();
         let greeting = setup.home().join("greeting");
-        let file = File::create(&greeting).expect("the folder is ours");
-        command.env("CALOTYPE_PROXY__CACHE__DISK_BYTES", (64 << 20).to_string()).stdout(file);
-        let mut up = Process::start(command).expect("it can be started");
+        let mut up = up(&setup, &greeting);
         let url = eventually("the greeting", async || {
             let greeting = std::fs::read_to_string(&greeting).expect("written by now");
             let line = greeting.lines().find(|line| line.contains("/demo/"))?;
@@ -78,6 +83,23 @@ async fn up_serves_a_folder_until_interrupted_and_leaves_no_process() {
         assert!(!Path::new(&format!("/proc/{}", children[0])).exists(), "the edge was left behind");
         assert!(TcpStream::connect(setup.addr()).is_err());
     }
+}
+
+#[tokio::test]
+async fn up_leaves_no_process_even_when_it_is_killed() {
+    let setup = EdgeSetup::new();
+    let up = up(&setup, &setup.home().join("greeting"));
+    answers(setup.admin_addr(), "/readyz", PATIENCE).await.expect("ready");
+    let children = children_of(up.id().expect("it runs"));
+    assert_eq!(children.len(), 1);
+    up.kill().await.expect("our own child");
+    eventually("the end of the edge", async || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", children[0])).unwrap_or_default();
+        // Gone, or ended and not yet collected by whoever inherited it.
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')).then_some(())
+    })
+    .await;
+    assert!(TcpStream::connect(setup.addr()).is_err());
 }
 
 #[tokio::test]

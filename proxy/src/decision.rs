@@ -69,14 +69,21 @@ impl WantedRendition {
 }
 
 impl Decision {
-    /// Decides on a raw request target. `host_tenant` is the tenant whose own host was asked.
+    /// Decides on a raw request target. `host_tenant` is the tenant whose own host was asked. `whose` is set as soon as
+    /// the tenant is known: who was refused something is worth telling.
     ///
     /// # Errors
     /// What is wrong with the URL, or why the policy refuses it.
-    pub fn new(active: &ActivePolicy, host_tenant: Option<&TenantSlug>, target: &[u8]) -> Result<Self, EdgeError> {
+    pub fn new(
+        active: &ActivePolicy,
+        host_tenant: Option<&TenantSlug>,
+        target: &[u8],
+        whose: &mut Option<Arc<Tenant>>,
+    ) -> Result<Self, EdgeError> {
         let request = native::parse(target, host_tenant)?;
         let tenant = active.policy.tenant(&request.tenant);
         let tenant = tenant.ok_or_else(|| EdgeError::UnknownTenant(request.tenant.to_string()))?;
+        *whose = Some(Arc::clone(tenant));
         authorise(tenant, &request)?;
         let (origin, path) = locate(active, tenant, &request.source)?;
         let wanted = match &request.delivery {

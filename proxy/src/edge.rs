@@ -77,8 +77,7 @@ impl Edge {
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return Err(EdgeError::Method);
         }
-        let decision = self.decide(head)?;
-        facts.tenant = Some(Arc::clone(&decision.tenant));
+        let decision = self.decide(head, &mut facts.tenant)?;
         match &decision.wanted {
             Wanted::Original => {
                 facts.origination = Origination::Original;
@@ -94,14 +93,15 @@ impl Edge {
     }
 
     /// What the URL means under the policy in force.
-    fn decide(&self, head: &RequestHeader) -> Result<Arc<Decision>, EdgeError> {
+    fn decide(&self, head: &RequestHeader, whose: &mut Option<Arc<Tenant>>) -> Result<Arc<Decision>, EdgeError> {
         let active = self.policy.get();
         let host_tenant = active.policy.tenant_of_host(host(head)).map(|tenant| &tenant.slug);
         let target = head.raw_path();
         if let Some(decision) = recent::recall(&active, host_tenant, target) {
+            *whose = Some(Arc::clone(&decision.tenant));
             return Ok(decision);
         }
-        let decision = Arc::new(Decision::new(&active, host_tenant, target)?);
+        let decision = Arc::new(Decision::new(&active, host_tenant, target, whose)?);
         recent::remember(&active, host_tenant, target, &decision);
         Ok(decision)
     }

@@ -75,10 +75,18 @@ struct Arguments {
     /// Checks settings and policy, and exits.
     #[arg(long)]
     check_config: bool,
+    /// Stops, as on SIGTERM, when the process that started this one ends in whatever way.
+    #[arg(long)]
+    stop_with_parent: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.stop_with_parent
+        && let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+    {
+        return usage(&anyhow::Error::new(error).context("--stop-with-parent"));
+    }
     let (settings, cache) = match load(arguments.config) {
         Ok(loaded) => loaded,
         Err(error) => return usage(&error),

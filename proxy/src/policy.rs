@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use arc_swap::{ArcSwap, Guard};
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use tenancy::{Policy, PolicyFile};
@@ -126,6 +126,12 @@ fn read(file: &Path) -> anyhow::Result<String> {
     let context = || format!("the policy file {} cannot be read", file.display());
     let mut text = String::new();
     let opened = std::fs::File::open(file).with_context(context)?;
-    opened.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(context)?;
+    opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).with_context(context)?;
+    // The part that was read could be a policy of its own.
+    ensure!(
+        text.len() as u64 <= FILE_BYTES_MAX,
+        "the policy file {} has more than {FILE_BYTES_MAX} bytes",
+        file.display()
+    );
     Ok(text)
 }

@@ -142,10 +142,13 @@ fn shown(value: &Value) -> String {
         Value::String(_, text) => format!("{text:?}"),
         Value::Dict(..) => "{…}".to_owned(),
         Value::Array(_, values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", ")),
-        other => other.to_num().map_or_else(
-            || other.to_bool().map_or_else(String::new, |flag| flag.to_string()),
-            |number| number.to_f64().map_or_else(String::new, |n| n.to_string()),
-        ),
+        Value::Bool(_, flag) => flag.to_string(),
+        other => {
+            let whole = other.to_i128().map(|number| number.to_string());
+            let whole = whole.or_else(|| other.to_u128().map(|number| number.to_string()));
+            let number = whole.or_else(|| other.to_num().and_then(|num| num.to_f64()).map(|number| number.to_string()));
+            number.unwrap_or_else(|| "(nothing)".to_owned())
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::io::IsTerminal;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -40,8 +40,12 @@ impl Default for LogSettings {
 impl LogSettings {
     /// Adds what is wrong with the levels.
     pub fn check(&self, mistakes: &mut Mistakes) {
-        if let Err(error) = self.level.parse::<Targets>() {
-            mistakes.add("log.level", format!("{:?}", self.level), error.to_string());
+        // A lone word that is no level would be read as the name of a module, and silence all others.
+        let is_known = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+        let parsed = self.level.parse::<Targets>().map_err(|error| error.to_string());
+        let unknown = self.level.split(',').find(|part| !is_known(part.trim()));
+        if let Some(why) = parsed.err().or_else(|| unknown.map(|part| format!("{part:?} is not a level"))) {
+            mistakes.add("log.level", format!("{:?}", self.level), format!("{why}; write info, or warn,proxy=debug"));
         }
     }
 }
@@ -59,4 +63,21 @@ pub fn start(settings: &LogSettings) {
         LogFormat::Text => registry.with(layer.compact()).try_init(),
     };
     drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_a_mistake() {
+        let mistakes = |level: &str| {
+            let mut mistakes = Mistakes::default();
+            LogSettings { level: level.to_owned(), ..LogSettings::default() }.check(&mut mistakes);
+            mistakes.all().len()
+        };
+        assert_eq!(mistakes(&LogSettings::default().level), 0);
+        assert_eq!(["info", "WARN,proxy=debug", "off", "proxy=trace"].map(mistakes), [0; 4]);
+        assert_eq!(["loud", "info,proxy", "proxy=loud"].map(mistakes), [1; 3]);
+    }
 }

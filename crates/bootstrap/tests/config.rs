@@ -72,6 +72,11 @@ fn every_mistake_is_told_with_key_value_and_cause() {
     let (sources, _file) = sources(Some("[edge]\nlisten = 'here'"), &[]);
     let text = config::load::<Edge>(&sources).expect_err("is wrong").to_string();
     assert!(text.contains("listen = \"here\": "), "{text}");
+    let (sources, _file) = self::sources(Some("[edge]\nthreads = -3\nlisten = true\n[edge.cache]\nbytes = 1.5"), &[]);
+    let text = config::load::<Edge>(&sources).expect_err("is wrong").to_string();
+    for shown in ["threads = -3: ", "listen = true: ", "cache.bytes = 1.5: "] {
+        assert!(text.contains(shown), "{shown} in {text}");
+    }
 }
 
 #[test]

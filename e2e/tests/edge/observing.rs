@@ -109,6 +109,20 @@ async fn one_event_for_each_request_with_everything_that_matters() {
 }
 
 #[tokio::test]
+async fn a_refusal_tells_whose_url_it_was() {
+    let edge = EdgeSetup::new().start().await;
+    for target in ["/demo/w=40/@nowhere/a.jpg", "/demo/trim=3/@local/a.jpg", "/demo/w=40/a.jpg"] {
+        edge.get(target).await;
+    }
+    edge.get("/nobody/w=40/@local/a.jpg").await;
+    let events = edge.stop().await.events();
+    for event in &events[..3] {
+        assert_eq!(event["tenant"], "demo", "{event}");
+    }
+    assert_eq!(events[3]["tenant"], Value::Null);
+}
+
+#[tokio::test]
 async fn no_url_and_no_header_breaks_an_event() {
     let edge = EdgeSetup::new().start().await;
     let targets = [

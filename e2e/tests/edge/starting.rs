@@ -33,7 +33,7 @@ async fn all_mistakes_in_the_settings_are_named_at_once() {
         "drain_seconds = \"soon\"",
         "transform.queue = 0",
         "transform.deadline_seconds = 601",
-        "transform.fills",
+        "transform.fills = -1",
         "limits.megapixels = 0",
         "limits.source_bytes",
         "cache.memory_bytes = 5",
