@@ -35,8 +35,12 @@ impl ProcessTimes {
 /// When there is no such process.
 pub fn of_tree(root: u32) -> anyhow::Result<Duration> {
     let ticks = tree_ticks(&all_processes()?, root).with_context(|| format!("process {root} is gone"))?;
-    let micros_per_tick = 1_000_000 / rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_micros(ticks * micros_per_tick))
+    Ok(of_ticks(ticks))
+}
+
+/// So many ticks of the kernel's statistics.
+pub fn of_ticks(ticks: u64) -> Duration {
+    Duration::from_micros(ticks * (1_000_000 / rustix::param::clock_ticks_per_second()))
 }
 
 fn all_processes() -> anyhow::Result<Vec<ProcessTimes>> {

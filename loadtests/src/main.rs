@@ -4,7 +4,7 @@
 //! failure; a figure that could not be measured is one.
 //!
 //! Read in this order: `figures` holds one file for each figure; `edge`, `nginx`, `wrk` and `ceiling` are what they
-//! measure and measure with; `cpu_time` and `statistics` are how; `report` is what comes out.
+//! measure and measure with; `cpu_time`, `quiet` and `statistics` are how; `report` is what comes out.
 
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
@@ -18,6 +18,7 @@ mod machine;
 mod metrics;
 mod nginx;
 mod pictures;
+mod quiet;
 mod report;
 mod statistics;
 mod wrk;

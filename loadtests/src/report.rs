@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::figures::FigureName;
 use crate::machine::Machine;
+use crate::quiet::Quiet;
 use crate::statistics::{Samples, Spread};
 
 /// The whole report.
@@ -169,6 +170,21 @@ impl Row {
         Ok(Self { spread: Some(spread), ..Self::single(what, unit, value) }.with_goal(goal))
     }
 
+    /// How quiet the rounds were.
+    ///
+    /// # Errors
+    /// Without rounds.
+    pub fn others<T>(quiet: &Quiet<T>) -> anyhow::Result<Self> {
+        let what = format!("CPU that others took meanwhile, of a core ({} rounds left out for more)", quiet.left_out);
+        Self::median(what, Unit::Percent, quiet.others_percent.clone())
+    }
+
+    /// Of a part of the figure.
+    #[must_use]
+    pub fn of(self, part: &str) -> Self {
+        Self { what: format!("{part}, {}", self.what), ..self }
+    }
+
     /// With what it should be.
     #[must_use]
     pub fn with_goal(self, goal: Goal) -> Self {
@@ -248,9 +264,9 @@ impl Report {
             "{date}, commit {commit}. {cpu}, {cores} cores usable by the clients, {memory} MiB, {system}, kernel {kernel}; \
              {division}. libvips {libvips}, {nginx}. Load average at the end: {load}.\n\n\
              Where a row tells a number of rounds, it shows their median unless it says otherwise. Contenders take turns \
-             within each round, and ratios are made within a round, so that a slow minute of the machine hits all alike. \
-             CPU time is user and system time of a server's processes and threads. A row without a goal is there for \
-             information.",
+             within each round, and ratios are made within a round. Rounds in which other processes took more than 15 % of \
+             a core are done again, up to as many times as were wanted, and the quietest are kept. CPU time is user and \
+             system time of a server's processes and threads. A row without a goal is there for information.",
             date = machine.date,
             commit = machine.commit,
             cpu = machine.cpu,

@@ -10,6 +10,7 @@ use crate::bench::{Bench, S3_LATENCY};
 use crate::ceiling;
 use crate::edge::{self, CacheStatus, Edge, EdgeHome, FOLDER, S3};
 use crate::pictures::{CUT_OUT, PHOTO};
+use crate::quiet::{self, Quiet};
 use crate::report::{Figure, Goal, Row, Unit};
 
 /// Width of the renditions.
@@ -107,8 +108,8 @@ impl Run<'_> {
         for origin in [FOLDER, S3] {
             self.ours(origin, WARM_UPS).await?;
         }
-        let mut rounds = Vec::new();
-        for round in 0..self.bench.effort.cold_rounds {
+        let wanted = self.bench.effort.cold_rounds;
+        let quiet = quiet::rounds(wanted, async |round| {
             let mut took = [Took::default(); CONTENDERS.len()];
             for turn in 0..CONTENDERS.len() {
                 let at = (round + turn) % CONTENDERS.len();
@@ -117,19 +118,16 @@ impl Run<'_> {
                     Contender::Ours(origin) => self.ours(origin, self.count).await?,
                 };
             }
-            let [ceiling, folder, s3] = took;
+            let [ceiling, folder, s3] = took.map(|took| took.cpu * 1e3);
             eprintln!(
-                "  {}, round {} of {}: ceiling {:.2} ms, ours {:.2} ms from a folder, {:.2} ms from S3",
+                "  {}, round {} of {wanted}: ceiling {ceiling:.2} ms, ours {folder:.2} ms from a folder, {s3:.2} ms from S3",
                 self.case.name,
                 round + 1,
-                self.bench.effort.cold_rounds,
-                ceiling.cpu * 1e3,
-                folder.cpu * 1e3,
-                s3.cpu * 1e3
             );
-            rounds.push(took);
-        }
-        self.rows(&rounds)
+            Ok(took)
+        })
+        .await?;
+        self.rows(&quiet)
     }
 
     async fn ceiling(&self) -> anyhow::Result<Took> {
@@ -171,9 +169,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn rows(&self, rounds: &[[Took; 3]]) -> anyhow::Result<Vec<Row>> {
+    fn rows(&self, quiet: &Quiet<[Took; 3]>) -> anyhow::Result<Vec<Row>> {
         let name = self.case.name;
-        let each = |number: fn(&[Took; 3]) -> f64| rounds.iter().map(number).collect::<Vec<f64>>();
+        let each = |number: fn(&[Took; 3]) -> f64| quiet.rounds.iter().map(number).collect::<Vec<f64>>();
         let goal = Goal::AtLeast(0.9);
         let row = |what: &str, unit, number| Row::median(format!("{name}{what}"), unit, each(number));
         Ok(vec![
@@ -186,6 +184,7 @@ impl Run<'_> {
             row(", throughput, ours from a folder", Unit::PerSecond, |took| 1.0 / took[1].wall)?,
             row(", throughput, ours from S3", Unit::PerSecond, |took| 1.0 / took[2].wall)?,
             Row::single(format!("{name}, size"), Unit::Bytes, self.expected.len() as f64),
+            Row::others(quiet)?.of(name),
         ])
     }
 }

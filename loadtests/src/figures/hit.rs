@@ -10,6 +10,7 @@ use crate::bench::Bench;
 use crate::edge::{self, Edge, EdgeHome, FOLDER};
 use crate::nginx::{Nginx, Port};
 use crate::pictures::PHOTO;
+use crate::quiet::{self, Quiet};
 use crate::report::{Figure, Goal, Row, Unit};
 use crate::wrk;
 
@@ -52,11 +53,15 @@ const CONTENDERS: [Contender; 6] = [
     Contender { name: "nginx, 1 KiB", nginx: Some(Port::Buffered), is_large: false },
 ];
 
-/// What was seen of one contender, a number for each round.
-#[derive(Debug, Default, Clone)]
+/// What was seen of the contenders in a round.
+type Round = [Seen; CONTENDERS.len()];
+
+/// What was seen of one contender in a round.
+#[derive(Debug, Default, Clone, Copy)]
 struct Seen {
-    cpu_micros: Vec<f64>,
-    per_second: Vec<f64>,
+    /// CPU time for one answer.
+    cpu_micros: f64,
+    per_second: f64,
 }
 
 pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
@@ -66,26 +71,23 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
     let nginx = Nginx::start(bench, edge.address, &large).await?;
     let sizes = compare_answers(&edge, &nginx, [&large, &small]).await?;
 
-    let mut seen = vec![Seen::default(); CONTENDERS.len()];
-    for round in 0..bench.effort.hit_rounds {
+    let wanted = bench.effort.hit_rounds;
+    let quiet = quiet::rounds(wanted, async |round| {
+        let mut seen = [Seen::default(); CONTENDERS.len()];
         for turn in 0..CONTENDERS.len() {
             let at = (round + turn) % CONTENDERS.len();
             let target = if CONTENDERS[at].is_large { &large } else { &small };
-            let (cpu_micros, per_second) = ask(bench, &edge, &nginx, CONTENDERS[at], target).await?;
-            seen[at].cpu_micros.push(cpu_micros);
-            seen[at].per_second.push(per_second);
+            seen[at] = ask(bench, &edge, &nginx, CONTENDERS[at], target).await?;
         }
-        let (ours, theirs) = (seen[OURS].cpu_micros[round], seen[NGINX].cpu_micros[round]);
-        eprintln!(
-            "  round {} of {}: ours {ours:.1} µs, nginx {theirs:.1} µs, ratio {:.2}",
-            round + 1,
-            bench.effort.hit_rounds,
-            ours / theirs
-        );
-    }
+        let [ours, theirs] = [OURS, NGINX].map(|at| seen[at].cpu_micros);
+        let ratio = ours / theirs;
+        eprintln!("  round {} of {wanted}: ours {ours:.1} µs, nginx {theirs:.1} µs, ratio {ratio:.2}", round + 1);
+        Ok(seen)
+    })
+    .await?;
     nginx.stop().await?;
     edge.stop().await?;
-    report(&seen, &sizes)
+    report(&quiet, &sizes)
 }
 
 /// The target of a rendition of about so many bytes, made and in memory.
@@ -147,14 +149,8 @@ fn header_bytes(response: &Response) -> usize {
     response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
-/// CPU microseconds per answered request, and requests per second.
-async fn ask(
-    bench: &Bench,
-    edge: &Edge,
-    nginx: &Nginx,
-    contender: Contender,
-    target: &str,
-) -> anyhow::Result<(f64, f64)> {
+/// One contender's turn.
+async fn ask(bench: &Bench, edge: &Edge, nginx: &Nginx, contender: Contender, target: &str) -> anyhow::Result<Seen> {
     let address: SocketAddr = contender.nginx.map_or(edge.address, |port| nginx.address(port));
     let cpu_time = || if contender.nginx.is_some() { nginx.cpu_time() } else { edge.cpu_time() };
     let hits_before = memory_hits(edge).await?;
@@ -168,31 +164,32 @@ async fn ask(
     ensure!((0.0..=f64::from(wrk::CONNECTIONS)).contains(&surplus), "{hits} memory hits for {expected} requests");
     edge.empty_access_log()?;
     nginx.empty_access_logs()?;
-    Ok((took.as_secs_f64() * 1e6 / answered.requests as f64, answered.per_second))
+    let cpu_micros = took.as_secs_f64() * 1e6 / answered.requests as f64;
+    Ok(Seen { cpu_micros, per_second: answered.per_second })
 }
 
 async fn memory_hits(edge: &Edge) -> anyhow::Result<f64> {
     Ok(edge.metrics().await?.sum("calotype_requests_total", "cache=\"memory\""))
 }
 
-fn report(seen: &[Seen], [body, ours, theirs]: &[usize; 3]) -> anyhow::Result<Figure> {
-    let ratios = |ours: usize, theirs: usize| {
-        let pairs = seen[ours].cpu_micros.iter().zip(&seen[theirs].cpu_micros);
-        pairs.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>()
-    };
+fn report(quiet: &Quiet<Round>, [body, ours, theirs]: &[usize; 3]) -> anyhow::Result<Figure> {
+    let each = |number: &dyn Fn(&Round) -> f64| quiet.rounds.iter().map(number).collect::<Vec<f64>>();
+    let ratios = |ours: usize, theirs: usize| each(&|round| round[ours].cpu_micros / round[theirs].cpu_micros);
     let mut rows =
         vec![Row::median("50 KiB: ours ÷ nginx", Unit::Ratio, ratios(OURS, NGINX))?.with_goal(Goal::AtMost(1.0))];
     for (what, at) in [("an unbuffered access log", NGINX_UNBUFFERED), ("open_file_cache", NGINX_OPEN_FILES)] {
         rows.push(Row::median(format!("50 KiB: ours ÷ nginx with {what}"), Unit::Ratio, ratios(OURS, at))?);
     }
     rows.push(Row::median("1 KiB: ours ÷ nginx", Unit::Ratio, ratios(OURS_SMALL, NGINX_SMALL))?);
-    for (contender, seen) in CONTENDERS.iter().zip(seen) {
-        rows.push(Row::median(format!("CPU, {}", contender.name), Unit::Microseconds, seen.cpu_micros.clone())?);
+    for (at, contender) in CONTENDERS.iter().enumerate() {
+        let what = format!("CPU, {}", contender.name);
+        rows.push(Row::median(what, Unit::Microseconds, each(&|round| round[at].cpu_micros))?);
     }
     for at in [OURS, NGINX, OURS_SMALL, NGINX_SMALL] {
         let what = format!("answered, {}", CONTENDERS[at].name);
-        rows.push(Row::median(what, Unit::PerSecond, seen[at].per_second.clone())?);
+        rows.push(Row::median(what, Unit::PerSecond, each(&|round| round[at].per_second))?);
     }
+    rows.push(Row::others(quiet)?);
     let method = vec![
         format!(
             "wrk with {} kept-alive HTTP/1.1 connections; one serving thread here, one worker there; both write their access \
