@@ -12,6 +12,7 @@ mod decision;
 mod drain;
 mod edge;
 mod fill;
+mod gather;
 mod negotiate;
 mod original;
 mod origins;
@@ -40,7 +41,7 @@ use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy_service_with_name;
+use pingora_proxy::http_proxy;
 use prometheus::Registry;
 use tokio::runtime::Runtime;
 
@@ -50,6 +51,7 @@ use crate::config::EdgeSettings;
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
+use crate::gather::Gathering;
 use crate::policy::PolicyInForce;
 use crate::pool::TransformPool;
 use crate::problem::EdgeError;
@@ -200,9 +202,10 @@ fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Se
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
 
-    let mut service = http_proxy_service_with_name(&server.configuration, edge, "edge");
-    // 8 KiB holds every header we read; what fits into 64 KiB goes out with its header in one call. Per connection.
-    let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(64 * 1024) };
+    let edge = Gathering(Arc::new(http_proxy(&server.configuration, edge)));
+    let mut service = Service::new("edge".to_owned(), edge);
+    // 8 KiB holds every header we read. Writes are gathered above this buffer, which must not hold them again.
+    let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(1) };
     service.add_listener(ListenerConfig::tcp(settings.listen.to_string()).l4_buffer(buffers));
     server.add_service(service);
 
