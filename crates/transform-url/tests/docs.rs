@@ -13,5 +13,8 @@ fn the_reference_is_current() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &current).expect("is written");
     }
-    assert!(text == current || std::env::var_os("UPDATE_DOCS").is_some(), "out of date: run this test with UPDATE_DOCS=1");
+    assert!(
+        text == current || std::env::var_os("UPDATE_DOCS").is_some(),
+        "out of date: run this test with UPDATE_DOCS=1"
+    );
 }
