@@ -71,7 +71,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Parser)]
 #[command(name = "proxy", version)]
 struct Arguments {
-    /// The TOML file with settings under [proxy].
+    /// The TOML file with settings under `[proxy]`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Checks settings and policy, and exits.
