@@ -49,7 +49,8 @@ macro_rules! name {
 }
 
 name! {
-    /// A tenant's name in the URL: 1 to 63 of `a-z 0-9 -`, not first or last a hyphen, not [`RESERVED`].
+    /// A tenant's name in the URL: 1 to 63 of `a-z 0-9 -`, not first or last a hyphen, not a word of the server's own (`v1`, `internal`,
+    /// `cdn-cgi`, `healthz`, `readyz`, `metrics`, `.well-known`).
     TenantSlug, ""
 }
 name! {
@@ -87,7 +88,7 @@ impl Source {
     pub(crate) fn parse(raw: &str) -> Result<Self, UrlError> {
         let text = crate::encoding::decode(raw, "the source")?;
         if let Some((scheme, rest)) = split_scheme(&text) {
-            check_dots(rest)?;
+            check_dots(rest.split('?').next().unwrap_or_default())?;
             return if rest.is_empty() || rest.starts_with('/') {
                 Err(UrlError::BadPath { reason: "the source URL has no host" })
             } else {
@@ -116,7 +117,7 @@ fn split_scheme(text: &str) -> Option<(&'static str, &str)> {
 }
 
 fn check_dots(path: &str) -> Result<(), UrlError> {
-    if path.split(['/', '?']).any(|segment| segment == "." || segment == "..") {
+    if path.split('/').any(|segment| segment == "." || segment == "..") {
         return Err(UrlError::BadPath { reason: "\".\" and \"..\" segments are not allowed" });
     }
     Ok(())
@@ -133,7 +134,7 @@ fn checked_path(path: &str) -> Result<String, UrlError> {
     Ok(path.to_owned())
 }
 
-/// The raw form that [`Source::parse`] reads back.
+/// The raw form that the parser reads back.
 impl Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -41,6 +41,9 @@ fn reads_each_kind_of_source() {
     check_source("@local/a/b.jpg", origin("a/b.jpg"));
     check_source("@local/%40b.jpg", origin("@b.jpg"));
     check_source("...", Source::Upload("...".into()));
+    // A question mark is a character like another once it is encoded.
+    check_source("%3F.", Source::Upload("?.".into()));
+    check_source("a%3F/..%3F", Source::Upload("a?/..?".into()));
 }
 
 #[test]
@@ -54,6 +57,7 @@ fn reads_urls_with_one_or_two_slashes_and_encoded() {
     ] {
         check_source(raw, expected.clone());
     }
+    check_source("https://example.com/a%3Fup=/../b", Source::Url("https://example.com/a?up=/../b".into()));
     check_source("http%3A/example.com/a", Source::Url("http://example.com/a".into()));
     // Not a URL: no slash after the colon.
     check_source("http%3Ax", Source::Upload("http:x".into()));
