@@ -142,7 +142,7 @@ table! {
     border: Border = "border";
     /// Lays a registered image over the picture.
     overlay: Overlay = "overlay" / "ol";
-    /// The encoder's quality, or a word that means equal perceived quality in every format.
+    /// A word that means about the same look in every format, or a number: on the encoder's own scale when the URL names the format, on JPEG's scale with `format=auto`.
     quality: Quality = "quality" / "q";
     /// The output format. `auto` picks what the client accepts; `json`, `blurhash` and `thumbhash` describe the picture instead.
     format: Format = "format" / "f", default Format::Auto;

@@ -165,7 +165,7 @@ choice! {
 /// The encoder's quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Quality {
-    /// The encoder's own scale, 1..=100.
+    /// 1..=100, on the encoder's own scale when the format is named, else on JPEG's.
     Exact(u8),
     /// Visibly compressed, smallest.
     Low,
