@@ -192,3 +192,35 @@ impl EdgeSettings {
 fn or_cores(threads: usize) -> usize {
     if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn leaves(key: &str, value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::Object(table) => {
+                for (name, value) in table {
+                    let dot = if key.is_empty() { "" } else { "." };
+                    leaves(&format!("{key}{dot}{name}"), value, into);
+                }
+            }
+            _ => into.push(key.to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let text = std::fs::read_to_string(path).expect("the reference is there");
+        let mut settings = Vec::new();
+        leaves("", &serde_json::to_value(EdgeSettings::default()).expect("is plain data"), &mut settings);
+        for setting in &settings {
+            assert!(text.contains(&format!("| `{setting}` |")), "docs/configuration.md lacks {setting}");
+        }
+        let documented = text.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(documented, settings.len(), "docs/configuration.md has settings that do not exist");
+    }
+}

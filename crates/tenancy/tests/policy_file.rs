@@ -120,3 +120,15 @@ fn unknown_keys_and_types_are_refused_with_their_place() {
         assert!(error.to_string().contains("line"), "{error}");
     }
 }
+
+/// The example that users copy is a policy.
+#[test]
+fn the_documented_example_is_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/policy.md");
+    let text = std::fs::read_to_string(path).expect("the guide is there");
+    let (_, rest) = text.split_once("```toml\n").expect("has an example");
+    let (example, _) = rest.split_once("```").expect("it ends");
+    let policy = PolicyFile::load(example, 1).expect("is a policy");
+    let demo = policy.tenant(&slug("demo")).expect("there");
+    assert_eq!((demo.presets.len(), demo.origins.len(), demo.hosts.len()), (1, 2, 1));
+}

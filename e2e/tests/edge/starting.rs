@@ -87,3 +87,14 @@ async fn a_port_that_is_taken_is_said_so() {
     }
     first.stop().await;
 }
+
+/// The examples in `deploy/` are settings and a policy that the edge takes.
+#[tokio::test]
+async fn the_example_settings_are_right() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+    let mut command = tokio::process::Command::new(testkit::edge::program("proxy"));
+    command.args(["--config", "proxy.toml", "--check-config"]).current_dir(folder);
+    testkit::edge::without_settings_of_ours(&mut command);
+    let ended = command.output().await.expect("it can be started");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
