@@ -118,7 +118,7 @@ impl Goal {
 impl Unit {
     fn text(self, value: f64) -> String {
         match self {
-            Self::Ratio => format!("{value:.2}"),
+            Self::Ratio => format!("{value:.3}"),
             Self::Microseconds => format!("{value:.1} µs"),
             Self::Milliseconds if value < 10.0 => format!("{value:.2} ms"),
             Self::Milliseconds => format!("{value:.0} ms"),
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_goal_is_judged_on_the_number_not_on_its_text() {
         let row = Row::single("ours ÷ nginx", Unit::Ratio, 1.004).with_goal(Goal::AtMost(1.0));
-        assert_eq!(row.to_markdown(), "| ours ÷ nginx | ≤ 1.00 | 1.00 | **no** |  |\n");
+        assert_eq!(row.to_markdown(), "| ours ÷ nginx | ≤ 1.000 | 1.004 | **no** |  |\n");
         let row = Row::median("share", Unit::Percent, vec![99.0, 99.9, 100.0]).expect("rounds");
         let row = row.with_goal(Goal::AtLeast(99.0));
         assert_eq!(row.to_markdown(), "| share | ≥ 99.00 % | 99.90 % | yes | 99.00 % – 100.00 % (3) |\n");

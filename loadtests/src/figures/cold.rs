@@ -120,7 +120,7 @@ impl Run<'_> {
             }
             let [ceiling, folder, s3] = took.map(|took| took.cpu * 1e3);
             eprintln!(
-                "  {}, round {} of {wanted}: ceiling {ceiling:.2} ms, ours {folder:.2} ms from a folder, {s3:.2} ms from S3",
+                "  {}, round {} ({wanted} wanted): ceiling {ceiling:.2} ms, ours {folder:.2} ms from a folder, {s3:.2} ms from S3",
                 self.case.name,
                 round + 1,
             );

@@ -81,7 +81,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         }
         let [ours, theirs] = [OURS, NGINX].map(|at| seen[at].cpu_micros);
         let ratio = ours / theirs;
-        eprintln!("  round {} of {wanted}: ours {ours:.1} µs, nginx {theirs:.1} µs, ratio {ratio:.2}", round + 1);
+        eprintln!("  round {} ({wanted} wanted): ours {ours:.1} µs, nginx {theirs:.1} µs, ratio {ratio:.2}", round + 1);
         Ok(seen)
     })
     .await?;
