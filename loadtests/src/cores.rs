@@ -39,10 +39,11 @@ impl Cores {
         sched_setaffinity(None, &set).context("this process cannot be moved to the clients' cores")
     }
 
-    /// A command that will run `program` on the server's core, under the same process id.
+    /// A command that will run `program` on the server's core, under the same process id. However this process ends, that
+    /// one is asked to end too.
     pub fn server_command(&self, program: &Path) -> Command {
         let mut command = Command::new("taskset");
-        command.arg("--cpu-list").arg(self.server.to_string()).arg(program);
+        command.arg("--cpu-list").arg(self.server.to_string()).args(["setpriv", "--pdeathsig", "TERM"]).arg(program);
         command
     }
 
