@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::Args;
-use imaging::{Class, EncoderDefaults, Engine, EngineOptions, Limits};
+use imaging::{Class, EncoderDefaults, Engine, EngineOptions, Inputs, Limits};
 use transform_url::value::{Format, OpValue};
 use transform_url::{Ops, Transform};
 
@@ -20,18 +21,20 @@ pub struct TransformArguments {
     /// Where the rendition goes; "-" is standard output. Without a format in OPS, the file extension decides.
     #[arg(value_name = "OUT")]
     output: PathBuf,
+    /// The image that the op "overlay" lays over the picture, whatever name OPS gives it.
+    #[arg(long, value_name = "FILE")]
+    overlay: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub fn run(arguments: &TransformArguments) -> anyhow::Result<()> {
     let transform = read_ops(&arguments.ops, &arguments.output)?;
-    imaging::supports(&transform).with_context(|| format!("the ops {:?}", arguments.ops))?;
-    let source =
-        std::fs::read(&arguments.input).with_context(|| format!("{} cannot be read", arguments.input.display()))?;
-    let source = source.into();
+    let source = read(&arguments.input)?;
+    let overlay = arguments.overlay.as_deref().map(read).transpose()?;
+    let inputs = Inputs { source: &source, overlay: overlay.as_ref() };
     let engine = Engine::start(&EngineOptions::default())?;
     let rendered = engine
-        .render(&source, &transform, Some(Class::Legacy), &EncoderDefaults::default(), &Limits::default())
+        .render(inputs, &transform, Some(Class::Legacy), &EncoderDefaults::default(), &Limits::default())
         .with_context(|| arguments.input.display().to_string())?;
     if arguments.output == Path::new("-") {
         std::io::stdout().lock().write_all(&rendered.body)?;
@@ -41,6 +44,10 @@ pub fn run(arguments: &TransformArguments) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be written", arguments.output.display()))?;
     println!("{}: {} × {}, {} bytes", arguments.output.display(), rendered.width, rendered.height, rendered.body.len());
     Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Bytes> {
+    std::fs::read(path).map(Bytes::from).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 /// The transform; a format that is left to chance is taken from the file's extension.

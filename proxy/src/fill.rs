@@ -182,7 +182,8 @@ impl Filler {
         let engine = self.engine.clone();
         let (transform, class) = (plan.wanted.transform.clone(), plan.class);
         let limits = Limits { deadline: Some(deadline), ..self.limits.clone() };
-        let job = move || engine.render(&source, &transform, Some(class), &EncoderDefaults::default(), &limits);
+        let job =
+            move || engine.render((&source).into(), &transform, Some(class), &EncoderDefaults::default(), &limits);
         Ok(self.pool.run(deadline, job).await?)
     }
 }

@@ -1,125 +1,140 @@
-//! Owns every encoder setting, in one table, each with its reason.
+//! Owns every encoder setting, each with its reason, and the search for a quality that is small enough.
 //!
-//! Must not touch pixels: what arrives is 8-bit sRGB or grey, with alpha only if the encoding holds it.
+//! Must not touch pixels: what arrives is 8-bit sRGB or grey, with alpha only if the encoding holds it. The numbers in the
+//! reasons are in `loadtests/results/QUALITY.md`.
 
-use transform_url::value::Quality;
+use transform_url::Transform;
+use transform_url::value::Metadata;
 
+use crate::encoding::Encoding;
 use crate::engine::Engine;
-use crate::format::Encoding;
+use crate::error::ImagingError;
+use crate::metadata::reduced;
 use crate::output::Output;
+use crate::quality::{EncoderDefaults, quality};
 use crate::vips::{Image, Operation, Version, VipsError};
 use crate::webp_container::without_metadata;
 
 /// Part of every cache key. To be raised whenever the same source and transform give other bytes than before: a changed
 /// setting below, a changed step, a changed rounding.
-pub const ENCODER_VERSION: u32 = 1;
+pub const ENCODER_VERSION: u32 = 2;
 
 /// Since this version one option says which metadata is kept; the older one is deprecated.
 const KEEP_SINCE: Version = Version { major: 8, minor: 15, micro: 0 };
 
-/// Qualities that look alike: (JPEG, WebP, AVIF), each on its encoder's own scale of 1..=100. The default row is within 1 dB
-/// of PSNR on painted scenes; above 90 JPEG keeps colour in full resolution and the others do not, so there it is by eye.
-///
-/// The first and last row pin the ends, the rows between are `low`, `medium-low`, `medium-high` and `high`.
-const ALIKE: [(u8, u8, u8); 6] = [(1, 1, 1), (50, 46, 44), (68, 65, 53), (80, 79, 63), (90, 92, 80), (100, 100, 100)];
-const ROW_LOW: usize = 1;
-const ROW_MEDIUM_LOW: usize = 2;
-const ROW_MEDIUM_HIGH: usize = 3;
-const ROW_HIGH: usize = 4;
+/// Most encodes of one picture in search of a quality that is small enough.
+const ENCODES_MAX: u32 = 5;
 
-/// The quality used where a transform names none, per encoding on its own scale, 1..=100.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct EncoderDefaults {
-    /// JPEG. Default 80.
-    pub jpeg: u8,
-    /// WebP. Default 79, which looks like JPEG 80.
-    pub webp: u8,
-    /// AVIF. Default 63, which looks like JPEG 80.
-    pub avif: u8,
+/// How one picture is written.
+pub(crate) struct Encoder {
+    encoding: Encoding,
+    quality: u8,
+    lossless: bool,
+    metadata: Metadata,
+    has_keep: bool,
 }
 
-impl Default for EncoderDefaults {
-    fn default() -> Self {
-        let (jpeg, webp, avif) = ALIKE[ROW_MEDIUM_HIGH];
-        Self { jpeg, webp, avif }
-    }
-}
-
-/// The number to give to the encoder.
-///
-/// A number in the URL is the encoder's own when the URL also names the format. With `f=auto` it is read on JPEG's scale
-/// and translated to what looks alike: the same number means twice the bytes in AVIF, and would make the best format the
-/// largest.
-pub(crate) fn quality(asked: Option<Quality>, encoding: Encoding, output: Output, defaults: &EncoderDefaults) -> u8 {
-    let in_row = |row: usize| pick(ALIKE[row], encoding);
-    let number = match asked {
-        None => pick((defaults.jpeg, defaults.webp, defaults.avif), encoding),
-        Some(Quality::Low) => in_row(ROW_LOW),
-        Some(Quality::MediumLow) => in_row(ROW_MEDIUM_LOW),
-        Some(Quality::MediumHigh) => in_row(ROW_MEDIUM_HIGH),
-        Some(Quality::High) => in_row(ROW_HIGH),
-        Some(Quality::Exact(number)) => match output {
-            Output::Exactly(_) => number,
-            Output::Best(_) => from_jpeg_scale(number, encoding),
-        },
-    };
-    number.clamp(1, 100)
-}
-
-fn pick((jpeg, webp, avif): (u8, u8, u8), encoding: Encoding) -> u8 {
-    match encoding {
-        Encoding::Webp => webp,
-        Encoding::Avif => avif,
-        Encoding::Jpeg | Encoding::Png | Encoding::Json => jpeg,
-    }
-}
-
-/// `number` on JPEG's scale → the number that looks alike, on straight lines between the rows of the table.
-fn from_jpeg_scale(number: u8, encoding: Encoding) -> u8 {
-    for pair in ALIKE.windows(2) {
-        let (below, above) = (pair[0], pair[1]);
-        if (below.0..=above.0).contains(&number) {
-            let (from, to) = (u32::from(pick(below, encoding)), u32::from(pick(above, encoding)));
-            let (at, span) = (u32::from(number - below.0), u32::from(above.0 - below.0));
-            let value = from + ((to - from) * at + span / 2) / span;
-            return u8::try_from(value).unwrap_or(100);
+impl Encoder {
+    /// What `transform` says about writing `encoding`.
+    pub(crate) fn new(
+        engine: &Engine,
+        encoding: Encoding,
+        output: Output,
+        transform: &Transform,
+        defaults: &EncoderDefaults,
+    ) -> Self {
+        Self {
+            encoding,
+            quality: quality(transform.quality(), encoding, output, defaults),
+            lossless: transform.is_lossless(),
+            metadata: transform.metadata(),
+            has_keep: engine.version() >= KEEP_SINCE,
         }
     }
-    number
-}
 
-/// Encodes `image`, which computes every pixel.
-pub(crate) fn encode(engine: &Engine, image: &Image, encoding: Encoding, quality: u8) -> Result<Vec<u8>, VipsError> {
-    let Some(saver) = encoding.saver_name() else { return Ok(Vec::new()) };
-    // No EXIF, GPS, XMP or comment leaves the house. The profile goes too: the pixels are sRGB by now, which is what a
-    // picture without one means. Telling the saver is not enough, see `webp_container`.
-    let save = Operation::new(saver)?.image(c"in", &image.without_metadata()?)?;
-    let save = if engine.version() >= KEEP_SINCE { save.text(c"keep", c"none")? } else { save.flag(c"strip", true)? };
-    let body = match encoding {
-        Encoding::Jpeg => save
-            .int(c"Q", quality.into())?
-            // 1 % smaller for a millisecond or two. Progressive saves 0 to 3 % more for as much again, and costs the
-            // client several passes.
-            .flag(c"optimize-coding", true)?,
-        // 2 is twice as fast and 3 to 13 % larger, 6 four times slower and 7 % smaller: what is stored once and sent often
-        // may take 20 ms for a third of a megapixel.
-        Encoding::Webp => save.int(c"Q", quality.into())?.int(c"effort", 4)?,
-        Encoding::Avif => save
-            .text(c"compression", c"av1")?
-            .int(c"Q", quality.into())?
-            // 10 and 12 bit, which deep sources would get, are slower everywhere and shown by fewer.
-            .int(c"bitdepth", 8)?
-            // The encoder's speed 8: 45 ms for a third of a megapixel. 9 saves half of that and is 10 % larger; 7 takes
-            // half as long again for 2 %, and on drawings four times as long.
-            .int(c"effort", 1)?,
-        // 4 is four times as fast and 3 to 12 % larger. A filter chosen for each row is never far from the best one.
-        Encoding::Png => save.int(c"compression", 6)?.text(c"filter", c"all")?,
-        Encoding::Json => save,
+    /// Encodes `image` in at most `limit` bytes, if there is a limit. Computes every pixel.
+    ///
+    /// # Errors
+    /// [`ImagingError::BytesOutOfReach`] if not even the lowest quality is small enough, [`ImagingError::Library`] if the
+    /// encoder or the source fails.
+    pub(crate) fn encode_within(&self, image: &Image, limit: Option<usize>) -> Result<Vec<u8>, ImagingError> {
+        let Some(limit) = limit else { return self.encode(image, self.quality).map_err(ImagingError::Library) };
+        // Pixels are made once, and encoded up to five times.
+        let image = image.to_memory().map_err(ImagingError::Library)?;
+        let encode = |quality| self.encode(&image, quality).map_err(ImagingError::Library);
+        let first = encode(self.quality)?;
+        if first.len() <= limit {
+            return Ok(first);
+        }
+        // `fits` is the best that is known to fit, `above` the least that is known not to.
+        let (mut above, mut fits): (u8, Option<(u8, Vec<u8>)>) = (self.quality, None);
+        let mut smallest = first.len();
+        for tried in 1..ENCODES_MAX {
+            let floor = fits.as_ref().map_or(0, |(quality, _)| *quality);
+            // The last try is the lowest quality, if nothing else was small enough.
+            let next = if fits.is_none() && tried + 1 == ENCODES_MAX { 1 } else { floor.midpoint(above).max(1) };
+            if next == floor || next >= above {
+                break;
+            }
+            let body = encode(next)?;
+            smallest = smallest.min(body.len());
+            if body.len() <= limit {
+                fits = Some((next, body));
+            } else {
+                above = next;
+            }
+        }
+        fits.map(|(_, body)| body).ok_or(ImagingError::BytesOutOfReach { limit, bytes: smallest })
     }
-    .run_to_buffer()?;
-    if encoding != Encoding::Webp {
-        return Ok(body);
+
+    fn encode(&self, image: &Image, quality: u8) -> Result<Vec<u8>, VipsError> {
+        let Some(saver) = self.encoding.saver_name() else { return Ok(Vec::new()) };
+        let is_animation = self.encoding.has_frames() && image.pages() > 1;
+        let save = Operation::new(saver)?.image(c"in", &reduced(image, self.metadata, is_animation)?)?;
+        // The fields have been reduced already. Telling the saver as well is not enough for WebP, see `webp_container`.
+        let save = match (self.metadata, self.has_keep) {
+            (Metadata::None, true) => save.text(c"keep", c"none")?,
+            (Metadata::None, false) => save.flag(c"strip", true)?,
+            (Metadata::Copyright | Metadata::Keep, _) => save,
+        };
+        let body = self.set(save, quality)?.run_to_buffer()?;
+        if self.encoding != Encoding::Webp || self.metadata != Metadata::None {
+            return Ok(body);
+        }
+        without_metadata(&body).ok_or_else(|| VipsError::new("webpsave", "the encoder wrote a malformed file"))
     }
-    without_metadata(&body)
-        .ok_or_else(|| VipsError { operation: "webpsave", detail: "the encoder wrote a malformed file".to_owned() })
+
+    /// The settings.
+    fn set(&self, save: Operation, quality: u8) -> Result<Operation, VipsError> {
+        let q = i32::from(quality);
+        Ok(match self.encoding {
+            Encoding::Jpeg => save
+                .int(c"Q", q)?
+                // 1 % smaller for a millisecond or two. Progressive saves 0 to 3 % more for as much again, and costs the
+                // client several passes.
+                .flag(c"optimize-coding", true)?,
+            Encoding::Webp if self.lossless => save.flag(c"lossless", true)?.int(c"effort", 4)?,
+            // 2 is twice as fast and 3 to 13 % larger, 6 four times slower and 7 % smaller: what is stored once and sent
+            // often may take 20 ms for a third of a megapixel.
+            Encoding::Webp => save.int(c"Q", q)?.int(c"effort", 4)?,
+            Encoding::Avif => {
+                let save = save
+                    .text(c"compression", c"av1")?
+                    // 10 and 12 bit, which deep sources would get, are slower everywhere and shown by fewer.
+                    .int(c"bitdepth", 8)?
+                    // The encoder's speed 8: 45 ms for a third of a megapixel. 9 saves half of that and is 10 % larger; 7
+                    // takes half as long again for 2 %, and on drawings four times as long.
+                    .int(c"effort", 1)?;
+                if self.lossless { save.flag(c"lossless", true)? } else { save.int(c"Q", q)? }
+            }
+            Encoding::Jxl => {
+                let save = save.int(c"effort", 3)?;
+                if self.lossless { save.flag(c"lossless", true)? } else { save.int(c"Q", q)? }
+            }
+            // 4 is four times as fast and 3 to 12 % larger. A filter chosen for each row is never far from the best one.
+            Encoding::Png => save.int(c"compression", 6)?.text(c"filter", c"all")?,
+            Encoding::Gif => save.int(c"effort", 3)?,
+            Encoding::Json | Encoding::Blurhash | Encoding::Thumbhash => save,
+        })
+    }
 }

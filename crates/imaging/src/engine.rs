@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::format::{Encoding, SourceFormat};
+use crate::encoding::Encoding;
+use crate::format::SourceFormat;
 use crate::vips::{Library, LibraryError, Version, VipsError, finish_thread, has_operation};
 
 /// The oldest libvips this crate is written for: the one of Debian 12.
@@ -72,7 +73,10 @@ impl Engine {
         })?;
         let version = library.version();
         let capabilities = Capabilities {
-            reads: SourceFormat::ALL.into_iter().filter(|f| has_operation(library, f.loader_name())).collect(),
+            reads: SourceFormat::ALL
+                .into_iter()
+                .filter(|f| f.loader_name().is_none_or(|name| has_operation(library, name)))
+                .collect(),
             writes: Encoding::ALL
                 .into_iter()
                 .filter(|e| !options.without_encodings.contains(e))

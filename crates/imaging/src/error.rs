@@ -2,8 +2,7 @@
 //!
 //! One variant for each answer a client can act on; the library's own words are only ever a source, for the log.
 
-use crate::geometry::GeometryError;
-use crate::support::UnsupportedOp;
+use crate::geometry::{GeometryError, Size};
 use crate::vips::VipsError;
 
 /// Why a picture could not be read or made.
@@ -23,9 +22,43 @@ pub enum ImagingError {
         /// Why not.
         reason: &'static str,
     },
-    /// An op whose pixels are not made yet.
-    #[error(transparent)]
-    UnsupportedOp(#[from] UnsupportedOp),
+    /// An op that means nothing for this source or for the asked format.
+    #[error("op {op:?} cannot be applied: {reason}")]
+    NotApplicable {
+        /// The full name of the op.
+        op: &'static str,
+        /// Why not, and what to do instead.
+        reason: &'static str,
+    },
+    /// The source has no page or frame of this number.
+    #[error("op \"page\" asks for {page}, but the source has {pages} from 0 on")]
+    NoSuchPage {
+        /// The number asked for.
+        page: u32,
+        /// How many there are.
+        pages: u32,
+    },
+    /// Not even the lowest quality is small enough.
+    #[error("op \"max-bytes\" asks for {limit}, but the lowest quality still has {bytes} bytes")]
+    BytesOutOfReach {
+        /// What was asked for.
+        limit: usize,
+        /// The smallest that could be made.
+        bytes: usize,
+    },
+    /// The animation that was asked for is too large.
+    #[error("the result would have {size} pixels in {frames} frames, more than {limit_megapixels} megapixels")]
+    AnimationTooLarge {
+        /// Size of a frame.
+        size: Size,
+        /// How many.
+        frames: u32,
+        /// The limit over all frames, in millions.
+        limit_megapixels: u32,
+    },
+    /// The overlay's image cannot be used.
+    #[error("the overlay's image cannot be used: {0}")]
+    Overlay(#[source] Box<ImagingError>),
     /// The source is cut off.
     #[error("the source ends before the picture does")]
     Truncated(#[source] VipsError),
@@ -83,7 +116,11 @@ impl ImagingError {
             | Self::TooManyPixels { .. }
             | Self::TooManyFrames { .. } => true,
             Self::UnsupportedFormat { .. }
-            | Self::UnsupportedOp(_)
+            | Self::NotApplicable { .. }
+            | Self::NoSuchPage { .. }
+            | Self::BytesOutOfReach { .. }
+            | Self::AnimationTooLarge { .. }
+            | Self::Overlay(_)
             | Self::Geometry(_)
             | Self::DeadlineExceeded
             | Self::Library(_) => false,

@@ -1,4 +1,4 @@
-//! Owns the picture formats: telling one from its first bytes, and the names libvips knows them by.
+//! Owns the formats that are read: telling one from its first bytes, and the names libvips knows them by.
 //!
 //! Must not look at file names or content types: they lie, and a loader picked by a lie is an attack surface.
 
@@ -20,6 +20,8 @@ pub enum SourceFormat {
     Tiff,
     Jxl,
     Svg,
+    /// Decoded by a Rust library: libvips leaves it to ImageMagick, which stays shut.
+    Bmp,
 }
 
 /// What the first bytes of a source say.
@@ -35,8 +37,18 @@ pub(crate) enum Sniffed {
 
 impl SourceFormat {
     /// Every readable format.
-    pub const ALL: [Self; 9] =
-        [Self::Jpeg, Self::Png, Self::Webp, Self::Gif, Self::Avif, Self::Heic, Self::Tiff, Self::Jxl, Self::Svg];
+    pub const ALL: [Self; 10] = [
+        Self::Jpeg,
+        Self::Png,
+        Self::Webp,
+        Self::Gif,
+        Self::Avif,
+        Self::Heic,
+        Self::Tiff,
+        Self::Jxl,
+        Self::Svg,
+        Self::Bmp,
+    ];
 
     /// The lower-case name, as in `f=json` and in metrics.
     pub fn name(self) -> &'static str {
@@ -50,6 +62,7 @@ impl SourceFormat {
             Self::Tiff => "tiff",
             Self::Jxl => "jxl",
             Self::Svg => "svg",
+            Self::Bmp => "bmp",
         }
     }
 
@@ -61,8 +74,9 @@ impl SourceFormat {
         }
     }
 
-    pub(crate) fn loader_name(self) -> &'static CStr {
-        match self {
+    /// The library's operation that reads it; `None` if another library does.
+    pub(crate) fn loader_name(self) -> Option<&'static CStr> {
+        Some(match self {
             Self::Jpeg => c"jpegload_source",
             Self::Png => c"pngload_source",
             Self::Webp => c"webpload_source",
@@ -71,12 +85,13 @@ impl SourceFormat {
             Self::Tiff => c"tiffload_source",
             Self::Jxl => c"jxlload_source",
             Self::Svg => c"svgload_source",
-        }
+            Self::Bmp => return None,
+        })
     }
 
     /// Whether the pages of a file are frames of one animation, and not pages or thumbnails.
     pub(crate) fn pages_are_frames(self) -> bool {
-        matches!(self, Self::Gif | Self::Webp | Self::Jxl)
+        matches!(self, Self::Gif | Self::Webp)
     }
 
     /// Whether a file of this format visibly stops before its end. Only tells a cut file from a damaged one once decoding
@@ -93,7 +108,7 @@ impl SourceFormat {
                 u64::from(riff) + 8 > bytes.len() as u64
             }),
             Self::Svg => !tail_has(b"svg>") && !tail_has(b"/>"),
-            Self::Avif | Self::Heic | Self::Tiff | Self::Jxl => false,
+            Self::Avif | Self::Heic | Self::Tiff | Self::Jxl | Self::Bmp => false,
         }
     }
 }
@@ -123,7 +138,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Sniffed {
     } else if starts(b"8BPS") {
         Refused("psd")
     } else if starts(b"BM") && bytes.get(6..10) == Some(&[0; 4]) {
-        Refused("bmp")
+        Readable(SourceFormat::Bmp)
     } else if starts(b"\0\0\0\x0cjP  ") || starts(&[0xFF, 0x4F, 0xFF, 0x51]) {
         Refused("jpeg2000")
     } else if starts(&[0, 0, 1, 0]) {
@@ -156,58 +171,4 @@ fn is_svg(bytes: &[u8]) -> bool {
     let begins_like_one =
         [&b"<svg"[..], b"<?xml", b"<!--", b"<!DOCTYPE svg"].into_iter().any(|mark| head.starts_with(mark));
     begins_like_one && head.windows(4).any(|window| window == b"<svg")
-}
-
-/// A format that can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "the formats' own names")]
-pub enum Encoding {
-    Jpeg,
-    Png,
-    Webp,
-    Avif,
-    /// Facts about the picture, no pixels.
-    Json,
-}
-
-impl Encoding {
-    /// Every encoding.
-    pub const ALL: [Self; 5] = [Self::Jpeg, Self::Png, Self::Webp, Self::Avif, Self::Json];
-
-    /// The lower-case name, as in a URL and in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpeg",
-            Self::Png => "png",
-            Self::Webp => "webp",
-            Self::Avif => "avif",
-            Self::Json => "json",
-        }
-    }
-
-    /// The media type of a body in this encoding.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Jpeg => "image/jpeg",
-            Self::Png => "image/png",
-            Self::Webp => "image/webp",
-            Self::Avif => "image/avif",
-            Self::Json => "application/json",
-        }
-    }
-
-    /// Whether it can hold transparency.
-    pub fn has_alpha(self) -> bool {
-        matches!(self, Self::Png | Self::Webp | Self::Avif)
-    }
-
-    pub(crate) fn saver_name(self) -> Option<&'static CStr> {
-        match self {
-            Self::Jpeg => Some(c"jpegsave_buffer"),
-            Self::Png => Some(c"pngsave_buffer"),
-            Self::Webp => Some(c"webpsave_buffer"),
-            Self::Avif => Some(c"heifsave_buffer"),
-            Self::Json => None,
-        }
-    }
 }

@@ -4,7 +4,7 @@
 //! of the *result*, so a quarter turn by `rotate` swaps what they mean for the picture before it is turned.
 
 use transform_url::Transform;
-use transform_url::value::{Compass, Decimal, Fit, Gravity, Rect};
+use transform_url::value::{Compass, Decimal, Fit, Gravity, Rect, Trim};
 
 /// Longest side of a picture that is only ever cut from, in pixels. A 20000×1 source that has to cover a square would need
 /// a side of millions; libvips computes only what is cut out, but its coordinates end.
@@ -36,6 +36,13 @@ impl Size {
     #[must_use]
     pub fn swapped(self) -> Self {
         Self { width: self.height, height: self.width }
+    }
+
+    /// Shrunk to at most `limit_px` a side if it is larger.
+    #[must_use]
+    pub(crate) fn within(self, limit_px: u32) -> Self {
+        let frame = Self::new(limit_px, limit_px);
+        if is_inside(self, frame) { self } else { contained(self, frame).unwrap_or(frame) }
     }
 
     fn swapped_if(self, swap: bool) -> Self {
@@ -104,6 +111,12 @@ pub enum GeometryError {
         /// Size of the upright source.
         source_size: Size,
     },
+    /// The trim leaves nothing of the picture.
+    #[error("the trim leaves nothing of the {source_size} picture")]
+    TrimmedAway {
+        /// Size of the upright source, or of its rect.
+        source_size: Size,
+    },
     /// The result, or the picture it would be cut from, is too large.
     #[error("the result would have {width}x{height} pixels, more than {limit_px} a side")]
     OutputTooLarge {
@@ -132,15 +145,36 @@ pub enum GeometryError {
 ///
 /// With one of them the other follows from the aspect ratio. With none the picture keeps its size, or is shrunk to
 /// `limit_px`. A side is rounded to the nearest pixel and never below 1. A `rotate` that is no quarter turn comes last and
-/// grows the result to hold the turned picture. A rect that lies partly outside is clipped to the picture.
+/// grows the result to hold the turned picture. A rect that lies partly outside is clipped to the picture. A trim by colour
+/// is left out: it needs the pixels.
 ///
 /// # Errors
-/// [`GeometryError`] if the rect misses the picture or the result is too large.
+/// [`GeometryError`] if the rect misses the picture, the trim leaves nothing of it, or the result is too large.
 pub fn geometry(source: Size, transform: &Transform, limit_px: u32) -> Result<Geometry, GeometryError> {
+    sizes(region(source, transform)?, transform, limit_px)
+}
+
+/// The part of an upright source of the size `source` that `transform` uses, as far as numbers alone decide.
+pub(crate) fn region(source: Size, transform: &Transform) -> Result<Region, GeometryError> {
     let region = match transform.rect() {
         Some(rect) => clip(rect, source)?,
         None => Region { x: 0, y: 0, size: source },
     };
+    match transform.trim() {
+        Some(Trim::Sides { top, right, bottom, left }) => {
+            let size = region.size;
+            let trimmed_away = GeometryError::TrimmedAway { source_size: size };
+            let rest = |side: u32, from: u32, to: u32| side.checked_sub(from)?.checked_sub(to).filter(|rest| *rest > 0);
+            let width = rest(size.width, left, right).ok_or(trimmed_away)?;
+            let height = rest(size.height, top, bottom).ok_or(trimmed_away)?;
+            Ok(Region { x: region.x + left, y: region.y + top, size: Size::new(width, height) })
+        }
+        Some(Trim::Border { .. }) | None => Ok(region),
+    }
+}
+
+/// The sizes from a part of the source on.
+pub(crate) fn sizes(region: Region, transform: &Transform, limit_px: u32) -> Result<Geometry, GeometryError> {
     let angle = transform.rotate();
     let (width, height) = match (transform.width(), transform.height()) {
         (width, height) if is_swapping(angle) => (height, width),
@@ -149,7 +183,7 @@ pub fn geometry(source: Size, transform: &Transform, limit_px: u32) -> Result<Ge
     let (resized, framed) = match (width, height) {
         (Some(width), Some(height)) => in_box(region.size, Size::new(width, height), transform.fit())?,
         (None, None) => {
-            let resized = within(region.size, limit_px);
+            let resized = region.size.within(limit_px);
             (resized, resized)
         }
         (width, height) => {
@@ -215,11 +249,6 @@ fn contained(size: Size, frame: Size) -> Result<Size, GeometryError> {
 /// Scaled to touch the box from outside.
 fn covering(size: Size, frame: Size) -> Result<Size, GeometryError> {
     if is_wider(size, frame) { to_height(size, frame.height) } else { to_width(size, frame.width) }
-}
-
-fn within(size: Size, limit_px: u32) -> Size {
-    let frame = Size::new(limit_px, limit_px);
-    if is_inside(size, frame) { size } else { contained(size, frame).unwrap_or(frame) }
 }
 
 /// (resized, framed) for a box with both sides given.
@@ -316,13 +345,13 @@ fn place(resized: Size, framed: Size, gravity: Gravity) -> Result<Frame, Geometr
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Axis {
+pub(crate) enum Axis {
     Horizontal,
     Vertical,
 }
 
 /// How much of the free length lies before the picture: 0 none, 1 half, 2 all.
-fn halves_before(compass: Compass, axis: Axis) -> u32 {
+pub(crate) fn halves_before(compass: Compass, axis: Axis) -> u32 {
     use Compass::{Center, East, North, NorthEast, NorthWest, South, SouthEast, SouthWest, West};
     match (axis, compass) {
         (Axis::Horizontal, West | NorthWest | SouthWest) | (Axis::Vertical, North | NorthEast | NorthWest) => 0,

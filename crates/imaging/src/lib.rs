@@ -3,41 +3,54 @@
 //! Must not know HTTP, tenants, storage or an async runtime. A call computes on the calling thread and blocks until it is
 //! done, has failed, or its deadline has passed.
 //!
-//! Read in this order: [`Engine`] starts libvips; `format` tells a picture from its first bytes; `probe` reads its header
-//! and `limits` refuses what is too big, before any pixel is decoded; `geometry` computes every size from numbers alone;
-//! `output` chooses the encoding; `render` runs the `steps` in their fixed order; `encoder` holds every encoder setting
-//! with its reason. `vips` is the only place that calls libvips.
+//! Read in this order: [`Engine`] starts libvips; `format` tells a picture from its first bytes, `encoding` is what can be
+//! written; `probe` reads a header and `limits` refuses what is too big, before any pixel is decoded; `geometry` computes
+//! every size from numbers alone; `output` chooses the encoding; `render` is one render from beginning to end, `pipeline` the
+//! order of the `steps`; `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason,
+//! `quality` which numbers look alike; `describe` answers with facts instead of pixels. `vips` is the only place that calls
+//! libvips.
 //!
 //! # Order of the pipeline
-//! load (shrunk if possible) → rect → colours that cannot be averaged → resize → crop → sRGB → upright (EXIF) → content
-//! crop → pad → flip → rotate → background → encode. The order of ops in a URL never matters.
+//! load (shrunk if possible) → rect → trim → colours that cannot be averaged → resize → crop → sRGB → upright (EXIF) →
+//! content crop → brightness, contrast, gamma → saturation, filter → pixelate → blur → sharpen → pad → flip → rotate →
+//! overlay → border → radius → background → encode. The order of ops in a URL never matters.
 //!
-//! Gravity and rect are read on the upright picture; flip and rotate then turn the finished result as a whole.
+//! Gravity, rect and trim are read on the upright picture; flip and rotate then turn the finished picture as a whole.
 
+mod animation;
+mod bmp;
+mod describe;
 mod encoder;
+mod encoding;
 mod engine;
 mod error;
 mod format;
 mod geometry;
 mod limits;
+mod metadata;
 mod output;
+mod overlay;
+mod palette;
+mod pipeline;
 mod probe;
+mod quality;
 mod render;
 mod report;
 mod steps;
-mod support;
 mod vips;
 mod webp_container;
 
-pub use encoder::{ENCODER_VERSION, EncoderDefaults};
+pub use encoder::ENCODER_VERSION;
+pub use encoding::Encoding;
 pub use engine::{Capabilities, Engine, EngineOptions, StartError, thread_finished};
 pub use error::ImagingError;
-pub use format::{Encoding, SourceFormat};
+pub use format::SourceFormat;
 pub use geometry::{Frame, Geometry, GeometryError, Region, Size, geometry};
 pub use limits::Limits;
 pub use output::Class;
+pub use palette::PaletteColour;
 pub use probe::{ColourSpace, ImageInfo};
-pub use render::Rendered;
+pub use quality::EncoderDefaults;
+pub use render::{Inputs, Rendered};
 pub use report::{OriginalReport, Report};
-pub use support::{UnsupportedOp, supports};
 pub use vips::{Version, VipsError};

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::error::ImagingError;
+use crate::geometry::Size;
 use crate::probe::ImageInfo;
 
 /// What one render may take. The defaults are the delivery defaults.
@@ -10,7 +11,7 @@ use crate::probe::ImageInfo;
 pub struct Limits {
     /// Largest source, in bytes. Default 25 MB.
     pub source_bytes: usize,
-    /// Most pixels of a source over all its frames, in millions. Default 50.
+    /// Most pixels over all frames that are wanted, in millions; of a source, and of an animated result. Default 50.
     pub megapixels: u32,
     /// Most frames of an animation. Default 60.
     pub frames: u32,
@@ -42,19 +43,32 @@ impl Limits {
         if bytes > limit { Err(ImagingError::SourceTooLarge { bytes, limit }) } else { Ok(()) }
     }
 
-    /// Checks what a header claims. An SVG has no pixels of its own; what it is drawn at is bounded by the output.
-    pub(crate) fn check_header(&self, info: &ImageInfo) -> Result<(), ImagingError> {
-        if info.frames > self.frames {
-            return Err(ImagingError::TooManyFrames { frames: info.frames, limit: self.frames });
+    /// Checks what a header claims, of which `frames` frames are wanted. An SVG has no pixels of its own; what it is drawn at
+    /// is bounded by the output.
+    pub(crate) fn check_header(&self, info: &ImageInfo, frames: u32) -> Result<(), ImagingError> {
+        if frames > self.frames {
+            return Err(ImagingError::TooManyFrames { frames, limit: self.frames });
         }
-        if !info.is_vector() && info.pixels() > u64::from(self.megapixels) * 1_000_000 {
+        if !info.is_vector() && info.pixels_of(frames) > self.pixels() {
             return Err(ImagingError::TooManyPixels {
                 width: info.stored.width,
                 height: info.stored.height,
-                frames: info.frames,
+                frames,
                 limit_megapixels: self.megapixels,
             });
         }
         Ok(())
+    }
+
+    /// Checks the size of a result of several frames; that of a single one is bounded by its sides.
+    pub(crate) fn check_animation(&self, size: Size, frames: u32) -> Result<(), ImagingError> {
+        if frames > 1 && size.pixels().saturating_mul(frames.into()) > self.pixels() {
+            return Err(ImagingError::AnimationTooLarge { size, frames, limit_megapixels: self.megapixels });
+        }
+        Ok(())
+    }
+
+    fn pixels(&self) -> u64 {
+        u64::from(self.megapixels) * 1_000_000
     }
 }

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use crate::Engine;
+use crate::bmp;
 use crate::error::ImagingError;
 use crate::format::{Sniffed, SourceFormat, sniff};
 use crate::geometry::Size;
@@ -57,7 +58,12 @@ pub struct ImageInfo {
 impl ImageInfo {
     /// Pixels over all frames.
     pub fn pixels(&self) -> u64 {
-        self.stored.pixels().saturating_mul(self.frames.into())
+        self.pixels_of(self.frames)
+    }
+
+    /// Pixels of so many frames.
+    pub(crate) fn pixels_of(&self, frames: u32) -> u64 {
+        self.stored.pixels().saturating_mul(frames.into())
     }
 
     /// Whether it is drawn at any size, and has no pixels of its own.
@@ -74,10 +80,21 @@ impl Engine {
     /// [`ImagingError::Empty`], [`ImagingError::NotAnImage`], [`ImagingError::UnsupportedFormat`], or
     /// [`ImagingError::Truncated`] and [`ImagingError::Corrupt`] if the header cannot be read.
     pub fn probe(&self, source: &Bytes) -> Result<ImageInfo, ImagingError> {
+        self.header(source, 0).map(|header| header.info)
+    }
+
+    /// Reads the header of one page of `source`, or the frame of that number.
+    pub(crate) fn header(&self, source: &Bytes, page: u32) -> Result<Header, ImagingError> {
         let format = self.sniff(source)?;
-        open(source, format, Scale::Full)
-            .map(|image| describe(&image, format, source.len()))
-            .map_err(|error| unreadable(error, format, source))
+        let first = read_header(source, format, 0).map_err(|error| unreadable(error, format, source))?;
+        let pages = first.info.pages;
+        if page >= pages {
+            return Err(ImagingError::NoSuchPage { page, pages });
+        }
+        if page == 0 {
+            return Ok(first);
+        }
+        read_header(source, format, page).map_err(|error| unreadable(error, format, source))
     }
 
     /// The format of `source`, if this engine reads it.
@@ -95,6 +112,14 @@ impl Engine {
     }
 }
 
+/// A header that was read.
+pub(crate) struct Header {
+    /// What it says.
+    pub(crate) info: ImageInfo,
+    /// The picture it belongs to, not decoded yet; `None` where the decoder reads all or nothing.
+    pub(crate) image: Option<Image>,
+}
+
 /// How much a decoder itself shrinks or enlarges.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Scale {
@@ -106,14 +131,28 @@ pub(crate) enum Scale {
     Factor(f64),
 }
 
-/// Opens `source` for one pass from top to bottom. Reads the header only.
-pub(crate) fn open(source: &Bytes, format: SourceFormat, scale: Scale) -> Result<Image, VipsError> {
+/// Which pages of a file are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// The one of this number, from 0.
+    One(u32),
+    /// So many from the first on, one below the other.
+    First(u32),
+}
+
+/// Opens `source` for one pass from top to bottom. Reads the header only, but all of a BMP.
+pub(crate) fn open(source: &Bytes, format: SourceFormat, scale: Scale, pages: Pages) -> Result<Image, VipsError> {
+    let Some(loader) = format.loader_name() else { return bmp::decode(source) };
     let source = Source::new(source.clone())?;
     // Half a picture is not a picture: whatever ends early or is damaged fails instead of showing grey.
-    let load = Operation::new(format.loader_name())?
-        .source(&source)?
-        .text(c"access", c"sequential")?
-        .text(c"fail-on", c"error")?;
+    let load = Operation::new(loader)?.source(&source)?.text(c"access", c"sequential")?.text(c"fail-on", c"error")?;
+    let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    let load = match pages {
+        // Most loaders have no such option.
+        Pages::One(0) => load,
+        Pages::One(page) => load.int(c"page", number(page))?,
+        Pages::First(count) => load.int(c"n", number(count))?,
+    };
     match scale {
         Scale::Full => load,
         Scale::Jpeg(shrink) => load.int(c"shrink", shrink.into())?,
@@ -122,12 +161,20 @@ pub(crate) fn open(source: &Bytes, format: SourceFormat, scale: Scale) -> Result
     .run()
 }
 
+fn read_header(source: &Bytes, format: SourceFormat, page: u32) -> Result<Header, VipsError> {
+    if format == SourceFormat::Bmp {
+        return bmp::header(source).map(|header| Header { info: describe_bmp(&header, source.len()), image: None });
+    }
+    let image = open(source, format, Scale::Full, Pages::One(page))?;
+    Ok(Header { info: describe(&image, format, source.len()), image: Some(image) })
+}
+
 /// The error for a source that could not be opened or decoded.
 pub(crate) fn unreadable(error: VipsError, format: SourceFormat, source: &[u8]) -> ImagingError {
     if format.ends_early(source) { ImagingError::Truncated(error) } else { ImagingError::Corrupt(error) }
 }
 
-pub(crate) fn describe(image: &Image, format: SourceFormat, bytes: usize) -> ImageInfo {
+fn describe(image: &Image, format: SourceFormat, bytes: usize) -> ImageInfo {
     let stored = Size::new(image.width(), image.height());
     let orientation = image.orientation();
     let pages = image.pages();
@@ -157,6 +204,22 @@ pub(crate) fn describe(image: &Image, format: SourceFormat, bytes: usize) -> Ima
         colour_space,
         bit_depth,
         icc: image.icc_profile().is_some(),
+        bytes,
+    }
+}
+
+fn describe_bmp(header: &bmp::BmpHeader, bytes: usize) -> ImageInfo {
+    ImageInfo {
+        format: SourceFormat::Bmp,
+        stored: header.size,
+        upright: header.size,
+        orientation: 1,
+        frames: 1,
+        pages: 1,
+        alpha: header.alpha,
+        colour_space: ColourSpace::Rgb,
+        bit_depth: 8,
+        icc: false,
         bytes,
     }
 }

@@ -1,20 +1,38 @@
-//! Owns one render from beginning to end: check, plan, run the steps in order, encode, explain a failure.
+//! Owns one render from beginning to end: check, settle every number, run the pipeline, encode, explain a failure.
 
 use bytes::Bytes;
 use transform_url::Transform;
+use transform_url::value::Trim;
 
-use crate::encoder::{EncoderDefaults, encode, quality};
+use crate::encoder::Encoder;
+use crate::encoding::Encoding;
 use crate::engine::Engine;
 use crate::error::ImagingError;
-use crate::format::{Encoding, SourceFormat};
-use crate::geometry::{Geometry, Size, geometry};
+use crate::format::SourceFormat;
+use crate::geometry::{Geometry, Region, Size, region, sizes};
 use crate::limits::Limits;
-use crate::output::{Class, Output};
-use crate::probe::{ImageInfo, Scale, describe, open, unreadable};
-use crate::report::Report;
-use crate::steps::{background, colour, frame, load, resize, turn, upright};
-use crate::support::supports;
+use crate::output::{Class, Output, Wanted};
+use crate::pipeline::Pipeline;
+use crate::probe::{Header, ImageInfo, Pages, Scale, open, unreadable};
+use crate::quality::EncoderDefaults;
+use crate::steps::{resize, trim, upright};
 use crate::vips::{Image, Operation, VipsError, Watch};
+
+/// What a rendition is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The original.
+    pub source: &'a Bytes,
+    /// The image that the op `overlay` names; without it the op is refused.
+    pub overlay: Option<&'a Bytes>,
+}
+
+impl<'a> From<&'a Bytes> for Inputs<'a> {
+    /// The original alone.
+    fn from(source: &'a Bytes) -> Self {
+        Self { source, overlay: None }
+    }
+}
 
 /// A finished rendition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +42,14 @@ pub struct Rendered {
     pub body: Bytes,
     /// What they are.
     pub encoding: Encoding,
-    /// Width of the picture in pixels; for JSON, of the upright source.
+    /// Width of the picture in pixels; for a description, of the picture that the same ops would make.
     pub width: u32,
-    /// Height of the picture in pixels; for JSON, of the upright source.
+    /// Height of the picture in pixels; for a description, of the picture that the same ops would make.
     pub height: u32,
 }
 
 impl Rendered {
-    fn new(body: Vec<u8>, encoding: Encoding, size: Size) -> Self {
+    pub(crate) fn new(body: Vec<u8>, encoding: Encoding, size: Size) -> Self {
         Self { body: Bytes::from(body), encoding, width: size.width, height: size.height }
     }
 
@@ -42,7 +60,7 @@ impl Rendered {
 }
 
 impl Engine {
-    /// Makes what `transform` asks for out of `source`. With `f=auto` the encoding is the best that a client of `class`
+    /// Makes what `transform` asks for out of `inputs`. With `f=auto` the encoding is the best that a client of `class`
     /// can show, or without a class that every client can.
     ///
     /// Blocks the calling thread. Everything the header tells is checked before a pixel is decoded. The same input gives
@@ -52,86 +70,155 @@ impl Engine {
     /// [`ImagingError`]. Past `limits.deadline` the running evaluation is stopped.
     pub fn render(
         &self,
-        source: &Bytes,
+        inputs: Inputs<'_>,
         transform: &Transform,
         class: Option<Class>,
         defaults: &EncoderDefaults,
         limits: &Limits,
     ) -> Result<Rendered, ImagingError> {
-        supports(transform)?;
         let output = Output::new(transform, class)?;
-        let format = self.sniff(source)?;
-        limits.check_bytes(source.len(), format == SourceFormat::Svg)?;
-        let watch = limits.deadline.map(Watch::new);
-        check_time(watch.as_ref())?;
-        let header = open(source, format, Scale::Full).map_err(|error| unreadable(error, format, source))?;
-        let info = describe(&header, format, source.len());
-        limits.check_header(&info)?;
-        if output == Output::Exactly(Encoding::Json) {
-            return Ok(Rendered::new(Report::new(&info).to_json(), Encoding::Json, info.upright));
+        let job = Job { engine: self, inputs, transform, limits, watch: limits.deadline.map(Watch::new) };
+        let header = job.header(output.has_frames())?;
+        if let Output::Exactly(encoding) = output
+            && encoding.is_description()
+        {
+            return job.describe(header, encoding);
         }
-        let geometry = geometry(info.upright, transform, limits.output_px)?;
-        let encoding = output.choose(geometry.output, info.alpha, self.capabilities())?;
-        let plan = Plan { info, geometry, transform, keeps_alpha: encoding.has_alpha() };
-        plan.run(source, header, watch.as_ref())
-            .and_then(|image| encode(self, &image, encoding, quality(transform.quality(), encoding, output, defaults)))
-            .map(|body| Rendered::new(body, encoding, plan.geometry.output))
-            .map_err(|error| explain(error, watch.as_ref(), format, source))
+        let geometry = job.geometry(&header, transform)?;
+        let info = header.info.clone();
+        let wanted = Wanted {
+            size: geometry.output,
+            alpha: (info.alpha || transform.radius().is_some())
+                && !transform.background().is_some_and(|c| c.is_opaque()),
+            animated: transform.is_animated() && info.frames > 1,
+            lossless: transform.is_lossless(),
+            has_quality: transform.max_bytes().is_some(),
+        };
+        let encoding = output.choose(&wanted, self.capabilities())?;
+        let frames = if wanted.animated && encoding.has_frames() { info.frames } else { 1 };
+        limits.check_animation(geometry.output, frames)?;
+        let picture = job.picture(header, geometry, frames, encoding.has_alpha())?;
+        let encoder = Encoder::new(self, encoding, output, transform, defaults);
+        let body = encoder.encode_within(&picture, transform.max_bytes()).map_err(|error| match error {
+            ImagingError::Library(error) => job.explain(error),
+            error => error,
+        })?;
+        Ok(Rendered::new(body, encoding, geometry.output))
     }
 }
 
-/// Everything the steps need to know, settled before the first one runs.
-struct Plan<'a> {
-    info: ImageInfo,
-    geometry: Geometry,
-    transform: &'a Transform,
-    keeps_alpha: bool,
+/// One render: what is asked, of what, and how much it may take.
+pub(crate) struct Job<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) inputs: Inputs<'a>,
+    pub(crate) transform: &'a Transform,
+    pub(crate) limits: &'a Limits,
+    pub(crate) watch: Option<Watch>,
 }
 
-impl Plan<'_> {
-    /// The fixed order of the steps.
-    fn run(&self, source: &Bytes, header: Image, watch: Option<&Watch>) -> Result<Image, VipsError> {
-        let Self { info, geometry, transform, .. } = self;
-        let orientation = info.orientation;
-        let path = colour::path(&header);
-        let image = load::load(source, info, header, load::scale(info, geometry))?;
-        if let Some(watch) = watch {
-            watch.guard(&image);
-        }
-        let rect = upright::stored_region(geometry.region, info.upright, orientation);
-        let image = resize::cut(image, rect, info.stored)?;
-        let image = colour::before_resize(image, path)?;
-        let image = resize::resize(image, upright::stored_size(geometry.resized, orientation))?;
-        let seen = frame::region(geometry.frame, geometry.resized);
-        let image = resize::extract(image, upright::stored_region(seen, geometry.resized, orientation))?;
-        let image = colour::after_resize(image, path)?;
-        let image = upright::upright(image, orientation)?;
-        let image = frame::frame(image, geometry.frame, transform.gravity())?;
-        let image = turn::turn(image, transform.flip(), transform.rotate(), geometry.output)?;
-        background::background(image, transform.background(), self.keeps_alpha)
+impl Job<'_> {
+    /// The header, within the limits for what is wanted of the source.
+    fn header(&self, takes_frames: bool) -> Result<Header, ImagingError> {
+        let source = self.inputs.source;
+        let format = self.engine.sniff(source)?;
+        self.limits.check_bytes(source.len(), format == SourceFormat::Svg)?;
+        self.check_time()?;
+        let header = self.engine.header(source, self.transform.page().unwrap_or(0))?;
+        let frames = if takes_frames && self.transform.is_animated() { header.info.frames } else { 1 };
+        self.limits.check_header(&header.info, frames)?;
+        Ok(header)
     }
-}
 
-fn check_time(watch: Option<&Watch>) -> Result<(), ImagingError> {
-    if watch.is_some_and(Watch::is_expired) { Err(ImagingError::DeadlineExceeded) } else { Ok(()) }
-}
-
-/// Whose fault it was. The library's text cannot tell (it is shared between threads), so the source is decoded once more
-/// on its own: if that fails too, it is the source's.
-fn explain(error: VipsError, watch: Option<&Watch>, format: SourceFormat, source: &Bytes) -> ImagingError {
-    if watch.is_some_and(Watch::is_expired) {
-        return ImagingError::DeadlineExceeded;
+    /// Every size for `transform`, which is the job's own or one that differs in size only.
+    pub(crate) fn geometry(&self, header: &Header, transform: &Transform) -> Result<Geometry, ImagingError> {
+        let used = region(header.info.upright, transform)?;
+        let used = match transform.trim() {
+            Some(Trim::Border { tolerance }) => {
+                self.without_border(&header.info, used, tolerance).map_err(|error| self.explain(error))?
+            }
+            Some(Trim::Sides { .. }) | None => used,
+        };
+        Ok(sizes(used, transform, self.limits.output_px)?)
     }
-    let decodes = || {
-        let image = open(source, format, Scale::Full)?;
-        if let Some(watch) = watch {
-            watch.guard(&image);
+
+    /// The part of `used` that is no border. Every pixel of it is decoded for that.
+    fn without_border(&self, info: &ImageInfo, used: Region, tolerance: u8) -> Result<Region, VipsError> {
+        let image = open(self.inputs.source, info.format, Scale::Full, self.page())?;
+        self.guard(&image);
+        // Only the first frame of an animation was opened, and a vector picture has the size that it was probed at.
+        let image = resize::cut(image, upright::stored_region(used, info.upright, info.orientation), info.stored)?;
+        let inside = trim::find(&upright::upright(image.to_memory()?, info.orientation)?, tolerance)?;
+        Ok(Region { x: used.x + inside.x, y: used.y + inside.y, size: inside.size })
+    }
+
+    /// The finished pixels.
+    pub(crate) fn picture(
+        &self,
+        header: Header,
+        geometry: Geometry,
+        frames: u32,
+        keeps_alpha: bool,
+    ) -> Result<Image, ImagingError> {
+        let overlay = match (self.transform.overlay(), self.inputs.overlay) {
+            (None, _) => None,
+            (Some(spec), Some(source)) => {
+                let made = self.engine.overlay(source, spec, geometry.output, self.limits, self.watch.as_ref());
+                Some(made.map_err(|error| ImagingError::Overlay(Box::new(error)))?)
+            }
+            (Some(_), None) => {
+                return Err(ImagingError::NotApplicable { op: "overlay", reason: "its image was not given" });
+            }
+        };
+        let info = header.info.clone();
+        let pipeline = Pipeline { info: &info, geometry, transform: self.transform, frames, keeps_alpha, overlay };
+        pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))
+    }
+
+    fn page(&self) -> Pages {
+        Pages::One(self.transform.page().unwrap_or(0))
+    }
+
+    fn guard(&self, image: &Image) {
+        if let Some(watch) = &self.watch {
+            watch.guard(image);
         }
-        Operation::new(c"avg")?.image(c"in", &image)?.run_to_double()
-    };
-    match decodes() {
-        _ if watch.is_some_and(Watch::is_expired) => ImagingError::DeadlineExceeded,
-        Ok(_) => ImagingError::Library(error),
-        Err(decode_error) => unreadable(decode_error, format, source),
+    }
+
+    fn is_late(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_expired)
+    }
+
+    pub(crate) fn check_time(&self) -> Result<(), ImagingError> {
+        if self.is_late() { Err(ImagingError::DeadlineExceeded) } else { Ok(()) }
+    }
+
+    /// Whose fault it was. The library's text cannot tell (it is shared between threads), so the source is decoded once
+    /// more on its own: if that fails too, it is the source's.
+    pub(crate) fn explain(&self, error: VipsError) -> ImagingError {
+        if self.is_late() {
+            return ImagingError::DeadlineExceeded;
+        }
+        let source = self.inputs.source;
+        let Ok(format) = self.engine.sniff(source) else { return ImagingError::Library(error) };
+        let decodes = || {
+            let image = self.everything(format)?;
+            self.guard(&image);
+            Operation::new(c"avg")?.image(c"in", &image)?.run_to_double()
+        };
+        match decodes() {
+            _ if self.is_late() => ImagingError::DeadlineExceeded,
+            Ok(_) => ImagingError::Library(error),
+            Err(decode_error) => unreadable(decode_error, format, source),
+        }
+    }
+
+    /// The source with as many of its frames as were wanted.
+    fn everything(&self, format: SourceFormat) -> Result<Image, VipsError> {
+        let source = self.inputs.source;
+        let first = open(source, format, Scale::Full, self.page())?;
+        if format.pages_are_frames() && self.transform.is_animated() && first.pages() > 1 {
+            return open(source, format, Scale::Full, Pages::First(first.pages().min(self.limits.frames)));
+        }
+        Ok(first)
     }
 }

@@ -59,6 +59,8 @@ impl Ops {
         self.height = self.height.map(|side| side.scaled(dpr)).transpose()?;
         self.radius = self.radius.map(|radius| radius.scaled(dpr)).transpose()?;
         self.border = self.border.map(|border| border.scaled(dpr)).transpose()?;
+        self.blur = self.blur.map(|blur| blur.scaled_up_to_max(dpr));
+        self.pixelate = self.pixelate.map(|block| block.scaled_up_to_max(dpr));
         self.overlay = self.overlay.take().map(|overlay| overlay.scaled(dpr)).transpose()?;
         Ok(())
     }

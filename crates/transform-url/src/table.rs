@@ -108,11 +108,11 @@ table! {
     fit: Fit = "fit", default Fit::ScaleDown;
     /// What stays when `fit` cuts something off, and where the picture lies in a padded box.
     gravity: Gravity = "gravity" / "g", default Gravity::CENTER;
-    /// Device pixels per CSS pixel: multiplies `width`, `height`, `radius`, `border` and overlay offsets.
+    /// Device pixels per CSS pixel: multiplies `width`, `height`, `radius`, `border`, `blur`, `pixelate` and overlay offsets.
     dpr: Dpr = "dpr", default Dpr::ONE;
     /// Uses only this part of the picture, counted after EXIF orientation and before any resize.
     rect: Rect = "rect";
-    /// Cuts a border away before the resize: of one colour, or so many pixels a side.
+    /// Cuts a border away, after `rect` and before any resize: what is within the tolerance of the top left pixel, or so many pixels a side. A picture that is border all over stays as it is.
     trim: Trim = "trim";
     /// Turns clockwise, after EXIF orientation, the resize and `flip`; corners show the background.
     rotate: Angle = "rotate", default Angle::default();
@@ -120,50 +120,50 @@ table! {
     flip: Flip = "flip";
     /// Colour under transparent pixels, of padding and of the corners of a rotation.
     background: Color = "background" / "bg";
-    /// Gaussian blur with this standard deviation in pixels of the result.
+    /// Gaussian blur with this standard deviation in pixels of the result, times `dpr`.
     blur: BlurSigma = "blur";
-    /// Sharpening with this standard deviation in pixels of the result.
+    /// Sharpens what is lighter or darker than its surroundings, which are a blur of this standard deviation in pixels of the result.
     sharpen: SharpenSigma = "sharpen";
-    /// Multiplies the brightness; 1 is unchanged.
+    /// Multiplies each channel; 1 is unchanged, 0 is black.
     brightness: Factor = "brightness", default Factor::ONE;
-    /// Multiplies the distance from middle grey; 1 is unchanged.
+    /// Multiplies the distance from middle grey, after `brightness`; 1 is unchanged, 0 is grey.
     contrast: Factor = "contrast", default Factor::ONE;
-    /// Multiplies the colourfulness; 1 is unchanged, 0 is grey.
+    /// Multiplies the colourfulness, after `gamma`; 1 is unchanged, 0 is grey.
     saturation: Factor = "saturation", default Factor::ONE;
-    /// Raises the brightness to the power 1/gamma; 1 is unchanged.
+    /// Raises each channel (0 to 1) to the power 1/gamma, after `contrast`; above 1 lightens, 1 is unchanged.
     gamma: Factor = "gamma", default Factor::ONE;
-    /// A colour filter.
+    /// A colour filter, after `saturation`: luma only, old photo brown, or every channel inverted.
     filter: Filter = "filter";
-    /// Replaces blocks of this many pixels a side by their mean.
+    /// Replaces blocks of this many pixels a side, times `dpr`, by their mean.
     pixelate: Block = "pixelate";
-    /// Rounds the corners.
+    /// Rounds the corners; more than half the shorter side is that half. What is cut off is transparent, or shows the background.
     radius: Radius = "radius";
-    /// Draws a frame inside the edge.
+    /// Draws a frame inside the edge, along the rounded corners of `radius`.
     border: Border = "border";
-    /// Lays a registered image over the picture.
+    /// Lays a registered image over the picture: once at a place, so many pixels away from its edges, or tiled with so many pixels between. What is larger than the picture is shrunk to fit.
     overlay: Overlay = "overlay" / "ol";
     /// A word that means about the same look in every format, or a number: on the encoder's own scale when the URL names the format, on JPEG's scale with `format=auto`.
     quality: Quality = "quality" / "q";
     /// The output format. `auto` picks what the client accepts; `json`, `blurhash` and `thumbhash` describe the picture instead.
     format: Format = "format" / "f", default Format::Auto;
-    /// Encodes without loss where the format can.
+    /// Encodes without loss: WebP, AVIF, JPEG XL, PNG; with `format=auto` WebP or PNG. Refused for JPEG and GIF.
     lossless: Switch = "lossless", default Switch::False;
-    /// Lowers the quality until the answer has at most so many bytes.
+    /// Lowers the quality until the answer has at most so many bytes, in up to five tries; refused when not even the lowest gets there, and for formats without a quality.
     max_bytes: MaxBytes = "max-bytes";
-    /// Keeps an animation moving; `false` gives its first frame.
+    /// Keeps an animation moving where the format can; `false` gives its first frame.
     anim: Switch = "anim", default Switch::True;
-    /// Uses this frame or page only, counted from 0.
+    /// Uses this frame of an animation or page of a TIFF or HEIC only, counted from 0.
     page: Page = "page";
-    /// Which metadata of the original is kept.
+    /// Which metadata of the original is kept: nothing, artist and copyright, or all of EXIF, XMP and IPTC, position included. Orientation is always applied and profiles always converted.
     metadata: Metadata = "metadata", default Metadata::None;
     /// A registered set of ops that is expanded first; ops in the URL win over it.
     preset: Name = "preset" / "p";
-    /// A registered image that is used when the source is missing or broken.
+    /// A registered image that is shown when the source is missing or broken; kept for ten seconds only.
     fallback: Name = "fallback";
     /// A version: any text. The answer is then marked as never changing.
     v: Version = "v";
     /// Sends the answer as a download under this file name.
     download: FileName = "download" / "dl";
-    /// The moment of a video the frame is taken from, in seconds.
+    /// The moment of a video the frame is taken from, in seconds. Refused for pictures; videos are not read yet.
     t: Seconds = "t";
 }

@@ -2,21 +2,21 @@
 
 use transform_url::value::Color;
 
+use super::bands::{to_8_bit, to_srgb, without_alpha};
 use crate::vips::{Image, Interpretation, Operation, VipsError};
 
 /// What lies under a transparent picture when the encoding cannot hold transparency and the URL names no colour.
 const PAPER: Color = Color { r: 255, g: 255, b: 255, a: 255 };
 
-/// `image` with an alpha channel, opaque if it had none.
-pub(crate) fn with_alpha(image: Image) -> Result<Image, VipsError> {
-    if image.has_alpha() {
-        return Ok(image);
-    }
-    Operation::new(c"bandjoin_const")?.image(c"in", &image)?.doubles(c"c", &[255.0])?.run()
-}
-
 /// `image` over `colour`, if one is asked for; without alpha at the end if the encoding holds none or all of it is opaque.
-pub(crate) fn background(image: Image, colour: Option<Color>, keeps_alpha: bool) -> Result<Image, VipsError> {
+///
+/// Of an animation, alpha is kept without asking: its pixels are many, and encoders of animations spare what is opaque.
+pub(crate) fn background(
+    image: Image,
+    colour: Option<Color>,
+    keeps_alpha: bool,
+    is_animation: bool,
+) -> Result<Image, VipsError> {
     if !image.has_alpha() {
         return Ok(image);
     }
@@ -28,6 +28,9 @@ pub(crate) fn background(image: Image, colour: Option<Color>, keeps_alpha: bool)
     };
     if !keeps_alpha {
         return flatten(&image, PAPER);
+    }
+    if is_animation {
+        return Ok(image);
     }
     // Reading alpha needs the pixels, and so does encoding them.
     let image = image.to_memory()?;
@@ -62,23 +65,11 @@ fn over(image: &Image, colour: Color) -> Result<Image, VipsError> {
         .image(c"overlay", &image)?
         .text(c"mode", c"over")?
         .run()
-        .and_then(|image| Operation::new(c"cast")?.image(c"in", &image)?.text(c"format", c"uchar")?.run())
-}
-
-fn to_srgb(image: &Image) -> Result<Image, VipsError> {
-    if image.interpretation() == Interpretation::Srgb {
-        return Ok(image.clone());
-    }
-    Operation::new(c"colourspace")?.image(c"in", image)?.text(c"space", c"srgb")?.run()
+        .and_then(|image| to_8_bit(&image))
 }
 
 fn is_opaque(image: &Image) -> Result<bool, VipsError> {
     let last = i32::try_from(image.bands()).unwrap_or(1) - 1;
     let alpha = Operation::new(c"extract_band")?.image(c"in", image)?.int(c"band", last)?.run()?;
     Ok(Operation::new(c"min")?.image(c"in", &alpha)?.run_to_double()? >= 255.0)
-}
-
-fn without_alpha(image: &Image) -> Result<Image, VipsError> {
-    let colours = i32::try_from(image.bands()).unwrap_or(1) - 1;
-    Operation::new(c"extract_band")?.image(c"in", image)?.int(c"band", 0)?.int(c"n", colours)?.run()
 }

@@ -2,8 +2,10 @@
 
 use transform_url::value::Gravity;
 
-use super::background::with_alpha;
-use super::resize::{extract, pixels};
+use std::cell::Cell;
+
+use super::bands::{pixels, with_alpha};
+use super::resize::extract;
 use crate::geometry::{Frame, Region, Size};
 use crate::vips::{Image, Operation, VipsError};
 
@@ -15,28 +17,18 @@ pub(crate) fn region(frame: Frame, resized: Size) -> Region {
     }
 }
 
-/// Frames the upright picture where its content decides, or on a transparent canvas.
-pub(crate) fn frame(image: Image, frame: Frame, gravity: Gravity) -> Result<Image, VipsError> {
-    match frame {
-        Frame::Keep | Frame::Crop(_) => Ok(image),
-        Frame::ContentCrop(size) => content_crop(image, size, gravity),
-        Frame::Pad { canvas, x, y } => lay(&with_alpha(image)?, canvas, x, y),
+/// Cuts the upright picture where its content decides. The first frame of an animation decides for all of them: `decided` is
+/// where it was cut.
+pub(crate) fn content_crop(
+    image: Image,
+    frame: Frame,
+    gravity: Gravity,
+    decided: &Cell<Option<(u32, u32)>>,
+) -> Result<Image, VipsError> {
+    let Frame::ContentCrop(size) = frame else { return Ok(image) };
+    if let Some((x, y)) = decided.get() {
+        return extract(image, Region { x, y, size });
     }
-}
-
-/// `image`, which has alpha, on a transparent canvas.
-fn lay(image: &Image, canvas: Size, x: u32, y: u32) -> Result<Image, VipsError> {
-    Operation::new(c"embed")?
-        .image(c"in", image)?
-        .int(c"x", pixels(x))?
-        .int(c"y", pixels(y))?
-        .int(c"width", pixels(canvas.width))?
-        .int(c"height", pixels(canvas.height))?
-        .text(c"extend", c"black")?
-        .run()
-}
-
-fn content_crop(image: Image, size: Size, gravity: Gravity) -> Result<Image, VipsError> {
     let interesting = if gravity == Gravity::Entropy { c"entropy" } else { c"attention" };
     // Looks at the whole picture before it cuts.
     let image = image.to_memory()?;
@@ -46,5 +38,26 @@ fn content_crop(image: Image, size: Size, gravity: Gravity) -> Result<Image, Vip
         .int(c"height", pixels(size.height))?
         .text(c"interesting", interesting)?
         .run()?;
+    decided.set(Some(cropped.cut_from()));
     extract(cropped, Region { x: 0, y: 0, size })
+}
+
+/// Lays the picture on a transparent canvas, if it is to be padded.
+pub(crate) fn pad(image: Image, frame: Frame) -> Result<Image, VipsError> {
+    match frame {
+        Frame::Keep | Frame::Crop(_) | Frame::ContentCrop(_) => Ok(image),
+        Frame::Pad { canvas, x, y } => lay(&with_alpha(image)?, canvas, x, y),
+    }
+}
+
+/// `image`, which has alpha, on a transparent canvas.
+pub(crate) fn lay(image: &Image, canvas: Size, x: u32, y: u32) -> Result<Image, VipsError> {
+    Operation::new(c"embed")?
+        .image(c"in", image)?
+        .int(c"x", pixels(x))?
+        .int(c"y", pixels(y))?
+        .int(c"width", pixels(canvas.width))?
+        .int(c"height", pixels(canvas.height))?
+        .text(c"extend", c"black")?
+        .run()
 }

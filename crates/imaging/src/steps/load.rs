@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::format::SourceFormat;
 use crate::geometry::Geometry;
-use crate::probe::{ImageInfo, Scale, open};
+use crate::probe::{Header, ImageInfo, Pages, Scale, open};
 use crate::vips::{Image, VipsError};
 
 /// How many times the target the decoder's output must be, at least.
@@ -38,7 +38,19 @@ pub(crate) fn scale(info: &ImageInfo, geometry: &Geometry) -> Scale {
     }
 }
 
-/// The picture at `scale`; `header` is reused if that is what it was opened at.
-pub(crate) fn load(source: &Bytes, info: &ImageInfo, header: Image, scale: Scale) -> Result<Image, VipsError> {
-    if scale == Scale::Full { Ok(header) } else { open(source, info.format, scale) }
+/// What the frames of an animation are decoded at: decoders compose each one from those before, in full size.
+pub(crate) const ANIMATION_SCALE: Scale = Scale::Full;
+
+/// These pages of the picture at `scale`; `header` is reused if that is what it was opened at.
+pub(crate) fn load(
+    source: &Bytes,
+    info: &ImageInfo,
+    header: Header,
+    scale: Scale,
+    pages: Pages,
+) -> Result<Image, VipsError> {
+    match header.image {
+        Some(image) if scale == Scale::Full && matches!(pages, Pages::One(_)) => Ok(image),
+        _ => open(source, info.format, scale, pages),
+    }
 }

@@ -1,9 +1,8 @@
 //! Cuts the rect out and scales it.
-//!
-//! Alpha is multiplied in while pixels are averaged: without that the colour of invisible pixels bleeds into the edges.
 
+use super::bands::{pixels, premultiplied};
 use crate::geometry::{Region, Size};
-use crate::vips::{BandFormat, Image, Interpretation, Operation, VipsError};
+use crate::vips::{Image, Operation, VipsError};
 
 /// Cuts `region` out of `image`, which is a picture of `full` pixels decoded at a smaller or larger size.
 ///
@@ -42,15 +41,7 @@ pub(crate) fn resize(image: Image, target: Size) -> Result<Image, VipsError> {
     if target == Size::new(image.width(), image.height()) {
         return Ok(image);
     }
-    if !image.has_alpha() {
-        return scale(&image, target);
-    }
-    // Cast back before the resize: averaging whole numbers is several times faster than averaging floats.
-    let format = whole_format(&image);
-    let premultiplied = Operation::new(c"premultiply")?.image(c"in", &image)?.run()?;
-    let scaled = scale(&cast(&premultiplied, format)?, target)?;
-    let straight = Operation::new(c"unpremultiply")?.image(c"in", &scaled)?.run()?;
-    cast(&straight, format)
+    premultiplied(&image, |image| scale(&image, target))
 }
 
 fn scale(image: &Image, target: Size) -> Result<Image, VipsError> {
@@ -61,22 +52,4 @@ fn scale(image: &Image, target: Size) -> Result<Image, VipsError> {
         .run()?;
     // The factors are exact up to rounding, so this only ever cuts what a last bit added.
     extract(scaled, Region { x: 0, y: 0, size: target })
-}
-
-fn whole_format(image: &Image) -> &'static std::ffi::CStr {
-    match (image.band_format(), image.interpretation()) {
-        (BandFormat::U8, _) => c"uchar",
-        (BandFormat::U16, Interpretation::Rgb16 | Interpretation::Grey16) => c"ushort",
-        _ => c"float",
-    }
-}
-
-/// `image` with its numbers stored as `format`, rounded to the nearest.
-fn cast(image: &Image, format: &'static std::ffi::CStr) -> Result<Image, VipsError> {
-    Operation::new(c"cast")?.image(c"in", image)?.text(c"format", format)?.run()
-}
-
-/// Pixels as libvips counts them. Everything that reaches a step is at most `RESIZED_PX_MAX`.
-pub(crate) fn pixels(length: u32) -> i32 {
-    i32::try_from(length).unwrap_or(i32::MAX)
 }

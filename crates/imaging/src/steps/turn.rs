@@ -2,8 +2,9 @@
 
 use transform_url::value::Flip;
 
-use super::background::with_alpha;
-use super::resize::{extract, pixels};
+use super::bands::with_alpha;
+use super::frame::lay;
+use super::resize::extract;
 use super::upright::quarter_turn;
 use crate::geometry::{Region, Size};
 use crate::vips::{Image, Operation, VipsError};
@@ -44,12 +45,5 @@ fn any_angle(image: Image, angle: u16, output: Size) -> Result<Image, VipsError>
     if size == output {
         return Ok(cut);
     }
-    Operation::new(c"embed")?
-        .image(c"in", &cut)?
-        .int(c"x", pixels(surplus(output.width, size.width)))?
-        .int(c"y", pixels(surplus(output.height, size.height)))?
-        .int(c"width", pixels(output.width))?
-        .int(c"height", pixels(output.height))?
-        .text(c"extend", c"black")?
-        .run()
+    lay(&cut, output, surplus(output.width, size.width), surplus(output.height, size.height))
 }

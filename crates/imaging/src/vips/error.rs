@@ -37,12 +37,13 @@ impl VipsError {
         Self::new(operation, &detail)
     }
 
-    /// A failure that this layer found itself.
-    pub(super) fn new(operation: &'static str, detail: &str) -> Self {
+    /// A failure that the library did not tell about.
+    pub(crate) fn new(operation: &'static str, detail: &str) -> Self {
         let mut detail = detail.trim().replace('\n', "; ");
         if detail.len() > DETAIL_BYTES_MAX {
-            let cut = (0..=DETAIL_BYTES_MAX).rev().find(|&at| detail.is_char_boundary(at)).unwrap_or(0);
-            detail.truncate(cut);
+            // The newest text is the last; what comes before may be what others got over.
+            let start = detail.ceil_char_boundary(detail.len() - DETAIL_BYTES_MAX);
+            detail.drain(..start);
         }
         Self { operation, detail }
     }

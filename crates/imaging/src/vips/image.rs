@@ -52,26 +52,130 @@ impl Image {
         Self::from_raw(unsafe { bindings::vips_image_copy_memory(self.raw) }, "copy_memory")
     }
 
-    /// The same pixels with nothing but what describes them: no profile, EXIF, XMP, comment, page or timing.
-    pub(crate) fn without_metadata(&self) -> Result<Self, VipsError> {
-        // Metadata is changed on a copy: others may hold the image and its profile's bytes.
-        let copy = Operation::new(c"copy")?.image(c"in", self)?.run()?;
+    /// A picture of `width` × `height` pixels of `bands` bytes each, copied from `pixels`, with the meaning that many bands
+    /// usually have: one or two are grey, three or four are colours.
+    pub(crate) fn from_pixels(pixels: &[u8], width: u32, height: u32, bands: u32) -> Result<Self, VipsError> {
+        let side = |length: u32| c_int::try_from(length).map_err(|_| VipsError::new("from_pixels", "too large"));
+        let wanted = u64::from(width) * u64::from(height) * u64::from(bands);
+        if u64::try_from(pixels.len()) != Ok(wanted) {
+            return Err(VipsError::new("from_pixels", "the buffer does not have that many pixels"));
+        }
+        // SAFETY: the buffer holds exactly the bytes of such an image (checked above) and is copied.
+        let raw = unsafe {
+            bindings::vips_image_new_from_memory_copy(
+                pixels.as_ptr().cast(),
+                pixels.len() as _,
+                side(width)?,
+                side(height)?,
+                side(bands)?,
+                bindings::VipsBandFormat_VIPS_FORMAT_UCHAR,
+            )
+        };
+        let image = Self::from_raw(raw, "from_pixels")?;
+        let meaning = if bands < 3 { c"b-w" } else { c"srgb" };
+        Operation::new(c"copy")?.image(c"in", &image)?.text(c"interpretation", meaning)?.run()
+    }
+
+    /// A matrix for `recomb`, row by row; `rows` is not empty and its rows are of one length.
+    pub(crate) fn matrix<const WIDTH: usize>(rows: &[[f64; WIDTH]]) -> Result<Self, VipsError> {
+        let side = |length: usize| c_int::try_from(length).map_err(|_| VipsError::new("matrix", "too large"));
+        let numbers = rows.as_flattened();
+        // SAFETY: the slice holds width × height numbers, which are copied.
+        let raw = unsafe {
+            bindings::vips_image_new_matrix_from_array(
+                side(WIDTH)?,
+                side(rows.len())?,
+                numbers.as_ptr(),
+                side(numbers.len())?,
+            )
+        };
+        Self::from_raw(raw, "matrix")
+    }
+
+    /// The pixels, row by row, one byte a band. Computes them.
+    pub(crate) fn to_pixels(&self) -> Result<Vec<u8>, VipsError> {
+        if self.band_format() != BandFormat::U8 {
+            return Err(VipsError::new("to_pixels", "not 8 bits a channel"));
+        }
+        let mut length = 0;
+        // SAFETY: the image is live; the library allocates the buffer and writes its length.
+        let data = unsafe { bindings::vips_image_write_to_memory(self.raw, &raw mut length) };
+        if data.is_null() {
+            return Err(VipsError::take("to_pixels"));
+        }
+        let length = usize::try_from(length).unwrap_or(0);
+        // SAFETY: the buffer holds `length` initialised bytes, is copied, and given back to the allocator it came from.
+        unsafe {
+            let pixels = std::slice::from_raw_parts(data.cast::<u8>(), length).to_vec();
+            bindings::g_free(data);
+            Ok(pixels)
+        }
+    }
+
+    /// The same pixels with those fields of metadata only for which `keeps` says yes. What describes the pixels themselves
+    /// (size, bands, format, meaning) is no metadata and stays.
+    pub(crate) fn with_fields(&self, mut keeps: impl FnMut(&CStr) -> bool) -> Result<Self, VipsError> {
+        let copy = self.editable()?;
         // SAFETY: returns a fresh null-terminated list of NUL-terminated names that the caller owns.
         let fields = unsafe { bindings::vips_image_get_fields(copy.raw) };
         if fields.is_null() {
             return Ok(copy);
         }
         let mut at = fields;
-        // SAFETY: walks the list up to its null; removing a field changes the image and not the list. Fields that describe
-        // the pixels are no metadata to libvips and stay.
+        // SAFETY: walks the list up to its null; removing a field changes the image and not the list.
         unsafe {
             while !(*at).is_null() {
-                bindings::vips_image_remove(copy.raw, *at);
+                if !keeps(CStr::from_ptr(*at)) {
+                    bindings::vips_image_remove(copy.raw, *at);
+                }
                 at = at.add(1);
             }
             bindings::g_strfreev(fields);
         }
         Ok(copy)
+    }
+
+    /// A copy whose metadata may be changed: others may hold the image itself, and its profile's bytes.
+    pub(crate) fn editable(&self) -> Result<Self, VipsError> {
+        Operation::new(c"copy")?.image(c"in", self)?.run()
+    }
+
+    /// Sets a whole-number field. Only for an image that [`Self::editable`] or [`Self::with_fields`] has just made.
+    pub(crate) fn set_int(&self, name: &CStr, value: i32) {
+        // SAFETY: `name` is NUL-terminated and the image is live; the library copies both.
+        unsafe { bindings::vips_image_set_int(self.raw, name.as_ptr(), value) };
+    }
+
+    /// Sets a field of whole numbers. Only for an image that [`Self::editable`] or [`Self::with_fields`] has just made.
+    pub(crate) fn set_ints(&self, name: &CStr, values: &[i32]) {
+        let count = c_int::try_from(values.len()).unwrap_or(0);
+        // SAFETY: the slice holds at least `count` numbers, which the library copies.
+        unsafe { bindings::vips_image_set_array_int(self.raw, name.as_ptr(), values.as_ptr(), count) };
+    }
+
+    /// A field of whole numbers by name.
+    pub(crate) fn ints_field(&self, name: &CStr) -> Option<Vec<i32>> {
+        let (mut values, mut count): (*mut c_int, c_int) = (std::ptr::null_mut(), 0);
+        // SAFETY: asks for the field's type first; the getter writes a pointer to numbers that the image owns and their count.
+        let found = unsafe {
+            bindings::vips_image_get_typeof(self.raw, name.as_ptr()) == bindings::vips_array_int_get_type()
+                && bindings::vips_image_get_array_int(self.raw, name.as_ptr(), &raw mut values, &raw mut count) == 0
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        if !found || values.is_null() || count == 0 {
+            return None;
+        }
+        // SAFETY: the image holds `count` numbers there as long as it lives; they are copied at once.
+        Some(unsafe { std::slice::from_raw_parts(values, count) }.to_vec())
+    }
+
+    /// Where this image was cut from its input, in pixels from the left and the top, if the last operation was a cut.
+    pub(crate) fn cut_from(&self) -> (u32, u32) {
+        // SAFETY: plain getters on a live image.
+        let (x, y) =
+            unsafe { (bindings::vips_image_get_xoffset(self.raw), bindings::vips_image_get_yoffset(self.raw)) };
+        let length = |offset: c_int| u32::try_from(offset.saturating_neg()).unwrap_or(0);
+        (length(x), length(y))
     }
 
     /// Width in pixels.

@@ -7,11 +7,11 @@ use libvips::bindings;
 
 use super::error::VipsError;
 
-/// Operations that libvips counts as untrusted and this project reads all the same.
+/// Operations that libvips counts as untrusted and this project uses all the same.
 ///
 /// SVG and JPEG XL are fuzzed upstream and much asked for; everything else in that class (ImageMagick, PDF, OpenSlide,
 /// MATLAB, …) stays shut.
-const UNBLOCKED: [&CStr; 2] = [c"VipsForeignLoadSvg", c"VipsForeignLoadJxl"];
+const UNBLOCKED: [&CStr; 3] = [c"VipsForeignLoadSvg", c"VipsForeignLoadJxl", c"VipsForeignSaveJxl"];
 
 /// The version of the libvips this process runs on, which is not the one it was compiled against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,9 +102,13 @@ pub(crate) fn has_operation(_library: Library, name: &CStr) -> bool {
         unsafe { bindings::vips_error_clear() };
         return false;
     }
-    // SAFETY: drops the only reference to the operation made above.
-    unsafe { bindings::g_object_unref(operation.cast()) };
-    true
+    // SAFETY: reads the flags of the live operation made above, and then drops the only reference to it.
+    let flags = unsafe {
+        let flags = bindings::vips_operation_get_flags(operation);
+        bindings::g_object_unref(operation.cast());
+        flags
+    };
+    flags & bindings::VipsOperationFlags_VIPS_OPERATION_BLOCKED == 0
 }
 
 fn running_version() -> Version {

@@ -76,6 +76,24 @@ impl Operation {
         })
     }
 
+    /// Sets a list of images; the operation keeps them alive.
+    pub(crate) fn images(self, option: &'static CStr, images: &[Image]) -> Result<Self, VipsError> {
+        let count = c_int::try_from(images.len()).map_err(|_| VipsError::new(self.name, "too many images"))?;
+        let pointers: Vec<_> = images.iter().map(Image::as_ptr).collect();
+        // SAFETY: plain type getter.
+        let kind = unsafe { bindings::vips_array_image_get_type() };
+        // SAFETY: the value is of the array type; it makes `count` empty places, and each is given an image and a reference of
+        // its own to it, which the array gives back when it goes.
+        self.set(option, kind, |value| unsafe {
+            bindings::vips_value_set_array_image(value, count);
+            let places = bindings::vips_value_get_array_image(value, std::ptr::null_mut());
+            for (index, image) in pointers.iter().enumerate() {
+                bindings::g_object_ref(image.cast());
+                *places.add(index) = *image;
+            }
+        })
+    }
+
     /// Sets an option from text: a name out of an enumeration (`c"attention"`), a built-in profile's name.
     pub(crate) fn text(self, option: &'static CStr, text: &'static CStr) -> Result<Self, VipsError> {
         self.find(option)?;
@@ -123,12 +141,48 @@ impl Operation {
         self.run_for(c"out", |value| unsafe { bindings::g_value_get_double(value) })
     }
 
-    fn run_for<T>(mut self, output: &'static CStr, read: impl FnOnce(&GValue) -> T) -> Result<T, VipsError> {
-        let kind = self.find(output)?;
-        // SAFETY: the operation is live and owned; on success it may be swapped for an equal one that we then own instead.
-        if unsafe { bindings::vips_cache_operation_buildp(&raw mut self.raw) } != 0 {
-            return Err(VipsError::take(self.name));
+    /// Runs an operation for several whole numbers, for instance the sides of a box.
+    pub(crate) fn run_to_ints<const N: usize>(mut self, outputs: [&'static CStr; N]) -> Result<[i32; N], VipsError> {
+        self.build()?;
+        let mut numbers = [0; N];
+        for (number, output) in numbers.iter_mut().zip(outputs) {
+            // SAFETY: the value is of the int type.
+            *number = self.output(output, |value| unsafe { bindings::g_value_get_int(value) })?;
         }
+        Ok(numbers)
+    }
+
+    /// Runs an operation for a list of numbers, for instance the channels of one pixel.
+    pub(crate) fn run_to_doubles(self, output: &'static CStr) -> Result<Vec<f64>, VipsError> {
+        self.run_for(output, |value| {
+            let mut count: c_int = 0;
+            // SAFETY: the value is of the array type, which it keeps alive; its length is written.
+            let numbers = unsafe { bindings::vips_value_get_array_double(value, &raw mut count) };
+            let count = usize::try_from(count).unwrap_or(0);
+            if numbers.is_null() {
+                return Vec::new();
+            }
+            // SAFETY: the array holds `count` numbers, which are copied at once.
+            unsafe { std::slice::from_raw_parts(numbers, count) }.to_vec()
+        })
+    }
+
+    fn run_for<T>(mut self, output: &'static CStr, read: impl FnOnce(&GValue) -> T) -> Result<T, VipsError> {
+        self.build()?;
+        self.output(output, read)
+    }
+
+    fn build(&mut self) -> Result<(), VipsError> {
+        // SAFETY: the operation is live and owned; on success it may be swapped for an equal one that we then own instead.
+        if unsafe { bindings::vips_cache_operation_buildp(&raw mut self.raw) } == 0 {
+            return Ok(());
+        }
+        Err(VipsError::take(self.name))
+    }
+
+    /// Reads an output of the built operation.
+    fn output<T>(&self, output: &'static CStr, read: impl FnOnce(&GValue) -> T) -> Result<T, VipsError> {
+        let kind = self.find(output)?;
         let mut value = EMPTY_VALUE;
         // SAFETY: `value` is zeroed as GLib asks, `kind` is the property's own type, and the value is unset once, below.
         let result = unsafe {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use image::{DynamicImage, RgbImage, RgbaImage};
-use imaging::{Class, EncoderDefaults, Engine, EngineOptions, ImagingError, Limits, Rendered};
+use imaging::{Class, EncoderDefaults, Engine, EngineOptions, ImagingError, Inputs, Limits, Rendered};
 use transform_url::{Ops, Transform};
 
 /// The engine of this process.
@@ -24,7 +24,14 @@ pub fn try_render(source: &[u8], ops: &str) -> Result<Rendered, ImagingError> {
 /// A rendition within `limits`.
 pub fn try_render_within(source: &[u8], ops: &str, limits: &Limits) -> Result<Rendered, ImagingError> {
     let source = Bytes::copy_from_slice(source);
-    engine().render(&source, &transform(ops), Some(Class::Avif), &EncoderDefaults::default(), limits)
+    engine().render((&source).into(), &transform(ops), Some(Class::Avif), &EncoderDefaults::default(), limits)
+}
+
+/// A rendition with the image `overlay` for the op of that name.
+pub fn render_with_overlay(source: &[u8], overlay: &[u8], ops: &str) -> Result<Rendered, ImagingError> {
+    let (source, overlay) = (Bytes::copy_from_slice(source), Bytes::copy_from_slice(overlay));
+    let inputs = Inputs { source: &source, overlay: Some(&overlay) };
+    engine().render(inputs, &transform(ops), Some(Class::Avif), &EncoderDefaults::default(), &Limits::default())
 }
 
 /// A rendition that must succeed, and whose body must have the size it says.

@@ -54,6 +54,7 @@ pub fn magic_only() -> Vec<(&'static str, Vec<u8>)> {
         ("webp", b"RIFF\x10\0\0\0WEBPVP8 ".to_vec()),
         ("tiff", b"II*\0\x08\0\0\0".to_vec()),
         ("avif", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf".to_vec()),
+        ("bmp", b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0".to_vec()),
         ("heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec()),
     ]
 }

@@ -25,6 +25,12 @@ impl<const MIN: u32, const MAX: u32> Integer<MIN, MAX> {
         self.0
     }
 
+    /// The number times `factor`, at most `MAX`: for strengths, whose greatest looks like any greater.
+    #[must_use]
+    pub(crate) fn scaled_up_to_max(self, factor: Decimal) -> Self {
+        self.scaled(factor).unwrap_or(Self(MAX))
+    }
+
     /// The number times `factor`, rounded half up.
     ///
     /// # Errors
@@ -136,6 +142,18 @@ impl<const MIN: u32, const MAX: u32> Bounded<MIN, MAX> {
     /// The number.
     pub fn get(self) -> Decimal {
         self.0
+    }
+
+    /// The number for computing with.
+    pub fn to_f64(self) -> f64 {
+        self.0.to_f64()
+    }
+
+    /// The number times `factor`, at most `MAX`: for strengths, whose greatest looks like any greater.
+    #[must_use]
+    pub(crate) fn scaled_up_to_max(self, factor: Decimal) -> Self {
+        let product = u64::from(self.0.0) * u64::from(factor.0) / u64::from(Decimal::SCALE);
+        Self(Decimal(u32::try_from(product).unwrap_or(MAX).clamp(MIN, MAX)))
     }
 
     /// 1, for the ops where that means "unchanged".

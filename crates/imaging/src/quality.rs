@@ -1,0 +1,106 @@
+//! Owns the meaning of a quality: which numbers of which encoder look alike.
+//!
+//! Must not encode. The numbers come from `script/loadtest --only quality`, which writes
+//! `loadtests/results/QUALITY.md`.
+
+use transform_url::value::Quality;
+
+use crate::encoding::Encoding;
+use crate::output::Output;
+
+/// Numbers that look alike, each on its encoder's own scale of 1..=100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Alike {
+    jpeg: u8,
+    webp: u8,
+    avif: u8,
+    jxl: u8,
+}
+
+/// Rows of equal SSIMULACRA2. The first and last row pin the ends, the rows between are `low`, `medium-low`, `medium-high`
+/// and `high`.
+const ALIKE: [Alike; 6] = [
+    Alike { jpeg: 1, webp: 1, avif: 1, jxl: 1 },
+    Alike { jpeg: 50, webp: 46, avif: 44, jxl: 50 },
+    Alike { jpeg: 68, webp: 65, avif: 53, jxl: 65 },
+    Alike { jpeg: 80, webp: 79, avif: 63, jxl: 75 },
+    Alike { jpeg: 90, webp: 92, avif: 80, jxl: 90 },
+    Alike { jpeg: 100, webp: 100, avif: 100, jxl: 100 },
+];
+const LOW: Alike = ALIKE[1];
+const MEDIUM_LOW: Alike = ALIKE[2];
+const MEDIUM_HIGH: Alike = ALIKE[3];
+const HIGH: Alike = ALIKE[4];
+
+impl Alike {
+    fn of(self, encoding: Encoding) -> u8 {
+        match encoding {
+            Encoding::Webp => self.webp,
+            Encoding::Avif => self.avif,
+            Encoding::Jxl => self.jxl,
+            // The others have no quality.
+            Encoding::Jpeg
+            | Encoding::Png
+            | Encoding::Gif
+            | Encoding::Json
+            | Encoding::Blurhash
+            | Encoding::Thumbhash => self.jpeg,
+        }
+    }
+}
+
+/// The quality used where a transform names none, per encoding on its own scale, 1..=100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EncoderDefaults {
+    /// JPEG.
+    pub jpeg: u8,
+    /// WebP.
+    pub webp: u8,
+    /// AVIF.
+    pub avif: u8,
+    /// JPEG XL.
+    pub jxl: u8,
+}
+
+impl Default for EncoderDefaults {
+    /// What `medium-high` is: the same look in every encoding.
+    fn default() -> Self {
+        let Alike { jpeg, webp, avif, jxl } = MEDIUM_HIGH;
+        Self { jpeg, webp, avif, jxl }
+    }
+}
+
+/// The number to give to the encoder.
+///
+/// A number in the URL is the encoder's own when the URL also names the format. With `f=auto` it is read on JPEG's scale
+/// and translated to what looks alike: the same number means twice the bytes in AVIF, and would make the best format the
+/// largest.
+pub(crate) fn quality(asked: Option<Quality>, encoding: Encoding, output: Output, defaults: &EncoderDefaults) -> u8 {
+    let EncoderDefaults { jpeg, webp, avif, jxl } = *defaults;
+    let number = match asked {
+        None => Alike { jpeg, webp, avif, jxl }.of(encoding),
+        Some(Quality::Low) => LOW.of(encoding),
+        Some(Quality::MediumLow) => MEDIUM_LOW.of(encoding),
+        Some(Quality::MediumHigh) => MEDIUM_HIGH.of(encoding),
+        Some(Quality::High) => HIGH.of(encoding),
+        Some(Quality::Exact(number)) => match output {
+            Output::Exactly(_) => number,
+            Output::Best(_) => from_jpeg_scale(number, encoding),
+        },
+    };
+    number.clamp(1, 100)
+}
+
+/// `number` on JPEG's scale → the number that looks alike, on straight lines between the rows of the table.
+fn from_jpeg_scale(number: u8, encoding: Encoding) -> u8 {
+    for pair in ALIKE.windows(2) {
+        let (below, above) = (pair[0], pair[1]);
+        if (below.jpeg..=above.jpeg).contains(&number) {
+            let (from, to) = (u32::from(below.of(encoding)), u32::from(above.of(encoding)));
+            let (at, span) = (u32::from(number - below.jpeg), u32::from(above.jpeg - below.jpeg));
+            let value = from + ((to - from) * at + span / 2) / span;
+            return u8::try_from(value).unwrap_or(100);
+        }
+    }
+    number
+}
