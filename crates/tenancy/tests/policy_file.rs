@@ -116,7 +116,7 @@ fn unknown_keys_and_types_are_refused_with_their_place() {
         "[tenants.a.origins.x.s3]\nprefix = 'p'",
     ] {
         let error = PolicyFile::load(text, 1).expect_err(text);
-        assert!(matches!(error, PolicyError::Syntax(_)), "{error}");
+        assert!(matches!(error, PolicyError::Syntax { .. }), "{error}");
         assert!(error.to_string().contains("line"), "{error}");
     }
 }

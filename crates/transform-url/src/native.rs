@@ -118,7 +118,9 @@ fn parse_query(query: &str) -> Result<SignatureQuery<'_>, UrlError> {
                 let name = Some(value).filter(|value| is_key_name(value)).ok_or(bad("kid is the name of a key"))?;
                 parsed.key.replace(name).is_none()
             }
-            "sig" => parsed.signature.replace(base64url(value).ok_or(bad("sig is base64url without padding"))?).is_none(),
+            "sig" => {
+                parsed.signature.replace(base64url(value).ok_or(bad("sig is base64url without padding"))?).is_none()
+            }
             _ => return Err(bad("only exp, kid and sig are known; encode the \"?\" of a source as %3F")),
         };
         if !is_new {

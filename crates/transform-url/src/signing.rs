@@ -127,6 +127,7 @@ pub fn check_wire_form(path: &str) -> Result<(), UrlError> {
     if path.bytes().all(is_sent_as_it_is) {
         return Ok(());
     }
-    let reason = "a character must be percent-encoded before it is signed, because clients encode it before they send it";
+    let reason =
+        "a character must be percent-encoded before it is signed, because clients encode it before they send it";
     Err(UrlError::BadEncoding { part: "the path", reason })
 }
