@@ -1,9 +1,13 @@
 //! `calotype`: starts the parts on one machine, and does by hand what the edge does.
 //!
-//! Must not hold logic of its own: pixels are `imaging`'s, URLs are `transform-url`'s, processes are `devstack`'s.
+//! Must not hold logic of its own: pixels are `imaging`'s, URLs and signatures are `transform-url`'s, policy files are
+//! `tenancy`'s, processes are `devstack`'s.
 #![allow(clippy::print_stdout, reason = "a command speaks on standard output")]
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
+mod credentials;
+mod private_file;
+mod sign;
 mod transform;
 mod up;
 
@@ -29,12 +33,15 @@ enum Command {
     Up(up::UpArguments),
     /// Makes one rendition of a file, with the same pixels as the edge.
     Transform(transform::TransformArguments),
+    /// Signs a delivery URL and prints it.
+    Sign(sign::SignArguments),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Up(arguments) => up::run(&arguments),
         Command::Transform(arguments) => transform::run(&arguments),
+        Command::Sign(arguments) => sign::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

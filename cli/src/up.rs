@@ -4,12 +4,17 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use devstack::process::Process;
 use tokio::signal::unix::{SignalKind, signal};
+use transform_url::encoding::encode_source;
+
+use crate::credentials::Credentials;
+use crate::private_file;
+use crate::sign::Signer;
 
 /// How long a part may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -47,14 +52,14 @@ pub fn run(arguments: &UpArguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.data).with_context(|| format!("{} cannot be made", arguments.data.display()))?;
     let data = arguments.data.canonicalize()?;
     let (policy, examples) = match &arguments.policy {
-        Some(policy) => (policy.canonicalize().with_context(|| policy.display().to_string())?, Vec::new()),
+        Some(policy) => (policy.canonicalize().with_context(|| policy.display().to_string())?, Examples::default()),
         None => demo_policy(arguments.folder.as_deref(), &data)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(arguments, &data, &policy, &examples))
 }
 
-async fn serve(arguments: &UpArguments, data: &Path, policy: &Path, examples: &[String]) -> anyhow::Result<()> {
+async fn serve(arguments: &UpArguments, data: &Path, policy: &Path, examples: &Examples) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut edge = start_edge(arguments, data, policy)?;
     tokio::select! {
@@ -115,11 +120,14 @@ async fn ready(edge: &mut Process, admin: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-fn greet(arguments: &UpArguments, data: &Path, policy: &Path, examples: &[String]) {
+fn greet(arguments: &UpArguments, data: &Path, policy: &Path, examples: &Examples) {
     let (edge, admin) = (arguments.listen, arguments.admin_listen);
     println!("Calotype serves pictures on http://{edge}");
-    for example in examples {
-        println!("  http://{edge}/demo/w=400,f=auto/@local/{example}");
+    for example in &examples.open {
+        println!("  http://{edge}{example}");
+    }
+    if let Some(example) = &examples.signed {
+        println!("Signed for an hour; `calotype sign PATH` signs others:\n  http://{edge}{example}");
     }
     println!("Admin:  http://{admin}/readyz  http://{admin}/metrics");
     println!("Policy: {} (changes apply at once)", policy.display());
@@ -127,8 +135,15 @@ fn greet(arguments: &UpArguments, data: &Path, policy: &Path, examples: &[String
     println!("Stop with Ctrl-C.");
 }
 
-/// Writes the demo's policy; returns it and a few pictures, percent-encoded, to try.
-fn demo_policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, Vec<String>)> {
+/// URLs to try, without their host.
+#[derive(Default)]
+struct Examples {
+    open: Vec<String>,
+    signed: Option<String>,
+}
+
+/// Writes the demo's policy; returns it and what can be tried with it.
+fn demo_policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, Examples)> {
     let folder = match folder {
         Some(folder) => {
             folder.canonicalize().with_context(|| format!("the folder {} cannot be used", folder.display()))?
@@ -143,18 +158,28 @@ fn demo_policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, V
         bail!("{} is not a folder", folder.display());
     }
     let Some(text) = folder.to_str() else { bail!("the path {} is not UTF-8", folder.display()) };
-    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    let signer = Signer::of_credentials(Credentials::read_or_make(data)?)
+        .with_context(|| Credentials::path(data).display().to_string())?;
     let policy = data.join("policy.toml");
     let content = format!(
         "# Written anew by each `calotype up`. To keep changes, copy it and start with: calotype up --policy FILE\n\
-         [tenants.demo]\nopen = true\noriginals = true\norigins.local.folder = \"{quoted}\"\n"
+         [tenants.{}]\nopen = true\noriginals = true\norigins.local.folder = {}\nkeys.{} = {}\n",
+        signer.tenant,
+        quoted(text),
+        signer.key,
+        quoted(signer.secret.expose()),
     );
-    std::fs::write(&policy, content).with_context(|| format!("{} cannot be written", policy.display()))?;
-    Ok((policy, examples(&folder)?))
+    private_file::write(&policy, &content)?;
+    Ok((policy, examples(&folder, &signer)?))
 }
 
-/// A few files of the folder that are pictures by their first bytes.
-fn examples(folder: &Path) -> anyhow::Result<Vec<String>> {
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// URLs of a few files of the folder that are pictures by their first bytes.
+fn examples(folder: &Path, signer: &Signer) -> anyhow::Result<Examples> {
     let mut names: Vec<String> = std::fs::read_dir(folder)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .take(1000)
@@ -162,7 +187,13 @@ fn examples(folder: &Path) -> anyhow::Result<Vec<String>> {
         .collect();
     names.sort();
     names.truncate(EXAMPLES);
-    Ok(names.iter().map(|name| transform_url::encoding::encode_source(name).to_string()).collect())
+    let paths: Vec<String> = names.iter().map(|name| format!("/w=400,f=auto/@local/{}", encode_source(name))).collect();
+    let in_an_hour = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3600;
+    let tenant = &signer.tenant;
+    Ok(Examples {
+        open: paths.iter().map(|path| format!("/{tenant}{path}")).collect(),
+        signed: paths.first().map(|path| format!("/{tenant}{}", signer.sign(path, Some(in_an_hour)))),
+    })
 }
 
 fn is_picture(path: &Path) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -196,4 +197,135 @@ async fn transform_names_what_is_wrong_and_writes_nothing() {
         assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
         assert!(!output.exists());
     }
+}
+
+/// `calotype sign` with nothing in the environment but what is given.
+async fn sign(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = calotype(&["sign"]);
+    command.args(arguments).envs(environment.iter().copied());
+    timeout(PATIENCE, command.output()).await.expect("it ends by itself").expect("it can be started")
+}
+
+fn printed(ended: &Output) -> String {
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8_lossy(&ended.stdout).trim_end().to_owned()
+}
+
+const SECRET: &str = "the secret of a test, of 32 bytes or more";
+
+#[tokio::test]
+async fn sign_takes_the_keys_of_a_policy_file_and_the_edge_takes_the_url() {
+    let keys = format!("keys = {{ old = '{SECRET} (old)', new = '{SECRET} (new)' }}\nhosts = ['img.example.com']");
+    let setup = EdgeSetup::new();
+    let folder = setup.originals().display().to_string();
+    let vault = format!("[tenants.vault]\nsigned = 'required'\nkeys.k = '{SECRET}'\norigins.local.folder = {folder:?}");
+    let edge = setup.tenant(&keys).tables(&vault).start().await;
+    edge.setup().put("a b.jpg", images::jpeg::rgb(&images::photo(120, 80), &images::jpeg::Extras::default()));
+    let policy = edge.setup().home().join("policy.toml");
+    let policy = ["--policy", text(&policy)];
+    for (arguments, host) in [
+        (["/vault/w=30/@local/a%20b.jpg", "--expires-in", "600", "--host-form"].as_slice(), None),
+        (&["/vault/w=30/@local/a%20b.jpg"], None),
+        (&["/vault/-/@local/a%20b.jpg", "--expires-in", "600"], None),
+        (&["/w=30/@local/a%20b.jpg", "--tenant", "vault", "--key", "k"], None),
+        (&["/-/@local/a%20b.jpg", "--tenant", "demo", "--key", "old"], None),
+        (&["/w=30/@local/a%20b.jpg", "--tenant", "demo", "--key", "new", "--host-form"], Some("img.example.com")),
+    ] {
+        let mut target = printed(&sign(&[arguments, policy.as_slice()].concat(), &[]).await);
+        assert!(target.starts_with('/') && target.contains("&sig=") || target.contains("?kid="), "{target}");
+        if arguments.contains(&"--host-form") && host.is_none() {
+            assert!(target.starts_with("/w=30/@local/a%20b.jpg?exp="), "{target}");
+            target = format!("/vault{target}");
+        }
+        let request = http::Request::get(&target).header("host", host.unwrap_or("edge"));
+        assert_eq!(edge.send(&request).await.status, 200, "{target}");
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn sign_takes_a_key_from_the_environment() {
+    let value = format!("k:{SECRET}");
+    let key = [("CALOTYPE_SIGNING_KEY", value.as_str())];
+    let short = printed(&sign(&["--tenant", "demo", "/w=30/@local/a.jpg", "--base", "http://h/"], &key).await);
+    let whole = printed(&sign(&["/demo/w=30/@local/a.jpg", "--base", "http://h"], &key).await);
+    assert_eq!(short, whole);
+    assert!(whole.starts_with("http://h/demo/w=30/@local/a.jpg?kid=k&sig="), "{whole}");
+}
+
+#[tokio::test]
+async fn sign_names_what_is_wrong_and_never_a_secret() {
+    let setup = EdgeSetup::new();
+    let data = setup.home().join("data");
+    std::fs::create_dir(&data).expect("ours");
+    let policy = setup.home().join("two.toml");
+    let tables = format!("[tenants.demo.keys]\na = '{SECRET}'\nb = '{SECRET}'\n[tenants.bare]\n");
+    std::fs::write(&policy, tables).expect("ours");
+    let (good, short) = (format!("k:{SECRET}"), "k:swordfish");
+    let policy = ["--policy", text(&policy)];
+    let from = |key| vec![("CALOTYPE_SIGNING_KEY", key), ("CALOTYPE_DATA", text(&data))];
+    for (arguments, environment, said) in [
+        (vec!["/demo/wdith=30/@local/a.jpg"], from(&good), "did you mean \"width\""),
+        (vec!["/demo/w=30"], from(&good), "the source is missing"),
+        (vec!["demo/w=30/@local/a.jpg"], from(&good), "does not start with"),
+        (vec!["/demo/w=30/@local/my beach.jpg"], from(&good), "must be percent-encoded"),
+        (vec!["/demo/w=30/@local/a.jpg?x=1"], from(&good), "%3F"),
+        (vec!["/demo/w=30/@local/a.jpg?exp=1"], from(&good), "for this command to add"),
+        (vec!["/w=30/@local/a.jpg"], from(&good), "--tenant"),
+        (vec!["/demo/w=30/@local/a.jpg", "--tenant", "shop"], from(&good), "shop"),
+        (vec!["/demo/w=30/@local/a.jpg", "--key", "other"], from(&good), "the key there is k"),
+        (vec!["/demo/w=30/@local/a.jpg"], from(short), "9 bytes, allowed are 32 to 256"),
+        (vec!["/demo/w=30/@local/a.jpg"], from("swordfish"), "kid:secret"),
+        (vec!["/demo/w=30/@local/a.jpg", "--expires-at", "1000000000000"], from(&good), "expiry"),
+        (vec!["/demo/w=30/@local/a.jpg"], vec![("CALOTYPE_DATA", text(&data))], "there is no key"),
+        ([policy.as_slice(), &["/demo/w=30/@local/a.jpg"]].concat(), vec![], "--key: a, b"),
+        ([policy.as_slice(), &["/demo/w=30/@local/a.jpg", "--key", "c"]].concat(), vec![], "--key: a, b"),
+        ([policy.as_slice(), &["/bare/w=30/@local/a.jpg"]].concat(), vec![], "has no keys"),
+        ([policy.as_slice(), &["/none/w=30/@local/a.jpg"]].concat(), vec![], "no tenant none"),
+        ([policy.as_slice(), &["/w=30/@local/a.jpg"]].concat(), vec![], "several tenants"),
+    ] {
+        let ended = sign(&arguments, &environment).await;
+        assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0), "{arguments:?}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
+        assert!(!stderr.contains(SECRET) && !stderr.contains("swordfish"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn up_makes_a_key_once_and_keeps_it_to_its_owner() {
+    let setup = EdgeSetup::new();
+    let data = setup.home().join("data");
+    std::fs::create_dir(&data).expect("ours");
+    // An older version left it readable for all.
+    std::fs::write(data.join("policy.toml"), "").expect("ours");
+    let mut credentials = Vec::new();
+    for run in 0..2 {
+        let greeting = setup.home().join("greeting");
+        let up = up(&setup, &greeting);
+        let url = eventually("the signed example", async || {
+            let greeting = std::fs::read_to_string(&greeting).expect("written by now");
+            let line = greeting.lines().find(|line| line.contains("&sig="))?;
+            greeting.contains("Stop with Ctrl-C").then(|| line.trim().to_owned())
+        })
+        .await;
+        let (address, target) = http::split_url(&url).expect("a URL");
+        picture(&http::get(address, &target).await.expect("an answer"), "image/jpeg");
+        let tampered = target.replace("w=400", "w=401");
+        assert_eq!(http::get(address, &tampered).await.expect("an answer").status, 403);
+        for name in ["credentials.json", "policy.toml"] {
+            let mode = std::fs::metadata(data.join(name)).expect("written").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let signed = printed(&sign(&["/-/@local/my%20beach.jpg", "--data", text(&data)], &[]).await);
+        assert!(signed.starts_with("/demo/-/@local/my%20beach.jpg?kid="), "{signed}");
+        assert_eq!(http::get(address, &signed).await.expect("an answer").status, 200);
+        credentials.push(std::fs::read_to_string(data.join("credentials.json")).expect("written"));
+        let read: serde_json::Value = serde_json::from_str(&credentials[run]).expect("is JSON");
+        let secret = read["signing"]["secret"].as_str().expect("there");
+        assert!(read["tenant"] == "demo" && secret.len() >= 32, "{} bytes", secret.len());
+        assert!(!std::fs::read_to_string(&greeting).expect("written").contains(secret));
+        up.stop(PATIENCE).await.expect("it stops");
+    }
+    assert_eq!(credentials[0], credentials[1]);
 }

@@ -1,7 +1,8 @@
 //! What a URL means under a policy: parsed, authorised, located, resolved.
 //!
-//! A pure function of the policy, the tenant whose host was asked, and the raw target, which is why `recent.rs` may
-//! remember its results. Must not look at other headers, at a clock or at the cache.
+//! A function of the policy, the tenant whose host was asked, and the raw target, which is why `recent.rs` may remember
+//! its results; the time it is given only decides on a refusal, and refusals are not remembered. Must not look at other
+//! headers, at a clock or at the cache.
 
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use cache::{CacheKey, KeyBuilder};
 use imaging::{Class, ENCODER_VERSION};
 use storage::{ObjectPath, ObjectStore, StorageError};
 use tenancy::Tenant;
-use transform_url::native::{self, Delivery, Request};
+use transform_url::native::{self, Delivery};
 use transform_url::value::Format;
 use transform_url::{Ops, Source, TenantSlug, Transform};
 
+use crate::authorise::{authorise, check_expiry};
 use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
@@ -29,6 +31,8 @@ pub struct Decision {
     pub wanted: Wanted,
     /// The policy's version.
     pub sequence: u64,
+    /// Unix seconds from which on the signed URL is refused. Held against the clock at each request.
+    pub expires: Option<u64>,
 }
 
 /// What is made of the original.
@@ -69,8 +73,8 @@ impl WantedRendition {
 }
 
 impl Decision {
-    /// Decides on a raw request target. `host_tenant` is the tenant whose own host was asked. `whose` is set as soon as
-    /// the tenant is known: who was refused something is worth telling.
+    /// Decides on a raw request target at `now` in Unix seconds. `host_tenant` is the tenant whose own host was asked.
+    /// `whose` is set as soon as the tenant is known: who was refused something is worth telling.
     ///
     /// # Errors
     /// What is wrong with the URL, or why the policy refuses it.
@@ -78,19 +82,21 @@ impl Decision {
         active: &ActivePolicy,
         host_tenant: Option<&TenantSlug>,
         target: &[u8],
+        now: u64,
         whose: &mut Option<Arc<Tenant>>,
     ) -> Result<Self, EdgeError> {
         let request = native::parse(target, host_tenant)?;
         let tenant = active.policy.tenant(&request.tenant);
         let tenant = tenant.ok_or_else(|| EdgeError::UnknownTenant(request.tenant.to_string()))?;
         *whose = Some(Arc::clone(tenant));
-        authorise(tenant, &request)?;
+        let expires = authorise(tenant, &request)?;
+        check_expiry(expires, now)?;
         let (origin, path) = locate(active, tenant, &request.source)?;
         let wanted = match &request.delivery {
             Delivery::Original => Wanted::Original,
             Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(tenant, ops, &origin, &path)?)),
         };
-        Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, sequence: active.policy.sequence() })
+        Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, sequence: active.policy.sequence(), expires })
     }
 
     /// The opened store.
@@ -100,20 +106,6 @@ impl Decision {
     pub fn store(&self) -> Result<&ObjectStore, EdgeError> {
         self.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))
     }
-}
-
-/// Refuses what the tenant's policy does not allow to this URL.
-fn authorise(tenant: &Tenant, request: &Request<'_>) -> Result<(), EdgeError> {
-    if !request.signature.is_empty() {
-        return Err(EdgeError::NotImplemented("signing".to_owned()));
-    }
-    if !tenant.open {
-        return Err(EdgeError::SignatureRequired);
-    }
-    if request.delivery == Delivery::Original && !tenant.originals {
-        return Err(EdgeError::OriginalsOff);
-    }
-    Ok(())
 }
 
 fn locate(active: &ActivePolicy, tenant: &Tenant, source: &Source) -> Result<(Arc<OpenOrigin>, ObjectPath), EdgeError> {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cache::RenditionCache;
+use cache::{RenditionCache, UnixMillis};
 use http::{Method, header};
 use imaging::Class;
 use pingora_http::RequestHeader;
@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::access::Origination;
+use crate::authorise::check_expiry;
 use crate::decision::{Decision, Wanted};
 use crate::fill::{FillReport, Filler};
 use crate::negotiate::classify;
@@ -97,11 +98,13 @@ impl Edge {
         let active = self.policy.get();
         let host_tenant = active.policy.tenant_of_host(host(head)).map(|tenant| &tenant.slug);
         let target = head.raw_path();
+        let now = UnixMillis::now().0 / 1000;
         if let Some(decision) = recent::recall(&active, host_tenant, target) {
             *whose = Some(Arc::clone(&decision.tenant));
+            check_expiry(decision.expires, now)?;
             return Ok(decision);
         }
-        let decision = Arc::new(Decision::new(&active, host_tenant, target, whose)?);
+        let decision = Arc::new(Decision::new(&active, host_tenant, target, now, whose)?);
         recent::remember(&active, host_tenant, target, &decision);
         Ok(decision)
     }

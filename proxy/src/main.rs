@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod authorise;
 mod config;
 mod decision;
 mod drain;

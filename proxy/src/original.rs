@@ -3,6 +3,8 @@
 //! The store is driven on the IO runtime, because its connections belong to it; the connection's task only takes
 //! chunks from a short channel. Must not decide who may have originals.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, header};
@@ -19,6 +21,8 @@ const CHUNKS_AHEAD: usize = 2;
 
 /// An original, ready to be sent.
 pub struct OriginalAnswer {
+    /// What was asked for.
+    pub decision: Arc<Decision>,
     /// What the store says of it.
     pub meta: ObjectMeta,
     /// Its content type and whether a browser may show it.
@@ -71,7 +75,7 @@ const SAFE: [(&str, &str); 25] = [
 ///
 /// # Errors
 /// Those of the store.
-pub async fn open(edge: &Edge, decision: &Decision, head: &RequestHeader) -> Result<OriginalAnswer, EdgeError> {
+pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -> Result<OriginalAnswer, EdgeError> {
     let limit = edge.original_bytes_max;
     let check = |meta: &ObjectMeta| match meta.size > limit {
         true => Err(EdgeError::from(StorageError::TooLarge { limit })),
@@ -79,7 +83,10 @@ pub async fn open(edge: &Edge, decision: &Decision, head: &RequestHeader) -> Res
     };
     let store = decision.store()?.clone();
     let mut range = (head.method == Method::GET).then(|| parse_range(&head.headers)).flatten();
-    let kind_of = |meta: &ObjectMeta| media_kind(decision.path.as_str(), meta.content_type.as_deref());
+    let answer = |meta: ObjectMeta, range, body| {
+        let kind = media_kind(decision.path.as_str(), meta.content_type.as_deref());
+        OriginalAnswer { decision: Arc::clone(decision), kind, meta, range, body }
+    };
 
     let is_conditional =
         [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
@@ -89,7 +96,7 @@ pub async fn open(edge: &Edge, decision: &Decision, head: &RequestHeader) -> Res
         check(&meta)?;
         let has_it = is_conditional && is_current(&head.headers, &meta);
         if head.method == Method::HEAD || has_it {
-            return Ok(OriginalAnswer { kind: kind_of(&meta), meta, range: None, body: None });
+            return Ok(answer(meta, None, None));
         }
         if !range_still_applies(&head.headers, &meta) {
             range = None;
@@ -111,7 +118,7 @@ pub async fn open(edge: &Edge, decision: &Decision, head: &RequestHeader) -> Res
     });
     let (meta, range) = is_open.await.map_err(|_| EdgeError::Internal)??;
     check(&meta)?;
-    Ok(OriginalAnswer { kind: kind_of(&meta), meta, range, body: Some(body) })
+    Ok(answer(meta, range, Some(body)))
 }
 
 /// Moves the body into the channel until it ends, fails, or the client is gone.

@@ -35,11 +35,37 @@ pub enum EdgeError {
     /// The tenant has no origin of this name.
     #[error("the tenant has no origin {0:?}")]
     UnknownOrigin(String),
-    /// The tenant serves signed URLs only.
-    #[error("this tenant serves signed URLs only")]
-    SignatureRequired,
-    /// The tenant does not hand out originals.
-    #[error("this tenant does not serve originals; ask for a rendition")]
+    /// The URL is not signed and does not go without.
+    #[error("the URL must be signed; without a signature this tenant serves {without}")]
+    SignatureRequired {
+        /// What goes without, in words.
+        without: String,
+    },
+    /// An op of an unsigned URL goes beyond the tenant's lists.
+    #[error("op {op:?} goes beyond what this tenant serves without a signature: {without}")]
+    UnsignedNotAllowed {
+        /// The full name of the op.
+        op: &'static str,
+        /// What goes without, in words.
+        without: String,
+    },
+    /// Some of `exp`, `kid` and `sig`, but not `kid` and `sig`.
+    #[error("a signed URL has kid and sig, and perhaps exp")]
+    SignatureIncomplete,
+    /// The tenant has no key of this name, or no longer.
+    #[error("there is no signing key {0:?}")]
+    UnknownKey(String),
+    /// The signature is that of something else.
+    #[error("the signature does not match: it covers the tenant, the path byte for byte as it is sent, exp and kid")]
+    SignatureMismatch,
+    /// The expiry has come.
+    #[error("the URL has expired")]
+    SignatureExpired,
+    /// Signed for ever where the tenant wants an end.
+    #[error("the signed URL has no exp, which this tenant requires")]
+    ExpiryRequired,
+    /// The tenant does not hand out originals to everybody.
+    #[error("this tenant serves originals to signed URLs only; ask for a rendition, or sign the URL")]
     OriginalsOff,
     /// Part of the contract, not built yet.
     #[error("{0} is not available yet")]
@@ -99,7 +125,13 @@ impl EdgeError {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
             Self::UnknownTenant(_) => (StatusCode::NOT_FOUND, "unknown-tenant"),
             Self::UnknownOrigin(_) => (StatusCode::NOT_FOUND, "unknown-origin"),
-            Self::SignatureRequired => (StatusCode::FORBIDDEN, "signature-required"),
+            Self::SignatureRequired { .. } => (StatusCode::FORBIDDEN, "signature-required"),
+            Self::UnsignedNotAllowed { .. } => (StatusCode::FORBIDDEN, "unsigned-not-allowed"),
+            Self::SignatureIncomplete => (StatusCode::BAD_REQUEST, "signature-incomplete"),
+            Self::UnknownKey(_) => (StatusCode::FORBIDDEN, "unknown-key"),
+            Self::SignatureMismatch => (StatusCode::FORBIDDEN, "signature-mismatch"),
+            Self::SignatureExpired => (StatusCode::FORBIDDEN, "signature-expired"),
+            Self::ExpiryRequired => (StatusCode::FORBIDDEN, "expiry-required"),
             Self::OriginalsOff => (StatusCode::FORBIDDEN, "originals-off"),
             Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "not-implemented"),
             Self::Empty => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "source-empty"),
@@ -258,7 +290,13 @@ mod tests {
             EdgeError::Method,
             EdgeError::UnknownTenant("a".into()),
             EdgeError::UnknownOrigin("a".into()),
-            EdgeError::SignatureRequired,
+            EdgeError::SignatureRequired { without: "a".into() },
+            EdgeError::UnsignedNotAllowed { op: "a", without: "b".into() },
+            EdgeError::SignatureIncomplete,
+            EdgeError::UnknownKey("a".into()),
+            EdgeError::SignatureMismatch,
+            EdgeError::SignatureExpired,
+            EdgeError::ExpiryRequired,
             EdgeError::OriginalsOff,
             EdgeError::NotImplemented("a".into()),
             EdgeError::BrokenOrigin("a".into()),

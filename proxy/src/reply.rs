@@ -3,6 +3,8 @@
 //! Must not do IO. Header names are written in lower case: HTTP does not mind, and keeping their case costs a map for
 //! each answer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use cache::UnixMillis;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -40,6 +42,10 @@ const SANDBOX: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 /// answered with the whole picture, as RFC 9110 allows.
 const RANGES_MAX: Option<usize> = Some(2);
 
+/// A URL with a version: its answer never changes.
+const VERSIONED: Freshness =
+    Freshness { max_age: Duration::from_secs(31_536_000), stale_while_revalidate: Duration::ZERO };
+
 type BoxResult<T> = pingora_core::Result<T>;
 
 /// The reply with a rendition.
@@ -51,8 +57,12 @@ pub fn rendition(request: &RequestHeader, answer: &RenditionAnswer, facts: &Fact
     let mut head = start(entry.status, id)?;
     head.insert_header(header::CONTENT_TYPE, content_type(&entry.content_type))?;
     head.insert_header(header::CONTENT_LENGTH, entry.body.len())?;
-    let age = UnixMillis::now().saturating_since(entry.lifetime.created()).as_secs();
-    head.insert_header(header::AGE, age)?;
+    let now = UnixMillis::now();
+    let age = now.saturating_since(entry.lifetime.created()).as_secs();
+    let left = seconds_left(answer.decision.expires, now);
+    if left.is_none() {
+        head.insert_header(header::AGE, age)?;
+    }
     if entry.vary_accept {
         head.insert_header(header::VARY, HeaderValue::from_static("accept"))?;
     }
@@ -62,14 +72,19 @@ pub fn rendition(request: &RequestHeader, answer: &RenditionAnswer, facts: &Fact
         head.insert_header(TIMING_ALLOW_ORIGIN, HeaderValue::from_static("*"))?;
     }
     if entry.status != StatusCode::OK.as_u16() {
-        head.insert_header(header::CACHE_CONTROL, negative_cache_control(age))?;
+        head.insert_header(header::CACHE_CONTROL, negative_cache_control(age, left))?;
         return Ok(without_body_on_head(request, head, entry.body.clone()));
     }
     let (versioned, download) = match &answer.decision.wanted {
         Wanted::Rendition(wanted) => (wanted.transform.is_versioned(), wanted.transform.download()),
         Wanted::Original => (false, None),
     };
-    head.insert_header(header::CACHE_CONTROL, cache_control(versioned, answer.decision.tenant.freshness))?;
+    let freshness = answer.decision.tenant.freshness;
+    let cache_control = match left {
+        None => cache_control(versioned, freshness),
+        Some(left) => expiring_cache_control(if versioned { VERSIONED } else { freshness }, age, left),
+    };
+    head.insert_header(header::CACHE_CONTROL, cache_control)?;
     head.insert_header(header::ETAG, HeaderValue::from_bytes(entry.etag().as_bytes()).map_err(bad_value)?)?;
     head.insert_header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))?;
     if let Some(name) = download {
@@ -100,7 +115,7 @@ fn conditional(request: &RequestHeader, mut head: Box<ResponseHeader>, mut body:
 ///
 /// # Errors
 /// Only for header values that are not allowed.
-pub fn original(request: &RequestHeader, answer: &OriginalAnswer, freshness: Freshness, id: &str) -> BoxResult<Reply> {
+pub fn original(request: &RequestHeader, answer: &OriginalAnswer, id: &str) -> BoxResult<Reply> {
     let has_it = answer.body.is_none() && request.method != Method::HEAD;
     let status = match (has_it, answer.range) {
         (true, _) => StatusCode::NOT_MODIFIED,
@@ -108,7 +123,12 @@ pub fn original(request: &RequestHeader, answer: &OriginalAnswer, freshness: Fre
         (false, None) => StatusCode::OK,
     };
     let mut head = start(status.as_u16(), id)?;
-    head.insert_header(header::CACHE_CONTROL, cache_control(false, freshness))?;
+    let freshness = answer.decision.tenant.freshness;
+    let cache_control = match seconds_left(answer.decision.expires, UnixMillis::now()) {
+        None => cache_control(false, freshness),
+        Some(left) => expiring_cache_control(freshness, 0, left),
+    };
+    head.insert_header(header::CACHE_CONTROL, cache_control)?;
     head.insert_header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))?;
     if let Some(etag) = answer.meta.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
         head.insert_header(header::ETAG, etag)?;
@@ -194,9 +214,24 @@ fn cache_control(versioned: bool, freshness: Freshness) -> HeaderValue {
         .expect("digits are allowed")
 }
 
-fn negative_cache_control(age: u64) -> HeaderValue {
-    let left = problem::NEGATIVE_TTL.as_secs().saturating_sub(age);
-    HeaderValue::try_from(format!("public, max-age={left}")).expect("digits are allowed")
+/// Whole seconds until a signed URL is refused; `None` when it never is.
+fn seconds_left(expires: Option<u64>, now: UnixMillis) -> Option<u64> {
+    expires.map(|expires| expires.saturating_mul(1000).saturating_sub(now.0) / 1000)
+}
+
+/// For a URL that is refused in `left` seconds: no cache on the way may answer it any longer than we do. Counted from
+/// now, and sent without `Age`, so that it holds for caches that do not do the sum.
+fn expiring_cache_control(freshness: Freshness, age: u64, left: u64) -> HeaderValue {
+    let (fresh, stale) = (freshness.max_age.as_secs(), freshness.stale_while_revalidate.as_secs());
+    let max_age = fresh.saturating_sub(age).min(left);
+    let stale = (fresh + stale).saturating_sub(age).min(left) - max_age;
+    HeaderValue::try_from(format!("public, max-age={max_age}, stale-while-revalidate={stale}"))
+        .expect("digits are allowed")
+}
+
+fn negative_cache_control(age: u64, left: Option<u64>) -> HeaderValue {
+    let seconds = problem::NEGATIVE_TTL.as_secs().saturating_sub(age).min(left.unwrap_or(u64::MAX));
+    HeaderValue::try_from(format!("public, max-age={seconds}")).expect("digits are allowed")
 }
 
 /// RFC 9211.
@@ -248,6 +283,36 @@ fn bad_value(error: http::header::InvalidHeaderValue) -> Box<pingora_core::Error
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check_expiring(freshness: (u64, u64), age: u64, left: u64, expected: (u64, u64)) {
+        let (max_age, stale_while_revalidate) = (Duration::from_secs(freshness.0), Duration::from_secs(freshness.1));
+        let header = expiring_cache_control(Freshness { max_age, stale_while_revalidate }, age, left);
+        assert_eq!(header, format!("public, max-age={}, stale-while-revalidate={}", expected.0, expected.1));
+    }
+
+    #[test]
+    fn an_expiring_answer_is_not_kept_beyond_its_expiry() {
+        check_expiring((60, 86_400), 0, 10, (10, 0));
+        check_expiring((60, 86_400), 0, 100, (60, 40));
+        check_expiring((60, 86_400), 50, 100, (10, 90));
+        check_expiring((60, 86_400), 70, 100, (0, 100));
+        check_expiring((60, 100), 90, 1_000_000, (0, 70));
+        check_expiring((60, 100), 500, 1_000_000, (0, 0));
+        check_expiring((60, 86_400), 0, 1_000_000, (60, 86_400));
+        check_expiring((60, 86_400), 0, 0, (0, 0));
+        check_expiring((31_536_000, 0), 1000, 3600, (3600, 0));
+        assert_eq!(negative_cache_control(4, Some(100)), "public, max-age=6");
+        assert_eq!(negative_cache_control(4, Some(2)), "public, max-age=2");
+    }
+
+    #[test]
+    fn the_time_left_is_rounded_down() {
+        assert_eq!(seconds_left(None, UnixMillis(0)), None);
+        assert_eq!(seconds_left(Some(100), UnixMillis(98_001)), Some(1));
+        assert_eq!(seconds_left(Some(100), UnixMillis(100_000)), Some(0));
+        assert_eq!(seconds_left(Some(1), UnixMillis(100_000)), Some(0));
+    }
 
     #[test]
     fn a_downloads_name_cannot_break_the_header() {

@@ -145,8 +145,7 @@ async fn send(session: &mut Session, answer: Answer, context: &mut RequestContex
             write(session, reply).await
         }
         Answer::Original(mut answer) => {
-            let freshness = context.facts.tenant.as_ref().map(|tenant| tenant.freshness).unwrap_or_default();
-            let reply = reply::original(request, &answer, freshness, &context.id)?;
+            let reply = reply::original(request, &answer, &context.id)?;
             match answer.body.take() {
                 None => write(session, reply).await,
                 Some(body) => stream(session, reply, body, context).await,

@@ -1,5 +1,7 @@
 //! The static policy file (TOML), and its translation into a [`Policy`] with every mistake reported at once.
 
+mod signing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -11,26 +13,35 @@ use thiserror::Error;
 use transform_url::value::{Name, OpValue};
 use transform_url::{Ops, OriginName, TenantSlug};
 
-use crate::{Freshness, Origin, OriginKind, Policy, S3Origin, Tenant, TenantId};
+use self::signing::{Signed, UnsignedTable, check_keys};
+use crate::{Freshness, Origin, OriginKind, Policy, S3Origin, Signing, Tenant, TenantId};
 
 /// Longest time an answer may be called fresh or be served stale, in seconds: a year.
 const SECONDS_MAX: u64 = 31_536_000;
 
 /// The policy file as written. `docs/policy.md` explains every key.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
     #[serde(default)]
     tenants: BTreeMap<String, TenantTable>,
 }
 
-#[derive(Debug, Deserialize)]
+// No `Debug`: `keys` are secrets.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TenantTable {
     #[serde(default)]
     open: bool,
     #[serde(default)]
     originals: bool,
+    #[serde(default)]
+    signed: Signed,
+    #[serde(default)]
+    expiry_required: bool,
+    keys: Option<toml::Value>,
+    #[serde(default)]
+    unsigned: UnsignedTable,
     #[serde(default)]
     hosts: Vec<String>,
     #[serde(default)]
@@ -51,9 +62,17 @@ struct OriginTable {
 /// Why a policy file is not used.
 #[derive(Debug, Error)]
 pub enum PolicyError {
-    /// It is not TOML, or a key is unknown or of the wrong type.
-    #[error("the policy file cannot be read: {0}")]
-    Syntax(#[from] toml::de::Error),
+    /// It is not TOML, or a key is unknown or of the wrong type. The parser's error is not kept: it repeats the whole
+    /// line, which may hold a secret.
+    #[error("the policy file cannot be read: line {line}, column {column}: {reason}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// In characters, from 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+    },
     /// It can be read, but says things that are not allowed.
     #[error("the policy file has mistakes:{}", .0.iter().map(|mistake| format!("\n  {mistake}")).collect::<String>())]
     Mistakes(Vec<Mistake>),
@@ -78,9 +97,9 @@ impl PolicyFile {
     /// Reads the text of a policy file into a policy with this sequence.
     ///
     /// # Errors
-    /// [`PolicyError::Syntax`] with line and column, or [`PolicyError::Mistakes`] with all of them.
+    /// [`PolicyError::Syntax`] with its place, or [`PolicyError::Mistakes`] with all of them.
     pub fn load(text: &str, sequence: u64) -> Result<Policy, PolicyError> {
-        let file: Self = toml::from_str(text)?;
+        let file: Self = toml::from_str(text).map_err(|error| syntax(text, &error))?;
         let mut mistakes = Vec::new();
         let mut tenants = Vec::new();
         for (slug, table) in file.tenants {
@@ -90,6 +109,13 @@ impl PolicyFile {
         check_hosts(&tenants, &mut mistakes);
         if mistakes.is_empty() { Ok(Policy::new(tenants, sequence)) } else { Err(PolicyError::Mistakes(mistakes)) }
     }
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> PolicyError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |start| start.chars().count()) + 1;
+    PolicyError::Syntax { line, column, reason: error.message().to_owned() }
 }
 
 /// Collects mistakes under one tenant's key.
@@ -108,6 +134,15 @@ impl Report<'_> {
 impl TenantTable {
     fn check(self, slug: &str, report: &mut Report<'_>) -> Option<Tenant> {
         let freshness = self.freshness(report);
+        if self.signed == Signed::Required && self.open {
+            report.add("signed", "\"required\" contradicts open = true, which lets unsigned URLs use every op");
+        }
+        let signing = Signing {
+            required: self.signed == Signed::Required,
+            expiry_required: self.expiry_required,
+            keys: check_keys(self.keys, report),
+            unsigned: self.unsigned.check(&self.presets, report),
+        };
         let presets = self.presets.iter().filter_map(|(name, ops)| check_preset(name, ops, report)).collect();
         let origins = self.origins.into_iter().filter_map(|(name, table)| table.check(&name, report)).collect();
         let slug = TenantSlug::new(slug)
@@ -115,7 +150,8 @@ impl TenantTable {
             .ok()?;
         let hosts = self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let id = TenantId(slug.to_string());
-        Some(Tenant { id, slug, open: self.open, originals: self.originals, hosts, presets, origins, freshness })
+        let (open, originals) = (self.open, self.originals);
+        Some(Tenant { id, slug, open, originals, signing, hosts, presets, origins, freshness })
     }
 
     fn freshness(&self, report: &mut Report<'_>) -> Freshness {

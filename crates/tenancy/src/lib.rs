@@ -6,7 +6,11 @@
 mod file;
 mod origin;
 mod policy;
+mod secret;
+mod signing;
 
 pub use file::{Mistake, PolicyError, PolicyFile};
-pub use origin::{Origin, OriginKind, S3Origin, Secret};
+pub use origin::{Origin, OriginKind, S3Origin};
 pub use policy::{Freshness, Policy, Tenant, TenantId};
+pub use secret::Secret;
+pub use signing::{Signing, Unsigned};

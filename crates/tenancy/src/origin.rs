@@ -2,10 +2,11 @@
 //!
 //! Must not open anything: the edge turns an [`Origin`] into an object store.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+use crate::Secret;
 
 /// A named origin of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,22 +62,4 @@ pub struct S3Origin {
 
 fn default_region() -> String {
     "us-east-1".to_owned()
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }

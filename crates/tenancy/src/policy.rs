@@ -8,7 +8,7 @@ use std::time::Duration;
 use transform_url::value::Name;
 use transform_url::{Ops, OriginName, TenantSlug};
 
-use crate::Origin;
+use crate::{Origin, Signing};
 
 /// Every tenant, by name and by host.
 #[derive(Debug, Default)]
@@ -84,6 +84,8 @@ pub struct Tenant {
     pub open: bool,
     /// `-` serves originals, with all their metadata, to unsigned URLs.
     pub originals: bool,
+    /// Who signs, and what goes unsigned where the tenant is not open.
+    pub signing: Signing,
     /// Lower-case host names that are this tenant's own.
     pub hosts: Vec<String>,
     /// Registered sets of ops.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenancy::{OriginKind, PolicyError, PolicyFile};
+use tenancy::{OriginKind, Policy, PolicyError, PolicyFile};
 use transform_url::{OriginName, TenantSlug};
 
 fn slug(text: &str) -> TenantSlug {
@@ -116,19 +116,45 @@ fn unknown_keys_and_types_are_refused_with_their_place() {
         "[tenants.a.origins.x.s3]\nprefix = 'p'",
     ] {
         let error = PolicyFile::load(text, 1).expect_err(text);
-        assert!(matches!(error, PolicyError::Syntax(_)), "{error}");
+        assert!(matches!(error, PolicyError::Syntax { .. }), "{error}");
         assert!(error.to_string().contains("line"), "{error}");
     }
+}
+
+/// The policy that is the one block of TOML in a guide.
+fn documented(guide: &str) -> Policy {
+    let path = format!("{}/../../{guide}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("the guide is there");
+    assert_eq!(text.matches("```toml\n").count(), 1, "another example is another test");
+    let (_, rest) = text.split_once("```toml\n").expect("counted");
+    let (example, _) = rest.split_once("```").expect("it ends");
+    PolicyFile::load(example, 1).expect("is a policy")
 }
 
 /// The example that users copy is a policy.
 #[test]
 fn the_documented_example_is_read() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/policy.md");
-    let text = std::fs::read_to_string(path).expect("the guide is there");
-    let (_, rest) = text.split_once("```toml\n").expect("has an example");
-    let (example, _) = rest.split_once("```").expect("it ends");
-    let policy = PolicyFile::load(example, 1).expect("is a policy");
+    let policy = documented("docs/policy.md");
     let demo = policy.tenant(&slug("demo")).expect("there");
     assert_eq!((demo.presets.len(), demo.origins.len(), demo.hosts.len()), (1, 2, 1));
+    assert_eq!((demo.signing.keys.len(), demo.signing.unsigned.widths.len()), (1, 2));
+}
+
+#[test]
+fn the_example_of_the_guide_to_signing_is_read() {
+    let policy = documented("docs/signing.md");
+    let signing = &policy.tenant(&slug("demo")).expect("there").signing;
+    assert!(signing.expiry_required && !signing.required);
+    let unsigned = &signing.unsigned;
+    assert_eq!((signing.keys.len(), unsigned.widths.len(), unsigned.presets.len()), (2, 2, 1));
+}
+
+/// The file that `deploy` offers to start from.
+#[test]
+fn the_deployed_example_is_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/policy.toml");
+    let text = std::fs::read_to_string(path).expect("it is there");
+    let policy = PolicyFile::load(&text, 1).expect("is a policy");
+    let shop = policy.tenant(&slug("shop")).expect("there");
+    assert_eq!((shop.signing.unsigned.presets.len(), shop.signing.unsigned.widths.len()), (1, 3));
 }

@@ -5,7 +5,8 @@
 //! Read in this order: [`native`] splits a raw request target into tenant, ops and source; [`table`] is the
 //! one list of ops that the parser, the printer and the documentation derive from; [`value`] holds a type for
 //! each kind of value, with its limits; [`Transform`] is the validated, canonical form that the rest of the
-//! program sees. Other dialects will be further modules beside [`native`] that produce the same [`Ops`].
+//! program sees; [`signing`] says what a signature covers. Other dialects will be further modules beside [`native`]
+//! that produce the same [`Ops`].
 //!
 //! ```
 //! use transform_url::native;
@@ -21,6 +22,7 @@ mod error;
 pub mod native;
 mod ops;
 pub mod reference;
+pub mod signing;
 mod source;
 pub mod table;
 mod transform;

@@ -4,6 +4,7 @@
 
 use crate::encoding::decode;
 use crate::error::shown;
+use crate::signing::{SIGNATURE_CHARS, is_key_name};
 use crate::source::RESERVED;
 use crate::{Ops, Source, TenantSlug, URL_BYTES_MAX, UrlError};
 
@@ -44,7 +45,7 @@ pub enum Delivery {
 /// The query of a delivery URL, checked for shape only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SignatureQuery<'a> {
-    /// `exp`: Unix seconds after which the URL is refused.
+    /// `exp`: Unix seconds from which on the URL is refused.
     pub expires: Option<u64>,
     /// `kid`: the name of the signing key.
     pub key: Option<&'a str>,
@@ -110,13 +111,15 @@ fn parse_query(query: &str) -> Result<SignatureQuery<'_>, UrlError> {
         let bad = |reason| UrlError::BadQuery { name: shown(name), reason };
         let is_new = match name {
             "exp" => {
-                let digits = !value.is_empty() && value.len() <= 12 && value.bytes().all(|b| b.is_ascii_digit());
-                let seconds = value.parse().ok().filter(|_| digits).ok_or(bad("exp is a time in Unix seconds"))?;
+                let seconds = unix_seconds(value).ok_or(bad("exp is a time in Unix seconds"))?;
                 parsed.expires.replace(seconds).is_none()
             }
-            "kid" => parsed.key.replace(checked(value, 63).ok_or(bad("kid is the name of a key"))?).is_none(),
+            "kid" => {
+                let name = Some(value).filter(|value| is_key_name(value)).ok_or(bad("kid is the name of a key"))?;
+                parsed.key.replace(name).is_none()
+            }
             "sig" => {
-                parsed.signature.replace(checked(value, 86).ok_or(bad("sig is base64url without padding"))?).is_none()
+                parsed.signature.replace(base64url(value).ok_or(bad("sig is base64url without padding"))?).is_none()
             }
             _ => return Err(bad("only exp, kid and sig are known; encode the \"?\" of a source as %3F")),
         };
@@ -127,8 +130,15 @@ fn parse_query(query: &str) -> Result<SignatureQuery<'_>, UrlError> {
     Ok(parsed)
 }
 
-/// A non-empty text of base64url characters, at most `max` bytes.
-fn checked(value: &str, max: usize) -> Option<&str> {
-    let shape = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (!value.is_empty() && value.len() <= max && value.bytes().all(shape)).then_some(value)
+/// Up to 12 digits in their one spelling, because the number as text is part of what is signed.
+fn unix_seconds(text: &str) -> Option<u64> {
+    let is_minimal = text == "0" || !text.starts_with('0');
+    let is_number = text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_minimal && is_number)
+}
+
+/// A non-empty text of base64url characters. Its length is for the comparison to judge.
+fn base64url(text: &str) -> Option<&str> {
+    let is_character = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (!text.is_empty() && text.len() <= SIGNATURE_CHARS * 2 && text.bytes().all(is_character)).then_some(text)
 }

@@ -29,6 +29,11 @@ impl Ops {
         Ok(ops)
     }
 
+    /// Full names of the ops that are given, defaults spelled out included.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        TABLE.iter().filter(|spec| (spec.get)(self).is_some()).map(|spec| spec.name)
+    }
+
     /// The canonical transform: the preset expanded, `dpr` multiplied in, defaults dropped.
     ///
     /// # Errors

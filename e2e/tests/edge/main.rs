@@ -13,6 +13,7 @@ mod observing;
 mod originals;
 mod policy;
 mod renditions;
+mod signing;
 mod starting;
 mod stopping;
 mod support;

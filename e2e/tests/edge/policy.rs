@@ -37,7 +37,7 @@ async fn a_new_origin_serves_without_a_restart_and_a_removed_one_does_not() {
 async fn what_the_policy_no_longer_allows_is_not_served_from_the_cache_either() {
     let edge = EdgeSetup::new().start().await;
     Warm::up(&edge).await;
-    edge.setup().write_policy(&edge.setup().policy().replace("open = true", "open = false"));
+    edge.setup().write_policy(&edge.setup().policy().replace("open = true", "signed = \"required\""));
     sequence(&edge, 2).await;
     assert_problem(&edge.get("/demo/w=40,f=jpeg/@local/warm.jpg").await, 403, "signature-required");
     assert_problem(&edge.get("/demo/-/@local/warm.jpg").await, 403, "signature-required");
