@@ -16,6 +16,7 @@ mod gather;
 mod negotiate;
 mod original;
 mod origins;
+mod playground;
 mod policy;
 mod pool;
 mod problem;
@@ -52,6 +53,7 @@ use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
 use crate::gather::Gathering;
+use crate::playground::Playground;
 use crate::policy::PolicyInForce;
 use crate::pool::TransformPool;
 use crate::problem::EdgeError;
@@ -155,6 +157,9 @@ fn run(
         policy: Arc::clone(&policy),
         cache: cache.clone(),
         engine,
+        playground: settings
+            .playground
+            .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
     };
     io.spawn(policy.watch());
 
