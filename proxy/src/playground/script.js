@@ -127,7 +127,7 @@ function control(op) {
 function row(op) {
   const field = control(op);
   field.setAttribute("aria-describedby", `${field.id}-hint`);
-  field.addEventListener("input", () => {
+  field.addEventListener(op.only_choices ? "change" : "input", () => {
     const value = field.value.trim();
     if (value) state.ops.set(op.name, value);
     else state.ops.delete(op.name);
@@ -367,7 +367,7 @@ function listen() {
     showTenant();
     changed();
   });
-  byId("accept").addEventListener("input", (event) => {
+  byId("accept").addEventListener("change", (event) => {
     state.accept = event.target.value;
     changed();
   });
