@@ -25,6 +25,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Where access events go, in the state folder: too many for a terminal.
 const ACCESS_LOG: &str = "access.log";
 
+/// The setting of the page to try ops on.
+const PLAYGROUND: &str = "CALOTYPE_PROXY__PLAYGROUND";
+
 /// How many example URLs are printed.
 const EXAMPLES: usize = 3;
 
@@ -97,6 +100,7 @@ fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path) -> anyhow::Re
         .env("RUST_LIB_BACKTRACE", "0");
     // What the caller has set wins over what suits a developer's machine.
     for (name, value) in [
+        (PLAYGROUND, true.to_string()),
         ("CALOTYPE_PROXY__CACHE__DIR", data.join("cache").display().to_string()),
         ("CALOTYPE_PROXY__CACHE__DISK_BYTES", (1u64 << 30).to_string()),
         ("CALOTYPE_PROXY__LOG__FORMAT", "text".to_owned()),
@@ -128,6 +132,9 @@ fn greet(arguments: &UpArguments, data: &Path, policy: &Path, examples: &Example
     }
     if let Some(example) = &examples.signed {
         println!("Signed for an hour; `calotype sign PATH` signs others:\n  http://{edge}{example}");
+    }
+    if std::env::var_os(PLAYGROUND).is_none_or(|set| set == "true") {
+        println!("Try it: http://{admin}/playground");
     }
     println!("Admin:  http://{admin}/readyz  http://{admin}/metrics");
     println!("Policy: {} (changes apply at once)", policy.display());

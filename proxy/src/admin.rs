@@ -1,4 +1,4 @@
-//! The admin port: health, readiness, metrics, what the installed libvips can do.
+//! The admin port: health, readiness, metrics, what the installed libvips can do, the playground.
 //!
 //! Must not be reachable from the internet: it has no authentication.
 
@@ -7,14 +7,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bootstrap::metrics;
 use cache::{DiskState, RenditionCache};
-use http::{Response, StatusCode, Version, header};
+use http::{HeaderValue, Response, StatusCode, Version, header};
 use imaging::Engine;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
 use prometheus::Registry;
 use serde::Serialize;
 
 use crate::drain::Drain;
+use crate::playground::{Page, Playground};
 use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
 
@@ -30,7 +32,25 @@ pub struct Admin {
     pub cache: RenditionCache<EdgeError>,
     /// The imaging library.
     pub engine: Engine,
+    /// The page for developers, where it is on.
+    pub playground: Option<Playground>,
 }
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The page at `/`.
+const INDEX: &str = "<!doctype html>
+<html lang=en><meta charset=utf-8><title>Calotype admin</title>
+<h1>Calotype admin</h1>
+<ul>
+<!-- playground --><li><a href=/healthz>/healthz</a> the process runs
+<li><a href=/readyz>/readyz</a> it serves; the policy in force, the disk of the cache
+<li><a href=/metrics>/metrics</a> for Prometheus
+<li><a href=/capabilities>/capabilities</a> formats that the installed libvips reads and writes
+</ul>
+";
+
+const PLAYGROUND_LINK: &str = "<li><a href=/playground>/playground</a> try ops on the pictures of open tenants\n";
 
 #[derive(Serialize)]
 struct Readiness {
@@ -55,7 +75,14 @@ impl ServeHttp for Admin {
         if session.req_header().version == Version::HTTP_10 {
             session.set_keepalive(None);
         }
-        match session.req_header().uri.path() {
+        let path = session.req_header().uri.path();
+        if let Some(playground) = &self.playground
+            && let Some(page) = playground.answer(path, host(session.req_header())).await
+        {
+            return shown(page);
+        }
+        match path {
+            "/" => shown(self.index()),
             "/healthz" => answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()),
             "/readyz" => self.readiness(),
             "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(&self.registry)),
@@ -66,6 +93,13 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
+    /// What there is on this port, for people.
+    fn index(&self) -> Page {
+        let playground = if self.playground.is_some() { PLAYGROUND_LINK } else { "" };
+        let html = INDEX.replace("<!-- playground -->", playground);
+        Page { content_type: HTML, policy: "default-src 'none'; frame-ancestors 'none'".to_owned(), body: html.into() }
+    }
+
     fn readiness(&self) -> Response<Vec<u8>> {
         let draining = self.drain.is_draining();
         let cache_disk = match self.cache.disk_state() {
@@ -89,6 +123,21 @@ impl Admin {
         };
         json(StatusCode::OK, &library)
     }
+}
+
+fn host(head: &RequestHeader) -> Option<&str> {
+    head.headers.get(header::HOST)?.to_str().ok()
+}
+
+/// A page for browsers: it may load and do only what it must.
+fn shown(page: Page) -> Response<Vec<u8>> {
+    let mut response = answer(StatusCode::OK, page.content_type, page.body);
+    let headers = response.headers_mut();
+    let policy = HeaderValue::try_from(page.policy).expect("made of our words and an address");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Vec<u8>> {

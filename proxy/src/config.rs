@@ -33,6 +33,8 @@ pub struct EdgeSettings {
     pub transform: TransformTable,
     /// What is refused.
     pub limits: LimitsTable,
+    /// A page on the admin port to try ops on; for developers, off in production.
+    pub playground: bool,
     /// Access events on standard output.
     pub access_log: bool,
     /// The log on standard error.
@@ -99,6 +101,7 @@ impl Default for EdgeSettings {
                 deadline_seconds: 10,
             },
             limits: LimitsTable { source_bytes: 25 * MIB, megapixels: 50, frames: 60, original_bytes: 5 * 1024 * MIB },
+            playground: false,
             access_log: true,
             log: LogSettings::default(),
         }

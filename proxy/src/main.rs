@@ -17,6 +17,7 @@ mod gather;
 mod negotiate;
 mod original;
 mod origins;
+mod playground;
 mod policy;
 mod pool;
 mod problem;
@@ -53,6 +54,7 @@ use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
 use crate::gather::Gathering;
+use crate::playground::Playground;
 use crate::policy::PolicyInForce;
 use crate::pool::TransformPool;
 use crate::problem::EdgeError;
@@ -156,6 +158,9 @@ fn run(
         policy: Arc::clone(&policy),
         cache: cache.clone(),
         engine,
+        playground: settings
+            .playground
+            .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
     };
     io.spawn(policy.watch());
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use storage::{FolderStore, ObjectPath, ObjectStore, S3Config, S3Credentials, S3Store, Secret};
 use tenancy::{Origin, OriginKind, Policy, S3Origin, TenantId};
+use tokio::sync::Semaphore;
 use transform_url::OriginName;
 
 /// An origin that can be read from.
@@ -18,6 +19,9 @@ pub struct OpenOrigin {
     pub identity: String,
     /// The store, or why it cannot be opened. A broken origin must not stop the others.
     pub store: Result<ObjectStore, String>,
+    /// Held while the objects are listed. One listing at a time: a folder that hangs then costs one thread, however
+    /// often it is asked for.
+    pub listing: Arc<Semaphore>,
 }
 
 /// Every origin of a policy, opened.
@@ -52,7 +56,7 @@ fn open_one(origin: &Arc<Origin>) -> OpenOrigin {
         OriginKind::Folder(path) => FolderStore::open(path).map(ObjectStore::from).map_err(|error| error.to_string()),
         OriginKind::S3(s3) => open_s3(s3),
     };
-    OpenOrigin { origin: Arc::clone(origin), identity: origin.identity(), store }
+    OpenOrigin { origin: Arc::clone(origin), identity: origin.identity(), store, listing: Arc::new(Semaphore::new(1)) }
 }
 
 fn open_s3(origin: &S3Origin) -> Result<ObjectStore, String> {

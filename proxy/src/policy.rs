@@ -70,6 +70,11 @@ impl PolicyInForce {
         self.active.load()
     }
 
+    /// The policy in force now, for longer than a moment.
+    pub fn keep(&self) -> Arc<ActivePolicy> {
+        self.active.load_full()
+    }
+
     /// Watches the file for ever and puts what it says in force.
     pub async fn watch(self: Arc<Self>) {
         let mut seen = self.loaded;

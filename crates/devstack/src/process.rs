@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -57,6 +57,16 @@ impl Process {
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
             kill_process(pid, signal)?;
         }
+        Ok(())
+    }
+
+    /// Sends a signal to it and to all that it has started, unless they left its process group.
+    ///
+    /// # Errors
+    /// When the system refuses, or all have ended.
+    pub fn signal_group(&self, signal: Signal) -> anyhow::Result<()> {
+        let group = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        kill_process_group(group.context("it has ended")?, signal)?;
         Ok(())
     }
 

@@ -54,6 +54,12 @@ impl Request {
         Self { body: body.into(), ..Self::new(Method::PUT, target) }
     }
 
+    /// Replaces the body.
+    #[must_use]
+    pub fn body(self, body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

@@ -1,6 +1,7 @@
-//! Fixtures made in code and origins that misbehave.
+//! Fixtures made in code, origins that misbehave, a started edge, a browser.
 
 pub mod edge;
 pub mod faulty;
 pub mod http;
 pub mod images;
+pub mod webdriver;

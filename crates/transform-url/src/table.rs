@@ -7,8 +7,8 @@ use std::fmt::Display;
 
 use crate::ValueError;
 use crate::value::{
-    Angle, Border, Bounded, Color, FileName, Filter, Fit, Flip, Format, Gravity, Integer, Metadata, Name, OpValue,
-    Overlay, Quality, Radius, Rect, Switch, Trim, Version,
+    Angle, Border, Bounded, Color, FileName, Filter, Fit, Flip, Format, Gravity, Integer, Metadata, Name, NumberRange,
+    OpValue, Overlay, Quality, Radius, Rect, Switch, Trim, Version,
 };
 
 /// A side of the result, 1..=8192 px.
@@ -42,6 +42,10 @@ pub struct OpSpec {
     pub default: fn() -> Option<String>,
     /// The allowed values in words, with unit and range.
     pub allowed: fn() -> String,
+    /// The words among the allowed values, in their canonical text.
+    pub choices: fn() -> &'static [&'static str],
+    /// The numbers among the allowed values.
+    pub range: fn() -> Option<NumberRange>,
     pub(crate) set: fn(&mut Ops, &str) -> Result<(), ValueError>,
     pub(crate) get: fn(&Ops) -> Option<&dyn Display>,
 }
@@ -71,6 +75,8 @@ macro_rules! table {
                 doc: concat!($($doc, "\n"),+),
                 default: || None::<String> $(.or_else(|| Some($default.to_string())))?,
                 allowed: <$type as OpValue>::allowed,
+                choices: <$type as OpValue>::choices,
+                range: <$type as OpValue>::range,
                 set: |ops, text| {
                     ops.$field = Some(<$type as OpValue>::parse(text)?);
                     Ok(())

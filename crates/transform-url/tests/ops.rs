@@ -199,3 +199,33 @@ fn the_table_is_sound() {
         }
     }
 }
+
+#[test]
+fn what_the_table_offers_is_read_and_is_canonical() {
+    for spec in TABLE {
+        let (name, default) = (spec.name, (spec.default)());
+        let words = (spec.choices)().iter().map(|word| (*word).to_owned());
+        let ends = (spec.range)().into_iter().flat_map(|range| [range.min, range.max]);
+        for value in words.chain(ends).filter(|value| Some(value) != default.as_ref()) {
+            // Alone, `dpr` multiplies nothing.
+            let canonical = if name == "dpr" { "format=auto".to_owned() } else { format!("{name}={value}") };
+            check(&format!("{name}={value}"), &canonical);
+        }
+    }
+    let words = |name| (transform_url::table::find(name).expect(name).choices)();
+    assert_eq!(words("gravity").len(), 2 + transform_url::value::Compass::ALL.len(), "auto, entropy and the compass");
+    assert_eq!(words("quality"), ["low", "medium-low", "medium-high", "high"]);
+    assert!(words("width").is_empty());
+}
+
+#[test]
+fn what_lies_outside_of_an_offered_range_is_refused() {
+    for spec in TABLE {
+        // An angle is taken modulo 360.
+        let Some(range) = (spec.range)().filter(|_| spec.name != "rotate") else { continue };
+        check_refused(spec.name, &[&format!("{}1", range.max)]);
+        if range.is_whole {
+            check_refused(spec.name, &[&format!("{}.5", range.min)]);
+        }
+    }
+}

@@ -11,6 +11,8 @@ mod load;
 mod negotiation;
 mod observing;
 mod originals;
+mod playground;
+mod playground_in_a_browser;
 mod policy;
 mod renditions;
 mod signing;

@@ -4,8 +4,8 @@
 
 use std::fmt::{self, Display};
 
-use super::OpValue;
 use super::number::parse_digits;
+use super::{NumberRange, OpValue};
 use crate::ValueError;
 
 /// Defines an enum with one canonical word for each variant, further accepted words, and its [`OpValue`].
@@ -34,7 +34,11 @@ macro_rules! choice {
             }
 
             fn allowed() -> String {
-                [$($word),+].join(", ")
+                Self::choices().join(", ")
+            }
+
+            fn choices() -> &'static [&'static str] {
+                &[$($word),+]
             }
         }
 
@@ -192,7 +196,15 @@ impl OpValue for Quality {
     }
 
     fn allowed() -> String {
-        "a whole number from 1 to 100, or low, medium-low, medium-high, high".to_owned()
+        format!("a whole number from 1 to 100, or {}", Self::choices().join(", "))
+    }
+
+    fn choices() -> &'static [&'static str] {
+        &["low", "medium-low", "medium-high", "high"]
+    }
+
+    fn range() -> Option<NumberRange> {
+        Some(NumberRange::whole(1, 100))
     }
 }
 

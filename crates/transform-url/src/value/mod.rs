@@ -13,7 +13,7 @@ use std::fmt::Display;
 
 pub use choice::{Compass, Filter, Fit, Flip, Format, Metadata, Quality, Switch};
 pub use color::Color;
-pub use number::{Angle, Bounded, Decimal, Integer};
+pub use number::{Angle, Bounded, Decimal, Integer, NumberRange};
 pub use placement::{Gravity, Overlay, OverlayPlace, Rect};
 pub use shape::{Border, Radius, Trim};
 pub use text::{FileName, Name, Version};
@@ -32,4 +32,14 @@ pub trait OpValue: Sized + PartialEq + Display {
 
     /// What is allowed, in words, with unit and range.
     fn allowed() -> String;
+
+    /// The words that may be chosen, each in its one canonical text; other values may be allowed beside them.
+    fn choices() -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Smallest and largest number, where numbers are allowed.
+    fn range() -> Option<NumberRange> {
+        None
+    }
 }

@@ -7,6 +7,23 @@ use std::fmt::{self, Display};
 use super::OpValue;
 use crate::ValueError;
 
+/// Which numbers an op takes, both ends included; as texts, because they are for showing and for controls of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberRange {
+    /// The smallest.
+    pub min: String,
+    /// The largest.
+    pub max: String,
+    /// Whether only whole numbers are allowed.
+    pub is_whole: bool,
+}
+
+impl NumberRange {
+    pub(super) fn whole(min: u32, max: u32) -> Self {
+        Self { min: min.to_string(), max: max.to_string(), is_whole: true }
+    }
+}
+
 /// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Integer<const MIN: u32, const MAX: u32>(u32);
@@ -49,6 +66,10 @@ impl<const MIN: u32, const MAX: u32> OpValue for Integer<MIN, MAX> {
 
     fn allowed() -> String {
         format!("a whole number from {MIN} to {MAX}")
+    }
+
+    fn range() -> Option<NumberRange> {
+        Some(NumberRange::whole(MIN, MAX))
     }
 }
 
@@ -171,6 +192,10 @@ impl<const MIN: u32, const MAX: u32> OpValue for Bounded<MIN, MAX> {
     fn allowed() -> String {
         format!("a number from {} to {}", Decimal(MIN), Decimal(MAX))
     }
+
+    fn range() -> Option<NumberRange> {
+        Some(NumberRange { min: Decimal(MIN).to_string(), max: Decimal(MAX).to_string(), is_whole: false })
+    }
 }
 
 impl<const MIN: u32, const MAX: u32> Display for Bounded<MIN, MAX> {
@@ -203,6 +228,10 @@ impl OpValue for Angle {
 
     fn allowed() -> String {
         "an angle in whole degrees clockwise, 0 to 359 (others are taken modulo 360)".to_owned()
+    }
+
+    fn range() -> Option<NumberRange> {
+        Some(NumberRange::whole(0, 359))
     }
 }
 

@@ -51,6 +51,22 @@ impl OpValue for Gravity {
             Compass::allowed()
         )
     }
+
+    fn choices() -> &'static [&'static str] {
+        &[
+            "auto",
+            "entropy",
+            "center",
+            "north",
+            "north-east",
+            "east",
+            "south-east",
+            "south",
+            "south-west",
+            "west",
+            "north-west",
+        ]
+    }
 }
 
 fn fraction(text: &str) -> Result<Decimal, ValueError> {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 
 use super::number::parse_digits;
-use super::{Color, Decimal, Integer, OpValue};
+use super::{Color, Decimal, Integer, NumberRange, OpValue};
 use crate::ValueError;
 
 /// A length at the edge, 1..=8192 px.
@@ -77,6 +77,14 @@ impl OpValue for Radius {
 
     fn allowed() -> String {
         format!("{} in pixels, or max", Length::allowed())
+    }
+
+    fn choices() -> &'static [&'static str] {
+        &["max"]
+    }
+
+    fn range() -> Option<NumberRange> {
+        Length::range()
     }
 }
 
