@@ -5,9 +5,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cache::{
-    Filled, Lifetime, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, UnixMillis,
-};
+use cache::{Filled, Lifetime, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, UnixMillis};
 use imaging::Rendered;
 use storage::{ObjectMeta, Validators};
 
@@ -40,7 +38,8 @@ pub fn picture(
     meta: &ObjectMeta,
     overlay: Option<&RegisteredBytes>,
 ) -> Result<Filled, EdgeError> {
-    let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime: lifetime(plan) };
+    let made =
+        Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime: lifetime(plan) };
     rendition(plan, made, source_validators(meta), overlay).map(Filled::Store)
 }
 

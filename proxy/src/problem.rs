@@ -169,7 +169,9 @@ impl EdgeError {
     pub fn is_of_source(&self) -> bool {
         match self {
             Self::Source(_) | Self::Empty | Self::BrokenOrigin(_) => true,
-            Self::Imaging(error) => error.is_source_fault() || matches!(**error, ImagingError::UnsupportedFormat { .. }),
+            Self::Imaging(error) => {
+                error.is_source_fault() || matches!(**error, ImagingError::UnsupportedFormat { .. })
+            }
             _ => false,
         }
     }

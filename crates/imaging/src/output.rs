@@ -55,7 +55,7 @@ impl Output {
         match output {
             _ if transform.moment().is_some() => refuse("t", "it picks the frame of a video"),
             Self::Exactly(encoding) if transform.is_lossless() && !encoding.has_lossless() => {
-                refuse("lossless", "only webp, avif, jxl and png can be without loss")
+                refuse("lossless", "only webp, jxl and png can be without loss")
             }
             Self::Exactly(encoding) if transform.max_bytes().is_some() && !encoding.has_quality() => {
                 refuse("max-bytes", "only jpeg, webp, avif and jxl have a quality that can be lowered")
@@ -90,7 +90,6 @@ impl Output {
             }
             Self::Best(class) => class,
         };
-        // Without loss, AVIF is larger and far slower than WebP.
         let avif = class == Class::Avif
             && !result.animated
             && !result.lossless
