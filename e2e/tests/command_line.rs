@@ -189,7 +189,8 @@ async fn transform_names_what_is_wrong_and_writes_nothing() {
     for (source, ops, output, said) in [
         ("a.jpg", "wdith=30", &output, "did you mean \"width\""),
         ("a.jpg", "w=0", &output, "width"),
-        ("a.jpg", "blur=5", &output, "blur"),
+        ("a.jpg", "lossless=true", &output, "only webp, jxl and png"),
+        ("a.jpg", "overlay=logo", &output, "overlay"),
         ("a.jpg", "p=thumb", &output, "presets"),
         ("a.jpg", "w=30", &unknown, ".xyz"),
         ("letter.jpg", "w=30", &output, "not an image"),

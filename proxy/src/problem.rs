@@ -170,7 +170,7 @@ impl EdgeError {
         match self {
             Self::Source(_) | Self::Empty | Self::BrokenOrigin(_) => true,
             Self::Imaging(error) => {
-                error.is_source_fault() || matches!(**error, ImagingError::UnsupportedFormat { .. })
+                error.is_source_fault() || matches!(**error, ImagingError::UnsupportedFormat { action: "read", .. })
             }
             _ => false,
         }
@@ -339,7 +339,7 @@ mod tests {
             StorageError::Rejected { source: store() }.into(),
             ImagingError::Empty.into(),
             ImagingError::NotAnImage.into(),
-            ImagingError::UnsupportedFormat { format: "a", reason: "b" }.into(),
+            ImagingError::UnsupportedFormat { action: "read", format: "a", reason: "b" }.into(),
             ImagingError::TooManyPixels { width: 1, height: 1, frames: 1, limit_megapixels: 1 }.into(),
             ImagingError::TooManyFrames { frames: 2, limit: 1 }.into(),
             ImagingError::NotApplicable { op: "a", reason: "b" }.into(),

@@ -3,7 +3,7 @@
 //! Must not know HTTP, tenants, storage or an async runtime. A call computes on the calling thread and blocks until it is
 //! done, has failed, or its deadline has passed.
 //!
-//! Read in this order: [`Engine`] starts libvips; `format` tells a picture from its first bytes, `encoding` is what can be
+//! Read in this order: [`Engine`] starts libvips, and `trial` finds out what it can do; `format` tells a picture from its first bytes, `encoding` is what can be
 //! written; `probe` reads a header and `limits` refuses what is too big, before any pixel is decoded; `geometry` computes
 //! every size from numbers alone; `output` chooses the encoding; `render` is one render from beginning to end, `pipeline` the
 //! order of the `steps`; `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason,
@@ -37,6 +37,7 @@ mod quality;
 mod render;
 mod report;
 mod steps;
+mod trial;
 mod vips;
 mod webp_container;
 

@@ -81,12 +81,13 @@ impl Output {
     /// [`ImagingError::UnsupportedFormat`] if the named one cannot be written here.
     pub(crate) fn choose(self, result: &Wanted, can: &Capabilities) -> Result<Encoding, ImagingError> {
         let class = match self {
-            Self::Exactly(encoding) if can.writes.contains(&encoding) => return Ok(encoding),
             Self::Exactly(encoding) => {
-                return Err(ImagingError::UnsupportedFormat {
-                    format: encoding.name(),
-                    reason: "cannot be written by the installed imaging library",
-                });
+                return match can.cannot_write.get(&encoding) {
+                    Some(reason) => {
+                        Err(ImagingError::UnsupportedFormat { action: "written", format: encoding.name(), reason })
+                    }
+                    None => Ok(encoding),
+                };
             }
             Self::Best(class) => class,
         };

@@ -50,7 +50,10 @@ const CASES: [(&str, &str); 34] = [
     ("overlay-tiled", "overlay=m;tile;6;6;0.2"),
     ("background", "radius=30,bg=ffe080"),
     ("dpr", "w=40,dpr=2,border=3;red"),
-    ("everything", "w=80,h=60,fit=cover,saturation=1.3,sharpen=1,rotate=180,border=3;fff,radius=12,overlay=m;north;2;2;0.3"),
+    (
+        "everything",
+        "w=80,h=60,fit=cover,saturation=1.3,sharpen=1,rotate=180,border=3;fff,radius=12,overlay=m;north;2;2;0.3",
+    ),
 ];
 
 /// Least SSIMULACRA2 against the golden, which is lossless, at [`QUALITY`], some ten below what is found on libvips 8.14. WebP
@@ -78,7 +81,11 @@ fn source() -> Vec<u8> {
 
 fn mark() -> Vec<u8> {
     let ring = images::hard_edged(24, [220, 20, 60], [0; 3]);
-    png::rgba(&RgbaImage::from_fn(40, 24, |x, y| if x < 24 { *ring.get_pixel(x, y) } else { image::Rgba([20, 20, 20, 200]) }))
+    png::rgba(&RgbaImage::from_fn(
+        40,
+        24,
+        |x, y| if x < 24 { *ring.get_pixel(x, y) } else { image::Rgba([20, 20, 20, 200]) },
+    ))
 }
 
 fn on(body: &[u8], ground: [u8; 3]) -> RgbImage {
