@@ -99,7 +99,7 @@ impl Output {
         let order = [
             (avif, Encoding::Avif),
             (webp, Encoding::Webp),
-            (result.animated && !result.has_quality, Encoding::Gif),
+            (result.animated && !result.has_quality && !result.lossless, Encoding::Gif),
             (result.alpha && !result.has_quality || result.lossless, Encoding::Png),
         ];
         let best = order.into_iter().find(|(wanted, encoding)| *wanted && can.writes.contains(encoding));

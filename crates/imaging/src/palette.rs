@@ -52,7 +52,7 @@ impl Palette {
             let share = (cluster.pixels as f64 / total * 100.0).round() / 100.0;
             PaletteColour { colour: format!("#{r:02x}{g:02x}{b:02x}"), share }
         };
-        Self(clusters.iter().filter(|cluster| cluster.pixels > 0).map(colour).collect())
+        Self(clusters.iter().map(colour).filter(|colour| colour.share > 0.0).collect())
     }
 }
 

@@ -171,7 +171,11 @@ impl Job<'_> {
         };
         let info = header.info.clone();
         let pipeline = Pipeline { info: &info, geometry, transform: self.transform, frames, keeps_alpha, overlay };
-        pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))
+        let picture =
+            pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))?;
+        // Encoding what is in memory already is to end at the deadline too.
+        self.guard(&picture);
+        Ok(picture)
     }
 
     fn page(&self) -> Pages {
