@@ -189,14 +189,7 @@ impl EdgeError {
     /// The body of the answer.
     pub fn body(&self) -> Vec<u8> {
         let (status, code) = self.status_and_code();
-        let problem = Problem {
-            kind: format!("urn:calotype:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            code,
-            detail: self.detail(),
-        };
-        serde_json::to_vec(&problem).expect("strings and numbers are always JSON")
+        body(status, code, self.detail())
     }
 
     /// The public text: no word of a store's answer.
@@ -206,6 +199,18 @@ impl EdgeError {
             error => error.to_string(),
         }
     }
+}
+
+/// The body of a problem.
+pub fn body(status: StatusCode, code: &'static str, detail: String) -> Vec<u8> {
+    let problem = Problem {
+        kind: format!("urn:calotype:problem:{code}"),
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        code,
+        detail,
+    };
+    serde_json::to_vec(&problem).expect("strings and numbers are always JSON")
 }
 
 fn source_status_and_code(error: &StorageError) -> (StatusCode, &'static str) {
