@@ -231,6 +231,7 @@ fn imaging_status_and_code(error: &ImagingError) -> (StatusCode, &'static str) {
         ImagingError::SourceTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "source-too-large"),
         ImagingError::TooManyPixels { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-pixels"),
         ImagingError::TooManyFrames { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-frames"),
+        ImagingError::SvgRefused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "svg-refused"),
         ImagingError::Geometry(_) => (StatusCode::BAD_REQUEST, "bad-geometry"),
         ImagingError::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
         ImagingError::Library(_) => (StatusCode::INTERNAL_SERVER_ERROR, "imaging-failed"),
@@ -316,6 +317,7 @@ mod tests {
             ImagingError::UnsupportedFormat { format: "a", reason: "b" }.into(),
             ImagingError::TooManyPixels { width: 1, height: 1, frames: 1, limit_megapixels: 1 }.into(),
             ImagingError::TooManyFrames { frames: 2, limit: 1 }.into(),
+            ImagingError::SvgRefused { reason: "a" }.into(),
             imaging::GeometryError::RectOutside { source_size: imaging::Size::new(1, 1) }.into(),
         ]);
         errors

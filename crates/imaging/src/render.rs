@@ -134,6 +134,8 @@ impl Job<'_> {
         let used = region(header.info.upright, transform)?;
         let used = match transform.trim() {
             Some(Trim::Border { tolerance }) => {
+                self.limits.check_pixels(&header.info, 1)?;
+                header.check_drawing(header.info.stored, header.info.stored)?;
                 self.without_border(&header.info, used, tolerance).map_err(|error| self.explain(error))?
             }
             Some(Trim::Sides { .. }) | None => used,
@@ -169,6 +171,7 @@ impl Job<'_> {
                 return Err(ImagingError::NotApplicable { op: "overlay", reason: "its image was not given" });
             }
         };
+        header.check_drawing(geometry.region.size, geometry.resized)?;
         let info = header.info.clone();
         let pipeline = Pipeline { info: &info, geometry, transform: self.transform, frames, keeps_alpha, overlay };
         pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))
