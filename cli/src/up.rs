@@ -170,14 +170,21 @@ fn demo_policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, E
     let policy = data.join("policy.toml");
     let content = format!(
         "# Written anew by each `calotype up`. To keep changes, copy it and start with: calotype up --policy FILE\n\
-         [tenants.{}]\nopen = true\noriginals = true\norigins.local.folder = {}\nkeys.{} = {}\n",
+         [tenants.{}]\nopen = true\noriginals = true\norigins.local.folder = {}\n{}keys.{} = {}\n",
         signer.tenant,
         quoted(text),
+        registered_logo(&folder),
         signer.key,
         quoted(signer.secret.expose()),
     );
     private_file::write(&policy, &content)?;
     Ok((policy, examples(&folder, &signer)?))
+}
+
+/// A logo in the folder is registered, so that overlays can be tried.
+fn registered_logo(folder: &Path) -> String {
+    let logo = ["logo.svg", "logo.png"].into_iter().find(|name| folder.join(name).is_file());
+    logo.map(|name| format!("images.logo = \"@local/{name}\"\n")).unwrap_or_default()
 }
 
 /// A text as TOML writes it.

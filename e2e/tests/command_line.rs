@@ -76,6 +76,11 @@ async fn up_serves_a_folder_until_interrupted_and_leaves_no_process() {
         picture(&http::get(address, &target).await.expect("an answer"), "image/jpeg");
         answers(setup.admin_addr(), "/readyz", PATIENCE).await.expect("ready");
 
+        let greeting = std::fs::read_to_string(&greeting).expect("written by now");
+        assert!(greeting.contains(&format!("http://{}/playground\n", setup.admin_addr())), "{greeting}");
+        let playground = http::get(setup.admin_addr(), "/playground").await.expect("an answer");
+        assert_eq!(playground.status, 200);
+
         let children = children_of(up.id().expect("it runs"));
         assert_eq!(children.len(), 1, "the edge and nothing else");
         up.signal(signal).expect("our own child");
@@ -184,7 +189,8 @@ async fn transform_names_what_is_wrong_and_writes_nothing() {
     for (source, ops, output, said) in [
         ("a.jpg", "wdith=30", &output, "did you mean \"width\""),
         ("a.jpg", "w=0", &output, "width"),
-        ("a.jpg", "blur=5", &output, "blur"),
+        ("a.jpg", "lossless=true", &output, "only webp, jxl and png"),
+        ("a.jpg", "overlay=logo", &output, "overlay"),
         ("a.jpg", "p=thumb", &output, "presets"),
         ("a.jpg", "w=30", &unknown, ".xyz"),
         ("letter.jpg", "w=30", &output, "not an image"),

@@ -2,6 +2,7 @@
 //!
 //! Must not be reachable from the internet: it has no authentication.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -66,6 +67,9 @@ struct Library {
     libvips: String,
     reads: Vec<&'static str>,
     writes: Vec<&'static str>,
+    /// What is missing, and why; a URL that needs it is answered 415.
+    cannot_read: BTreeMap<&'static str, &'static str>,
+    cannot_write: BTreeMap<&'static str, &'static str>,
 }
 
 #[async_trait]
@@ -120,6 +124,8 @@ impl Admin {
             libvips: self.engine.version().to_string(),
             reads: capabilities.reads.iter().map(|format| format.name()).collect(),
             writes: capabilities.writes.iter().map(|encoding| encoding.name()).collect(),
+            cannot_read: capabilities.cannot_read.iter().map(|(format, reason)| (format.name(), *reason)).collect(),
+            cannot_write: capabilities.cannot_write.iter().map(|(format, reason)| (format.name(), *reason)).collect(),
         };
         json(StatusCode::OK, &library)
     }

@@ -11,13 +11,14 @@ use imaging::{Class, ENCODER_VERSION};
 use storage::{ObjectPath, ObjectStore, StorageError};
 use tenancy::Tenant;
 use transform_url::native::{self, Delivery};
-use transform_url::value::Format;
-use transform_url::{Ops, Source, TenantSlug, Transform};
+use transform_url::value::{Format, Name};
+use transform_url::{Ops, OriginName, Source, TenantSlug, Transform};
 
 use crate::authorise::{authorise, check_expiry};
 use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
+use crate::registered::Registered;
 
 /// What is to be delivered.
 pub struct Decision {
@@ -47,6 +48,10 @@ pub enum Wanted {
 pub struct WantedRendition {
     /// What is done to the original.
     pub transform: Transform,
+    /// What is laid over it.
+    pub overlay: Option<Registered>,
+    /// What takes its place when it is missing or broken.
+    pub fallback: Option<Registered>,
     keys: Keys,
 }
 
@@ -94,7 +99,7 @@ impl Decision {
         let (origin, path) = locate(active, tenant, &request.source)?;
         let wanted = match &request.delivery {
             Delivery::Original => Wanted::Original,
-            Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(tenant, ops, &origin, &path)?)),
+            Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(active, tenant, ops, (&origin, &path))?)),
         };
         Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, sequence: active.policy.sequence(), expires })
     }
@@ -110,31 +115,67 @@ impl Decision {
 
 fn locate(active: &ActivePolicy, tenant: &Tenant, source: &Source) -> Result<(Arc<OpenOrigin>, ObjectPath), EdgeError> {
     match source {
-        Source::Origin { origin: name, path } => {
-            let origin =
-                active.origins.get(&tenant.id, name).ok_or_else(|| EdgeError::UnknownOrigin(name.to_string()))?;
-            let path = ObjectPath::new(path.as_str()).map_err(StorageError::from)?;
-            Ok((Arc::clone(origin), path))
-        }
+        Source::Origin { origin, path } => locate_in(active, tenant, origin, path),
         Source::Upload(_) => Err(EdgeError::NotImplemented("serving uploads by public id".to_owned())),
         Source::Url(_) => Err(EdgeError::NotImplemented("fetching sources by URL".to_owned())),
     }
 }
 
-fn resolve(tenant: &Tenant, ops: &Ops, origin: &OpenOrigin, path: &ObjectPath) -> Result<WantedRendition, EdgeError> {
+fn locate_in(
+    active: &ActivePolicy,
+    tenant: &Tenant,
+    origin: &OriginName,
+    path: &str,
+) -> Result<(Arc<OpenOrigin>, ObjectPath), EdgeError> {
+    let open = active.origins.get(&tenant.id, origin).ok_or_else(|| EdgeError::UnknownOrigin(origin.to_string()))?;
+    let path = ObjectPath::new(path).map_err(StorageError::from)?;
+    Ok((Arc::clone(open), path))
+}
+
+/// The registered image of this name.
+fn registered(active: &ActivePolicy, tenant: &Tenant, name: &Name) -> Result<Registered, EdgeError> {
+    let image = tenant.images.get(name).ok_or_else(|| EdgeError::UnknownImage(name.to_string()))?;
+    let (origin, path) = locate_in(active, tenant, &image.origin, &image.path)?;
+    let source = short_hash(&[tenant.id.as_str(), &origin.identity, path.as_str()]);
+    Ok(Registered { name: name.to_string(), source, origin, path })
+}
+
+fn resolve(
+    active: &ActivePolicy,
+    tenant: &Tenant,
+    ops: &Ops,
+    (origin, path): (&OpenOrigin, &ObjectPath),
+) -> Result<WantedRendition, EdgeError> {
     let transform = ops.resolve(|name| tenant.presets.get(name))?;
+    let image = |name| registered(active, tenant, name);
+    let overlay = transform.overlay().map(|overlay| image(&overlay.name)).transpose()?;
+    let fallback = transform.fallback().map(image).transpose()?;
     // Everything that the bytes of the answer depend on, and nothing else.
-    let key = KeyBuilder::new()
+    let mut key = KeyBuilder::new()
         .number(u64::from(ENCODER_VERSION))
         .part(tenant.id.as_str().as_bytes())
         .part(origin.identity.as_bytes())
         .part(path.as_str().as_bytes())
         .part(transform.cache_text().as_bytes());
+    for image in [&overlay, &fallback].into_iter().flatten() {
+        key = key.part(image.origin.identity.as_bytes()).part(image.path.as_str().as_bytes());
+    }
     let keys = if transform.format() == Format::Auto {
         let of = |class, name: &str| (class, key.clone().part(name.as_bytes()).finish());
         Keys::ByClass([of(Class::Legacy, "legacy"), of(Class::Webp, "webp"), of(Class::Avif, "avif")])
     } else {
         Keys::One(key.finish())
     };
-    Ok(WantedRendition { transform, keys })
+    Ok(WantedRendition { transform, overlay, fallback, keys })
+}
+
+/// 64 bits that name a tenant or source inside an entry.
+pub fn short_hash(parts: &[&str]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }

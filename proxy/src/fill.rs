@@ -1,4 +1,4 @@
-//! One fill: fetch the original, make the rendition, give it a lifetime.
+//! One fill: fetch the original and what is laid over it, make the rendition, or what is shown instead.
 //!
 //! The fetch holds no libvips thread. Must not know who waits: a client that leaves changes nothing here.
 
@@ -6,21 +6,20 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cache::{Entry, Filled, Lifetime, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, UnixMillis};
-use imaging::{Class, EncoderDefaults, Engine, Limits, Rendered};
-use storage::{GetOptions, ObjectMeta, StorageError, Validators};
+use cache::{Entry, Filled};
+use imaging::{Class, EncoderDefaults, Engine, Inputs, Limits, Rendered};
+use storage::{GetOptions, ObjectMeta, StorageError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout_at;
 
 use crate::decision::{Decision, WantedRendition};
+use crate::kept;
 use crate::pool::{Finished, TransformPool};
-use crate::problem::{self, EdgeError, NEGATIVE_TTL};
+use crate::problem::EdgeError;
+use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
 
 /// Unit of the memory budget: a semaphore's permits are 32 bits wide.
 const KIB: u64 = 1024;
-
-/// How long a versioned rendition is fresh: its URL changes when it does.
-const VERSIONED_TTL: Duration = Duration::from_secs(31_536_000);
 
 /// One rendition to make.
 pub struct Plan<'a> {
@@ -38,6 +37,7 @@ pub struct Filler {
     pool: TransformPool,
     limits: Limits,
     deadline: Duration,
+    images: RegisteredImages,
     /// KiB of originals that may be held in memory.
     room: Semaphore,
 }
@@ -53,7 +53,7 @@ pub struct FillReport {
     pub transform: Option<Duration>,
     /// The source said that nothing changed.
     pub not_modified: bool,
-    /// The failure that was cached, if it was one.
+    /// The failure that was cached, or that a fallback was shown for.
     pub failure: Option<EdgeError>,
 }
 
@@ -80,7 +80,8 @@ impl Filler {
         source_memory_bytes: u64,
     ) -> Self {
         let room = usize::try_from(source_memory_bytes / KIB).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { engine, pool, limits, deadline, room: Semaphore::new(room.min(Semaphore::MAX_PERMITS)) }
+        let room = Semaphore::new(room.min(Semaphore::MAX_PERMITS));
+        Self { engine, pool, limits, deadline, images: RegisteredImages::default(), room }
     }
 
     /// Time that a fill has.
@@ -101,18 +102,19 @@ impl Filler {
     ) -> Result<Filled, EdgeError> {
         let mut taken = FillReport::default();
         let is_refresh = report.is_none();
-        let outcome = self.make(plan, previous, &mut taken).await;
-        let filled = match outcome {
-            Err(error) if error.is_lasting() => {
-                taken.failure = Some(error.clone());
-                negative(plan, &error)
-            }
-            Err(error) if is_refresh => {
+        let deadline = Instant::now() + self.deadline;
+        let filled = match self.make(plan, previous, deadline, &mut taken).await {
+            // What the cache has is better than a fallback, as long as the original may come back.
+            Err(error) if is_refresh && !error.is_lasting() => {
                 // Nobody waits who could tell.
                 tracing::warn!(tenant = %plan.decision.tenant.slug, path = plan.decision.path.as_str(), cause = error.cause(), %error, "refresh failed");
                 Err(error)
             }
-            outcome => outcome,
+            Err(error) => {
+                taken.failure = Some(error.clone());
+                self.instead(plan, error, deadline).await
+            }
+            filled => filled,
         };
         if let Some(report) = report {
             // One fill sets it once.
@@ -125,20 +127,25 @@ impl Filler {
         &self,
         plan: &Plan<'_>,
         previous: Option<Entry>,
+        deadline: Instant,
         taken: &mut FillReport,
     ) -> Result<Filled, EdgeError> {
-        let deadline = Instant::now() + self.deadline;
-        let lifetime = lifetime(plan);
         let started = Instant::now();
-        let fetched = timeout_at(deadline.into(), self.fetch(plan, previous.as_ref())).await;
+        let inputs = timeout_at(deadline.into(), async {
+            let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
+            let previous = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
+            Ok::<_, EdgeError>((self.fetch(plan, previous).await?, overlay))
+        });
+        let inputs = inputs.await;
         taken.fetch = Some(started.elapsed());
-        let original = match (fetched.map_err(|_| EdgeError::Deadline)??, previous) {
+        let (fetched, overlay) = inputs.map_err(|_| EdgeError::Deadline)??;
+        let original = match (fetched, previous) {
             (Fetched::Original(original), _) => original,
             (Fetched::NotModified, Some(previous)) => {
                 taken.not_modified = true;
                 let validators = previous.validators.clone();
                 return previous
-                    .renewed(lifetime, plan.decision.sequence, validators)
+                    .renewed(kept::lifetime(plan), plan.decision.sequence, validators)
                     .map(Filled::Store)
                     .map_err(internal);
             }
@@ -147,17 +154,51 @@ impl Filler {
         if original.bytes.is_empty() {
             return Err(EdgeError::Empty);
         }
-        let rendered = self.render(plan, original.bytes, deadline).await?;
+        let rendered = self.render(plan, original.bytes, overlay.as_ref(), deadline).await?;
         drop(original.room);
         taken.queue = Some(rendered.queued);
         taken.transform = Some(rendered.ran);
-        let rendered = rendered.value?;
-        store(plan, rendered.encoding.content_type(), rendered.body, 200, lifetime, &original.meta)
+        kept::picture(plan, rendered.value?, &original.meta, overlay.as_ref())
+    }
+
+    /// What is answered instead of a rendition that cannot be made: the fallback if the URL names one and it is the
+    /// original that fails, else the failure itself.
+    async fn instead(&self, plan: &Plan<'_>, error: EdgeError, deadline: Instant) -> Result<Filled, EdgeError> {
+        if plan.wanted.fallback.is_some() && error.is_of_source() {
+            match self.fall_back(plan, deadline).await {
+                Ok(rendered) => return kept::fallback(plan, rendered, &error),
+                Err(second) => {
+                    tracing::warn!(tenant = %plan.decision.tenant.slug, cause = second.cause(), error = %second, "fallback failed");
+                }
+            }
+        }
+        if error.is_lasting() { kept::negative(plan, &error) } else { Err(error) }
+    }
+
+    async fn fall_back(&self, plan: &Plan<'_>, deadline: Instant) -> Result<Rendered, EdgeError> {
+        let images = timeout_at(deadline.into(), async {
+            let fallback = self.registered(plan, plan.wanted.fallback.as_ref()).await?;
+            Ok::<_, EdgeError>((fallback, self.registered(plan, plan.wanted.overlay.as_ref()).await?))
+        });
+        let (fallback, overlay) = images.await.map_err(|_| EdgeError::Deadline)??;
+        let source = fallback.ok_or(EdgeError::Internal)?.bytes;
+        Ok(self.render(plan, source, overlay.as_ref(), deadline).await?.value?)
+    }
+
+    async fn registered(
+        &self,
+        plan: &Plan<'_>,
+        wanted: Option<&Registered>,
+    ) -> Result<Option<RegisteredBytes>, EdgeError> {
+        match wanted {
+            Some(image) => self.images.get(image, plan.decision.tenant.freshness.max_age).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn fetch(&self, plan: &Plan<'_>, previous: Option<&Entry>) -> Result<Fetched<'_>, EdgeError> {
         // Only a picture is worth keeping; a cached problem is tried anew.
-        let if_changed = previous.filter(|entry| entry.status == 200).and_then(|entry| storage_validators(entry));
+        let if_changed = previous.filter(|entry| entry.status == 200).and_then(|entry| kept::storage_validators(entry));
         let options = GetOptions { range: None, if_changed };
         let object = match plan.decision.store()?.get(&plan.decision.path, options).await {
             Err(StorageError::NotModified) => return Ok(Fetched::NotModified),
@@ -177,89 +218,23 @@ impl Filler {
         &self,
         plan: &Plan<'_>,
         source: Bytes,
+        overlay: Option<&RegisteredBytes>,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
         let engine = self.engine.clone();
         let (transform, class) = (plan.wanted.transform.clone(), plan.class);
+        let overlay = overlay.map(|overlay| overlay.bytes.clone());
         let limits = Limits { deadline: Some(deadline), ..self.limits.clone() };
-        let job =
-            move || engine.render((&source).into(), &transform, Some(class), &EncoderDefaults::default(), &limits);
+        let job = move || {
+            let inputs = Inputs { source: &source, overlay: overlay.as_ref() };
+            engine.render(inputs, &transform, Some(class), &EncoderDefaults::default(), &limits)
+        };
         Ok(self.pool.run(deadline, job).await?)
     }
 }
 
-fn lifetime(plan: &Plan<'_>) -> Lifetime {
-    let freshness = plan.decision.tenant.freshness;
-    let (fresh, stale) = if plan.wanted.transform.is_versioned() {
-        (VERSIONED_TTL, Duration::ZERO)
-    } else {
-        (freshness.max_age, freshness.stale_while_revalidate)
-    };
-    Lifetime::new(UnixMillis::now(), fresh, stale)
-}
-
-fn negative(plan: &Plan<'_>, error: &EdgeError) -> Result<Filled, EdgeError> {
-    let lifetime = Lifetime::new(UnixMillis::now(), NEGATIVE_TTL, Duration::ZERO);
-    let (status, _) = error.status_and_code();
-    let meta = ObjectMeta { size: 0, content_type: None, etag: None, last_modified: None };
-    store(plan, problem::CONTENT_TYPE, error.body().into(), status.as_u16(), lifetime, &meta)
-}
-
-fn store(
-    plan: &Plan<'_>,
-    content_type: &str,
-    body: Bytes,
-    status: u16,
-    lifetime: Lifetime,
-    source: &ObjectMeta,
-) -> Result<Filled, EdgeError> {
-    let parts = RenditionParts {
-        status,
-        content_type: content_type.into(),
-        body,
-        vary_accept: plan.wanted.is_negotiated(),
-        validators: SourceValidators {
-            etag: source.etag.as_deref().filter(|etag| etag.len() <= SOURCE_ETAG_BYTES_MAX).map(Into::into),
-            last_modified: source.last_modified.and_then(unix_millis),
-        },
-        lifetime,
-        seq: plan.decision.sequence,
-        tenant: short_hash(&[plan.decision.tenant.id.as_str()]),
-        source: short_hash(&[
-            plan.decision.tenant.id.as_str(),
-            &plan.decision.origin.identity,
-            plan.decision.path.as_str(),
-        ]),
-        tags: Box::default(),
-    };
-    Rendition::new(parts).map(Filled::Store).map_err(internal)
-}
-
-/// 64 bits that name a tenant or source inside an entry.
-fn short_hash(parts: &[&str]) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-    }
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    u64::from_le_bytes(first)
-}
-
-fn storage_validators(entry: &Rendition) -> Option<Validators> {
-    let validators = &entry.validators;
-    let last_modified = validators.last_modified.map(|millis| std::time::UNIX_EPOCH + Duration::from_millis(millis.0));
-    let etag = validators.etag.as_deref().map(str::to_owned);
-    (etag.is_some() || last_modified.is_some()).then_some(Validators { etag, last_modified })
-}
-
-fn unix_millis(time: std::time::SystemTime) -> Option<UnixMillis> {
-    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok().map(UnixMillis)
-}
-
 /// What cannot happen unless a part breaks its contract.
-fn internal(error: impl std::fmt::Display) -> EdgeError {
+pub fn internal(error: impl std::fmt::Display) -> EdgeError {
     tracing::error!(%error, "a fill failed inside");
     EdgeError::Internal
 }

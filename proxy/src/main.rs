@@ -14,6 +14,7 @@ mod drain;
 mod edge;
 mod fill;
 mod gather;
+mod kept;
 mod negotiate;
 mod original;
 mod origins;
@@ -22,6 +23,7 @@ mod policy;
 mod pool;
 mod problem;
 mod recent;
+mod registered;
 mod rendition;
 mod reply;
 mod server;
@@ -139,6 +141,12 @@ fn run(
     check_address("admin_listen", settings.admin_listen)?;
     let io = io_runtime()?;
     let engine = Engine::start(&EngineOptions::default())?;
+    for (format, reason) in &engine.capabilities().cannot_read {
+        tracing::warn!(format = format.name(), reason, "not read on this machine");
+    }
+    for (format, reason) in &engine.capabilities().cannot_write {
+        tracing::warn!(format = format.name(), reason, "not written on this machine");
+    }
     let cache: RenditionCache<EdgeError> = io.block_on(RenditionCache::open(cache, registry, io.handle().clone()))?;
     if let Some(fault) = cache.disk_state().fault() {
         tracing::error!(reason = %fault, "the cache has no disk; renditions are kept in memory only");

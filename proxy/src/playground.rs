@@ -49,6 +49,7 @@ impl Playground {
             "" | "/" => ("text/html; charset=utf-8", include_str!("playground/index.html").into()),
             "/style.css" => ("text/css; charset=utf-8", include_str!("playground/style.css").into()),
             "/script.js" => ("text/javascript; charset=utf-8", include_str!("playground/script.js").into()),
+            "/urls.js" => ("text/javascript; charset=utf-8", include_str!("playground/urls.js").into()),
             "/config.json" => (JSON, to_json(&Config { edge: &edge })),
             "/ops.json" => (JSON, to_json(&TABLE.iter().map(Op::new).collect::<Vec<_>>())),
             "/pictures.json" => (JSON, to_json(&pictures::list(&self.policy.keep(), &self.io).await)),

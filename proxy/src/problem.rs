@@ -76,6 +76,17 @@ pub enum EdgeError {
     /// The store.
     #[error("the original cannot be read: {0}")]
     Source(Arc<StorageError>),
+    /// The tenant has no registered image of this name.
+    #[error("the tenant has no registered image {0:?}")]
+    UnknownImage(String),
+    /// A registered image cannot be read.
+    #[error("the registered image {name:?} cannot be read")]
+    RegisteredImage {
+        /// Its name.
+        name: String,
+        /// What the store says.
+        error: Arc<StorageError>,
+    },
     /// The origin could not be opened when the policy was loaded.
     #[error("the origin is misconfigured")]
     BrokenOrigin(String),
@@ -136,6 +147,8 @@ impl EdgeError {
             Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "not-implemented"),
             Self::Empty => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "source-empty"),
             Self::Source(error) => source_status_and_code(error),
+            Self::UnknownImage(_) => (StatusCode::BAD_REQUEST, "unknown-image"),
+            Self::RegisteredImage { .. } => (StatusCode::BAD_GATEWAY, "registered-image-failed"),
             Self::BrokenOrigin(_) => (StatusCode::BAD_GATEWAY, "origin-misconfigured"),
             Self::Imaging(error) => imaging_status_and_code(error),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -152,10 +165,21 @@ impl EdgeError {
         )
     }
 
+    /// True when it is the original that is missing or broken, so that a fallback may take its place.
+    pub fn is_of_source(&self) -> bool {
+        match self {
+            Self::Source(_) | Self::Empty | Self::BrokenOrigin(_) => true,
+            Self::Imaging(error) => {
+                error.is_source_fault() || matches!(**error, ImagingError::UnsupportedFormat { action: "read", .. })
+            }
+            _ => false,
+        }
+    }
+
     /// What the operator needs to know and the public must not.
     pub fn cause(&self) -> Option<String> {
         match self {
-            Self::Source(error) => Some(with_sources(error.as_ref())),
+            Self::Source(error) | Self::RegisteredImage { error, .. } => Some(with_sources(error.as_ref())),
             Self::Imaging(error) => Some(with_sources(error.as_ref())),
             Self::BrokenOrigin(reason) => Some(reason.clone()),
             _ => None,
@@ -225,7 +249,7 @@ fn imaging_status_and_code(error: &ImagingError) -> (StatusCode, &'static str) {
         ImagingError::NoSuchPage { .. } => (StatusCode::BAD_REQUEST, "no-such-page"),
         ImagingError::AnimationTooLarge { .. } => (StatusCode::BAD_REQUEST, "animation-too-large"),
         ImagingError::BytesOutOfReach { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bytes-out-of-reach"),
-        ImagingError::Overlay(_) => (StatusCode::BAD_GATEWAY, "overlay-failed"),
+        ImagingError::Overlay(_) => (StatusCode::BAD_GATEWAY, "registered-image-failed"),
         ImagingError::Truncated(_) => (StatusCode::UNPROCESSABLE_ENTITY, "source-truncated"),
         ImagingError::Corrupt(_) => (StatusCode::UNPROCESSABLE_ENTITY, "source-corrupt"),
         ImagingError::SourceTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "source-too-large"),
@@ -301,6 +325,8 @@ mod tests {
             EdgeError::OriginalsOff,
             EdgeError::NotImplemented("a".into()),
             EdgeError::BrokenOrigin("a".into()),
+            EdgeError::UnknownImage("a".into()),
+            EdgeError::RegisteredImage { name: "a".into(), error: Arc::new(StorageError::NotFound) },
             EdgeError::Busy,
             EdgeError::Deadline,
             EdgeError::Internal,
@@ -314,10 +340,14 @@ mod tests {
             StorageError::Rejected { source: store() }.into(),
             ImagingError::Empty.into(),
             ImagingError::NotAnImage.into(),
-            ImagingError::UnsupportedFormat { format: "a", reason: "b" }.into(),
+            ImagingError::UnsupportedFormat { action: "read", format: "a", reason: "b" }.into(),
             ImagingError::TooManyPixels { width: 1, height: 1, frames: 1, limit_megapixels: 1 }.into(),
             ImagingError::TooManyFrames { frames: 2, limit: 1 }.into(),
             ImagingError::SvgRefused { reason: "a" }.into(),
+            ImagingError::NotApplicable { op: "a", reason: "b" }.into(),
+            ImagingError::NoSuchPage { page: 1, pages: 1 }.into(),
+            ImagingError::BytesOutOfReach { limit: 1, bytes: 2 }.into(),
+            ImagingError::AnimationTooLarge { size: imaging::Size::new(1, 1), frames: 2, limit_megapixels: 1 }.into(),
             imaging::GeometryError::RectOutside { source_size: imaging::Size::new(1, 1) }.into(),
         ]);
         errors

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache::UnixMillis;
+use cache::{Lifetime, UnixMillis};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::conditional_filter::{not_modified_filter, to_304};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -82,10 +82,10 @@ pub fn rendition(request: &RequestHeader, answer: &RenditionAnswer, facts: &Fact
         Wanted::Rendition(wanted) => (wanted.transform.is_versioned(), wanted.transform.download()),
         Wanted::Original => (false, None),
     };
-    let freshness = answer.decision.tenant.freshness;
+    let freshness = at_most(if versioned { VERSIONED } else { answer.decision.tenant.freshness }, entry.lifetime);
     let cache_control = match left {
-        None => cache_control(versioned, freshness),
-        Some(left) => expiring_cache_control(if versioned { VERSIONED } else { freshness }, age, left),
+        None => cache_control(freshness),
+        Some(left) => expiring_cache_control(freshness, age, left),
     };
     head.insert_header(header::CACHE_CONTROL, cache_control)?;
     head.insert_header(header::ETAG, HeaderValue::from_bytes(entry.etag().as_bytes()).map_err(bad_value)?)?;
@@ -128,7 +128,7 @@ pub fn original(request: &RequestHeader, answer: &OriginalAnswer, id: &str) -> B
     let mut head = start(status.as_u16(), id)?;
     let freshness = answer.decision.tenant.freshness;
     let cache_control = match seconds_left(answer.decision.expires, UnixMillis::now()) {
-        None => cache_control(false, freshness),
+        None => cache_control(freshness),
         Some(left) => expiring_cache_control(freshness, 0, left),
     };
     head.insert_header(header::CACHE_CONTROL, cache_control)?;
@@ -199,15 +199,34 @@ fn without_body_on_head(request: &RequestHeader, header: Box<ResponseHeader>, bo
 
 /// The types that renditions have need no copy.
 fn content_type(text: &str) -> HeaderValue {
-    const KNOWN: [&str; 5] = ["image/avif", "image/webp", "image/jpeg", "image/png", "application/json"];
+    const KNOWN: [&str; 8] = [
+        "image/avif",
+        "image/webp",
+        "image/jpeg",
+        "image/png",
+        "image/jxl",
+        "image/gif",
+        "application/json",
+        "text/plain",
+    ];
     match KNOWN.iter().find(|known| **known == text) {
         Some(known) => HeaderValue::from_static(known),
         None => HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream")),
     }
 }
 
-fn cache_control(versioned: bool, freshness: Freshness) -> HeaderValue {
-    if versioned {
+/// What the policy says, but no longer than this very rendition is used: a fallback is short-lived.
+fn at_most(freshness: Freshness, lifetime: Lifetime) -> Freshness {
+    let fresh_for = lifetime.fresh_until().saturating_since(lifetime.created());
+    let stale_for = lifetime.stale_until().saturating_since(lifetime.fresh_until());
+    Freshness {
+        max_age: freshness.max_age.min(fresh_for),
+        stale_while_revalidate: freshness.stale_while_revalidate.min(stale_for),
+    }
+}
+
+fn cache_control(freshness: Freshness) -> HeaderValue {
+    if freshness == VERSIONED {
         return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
     let (fresh, stale) = (freshness.max_age.as_secs(), freshness.stale_while_revalidate.as_secs());

@@ -44,7 +44,7 @@ fn pictures() -> Result<Vec<(String, Vec<u8>)>> {
         ("gif", images::animated_gif(9, 9, 3)),
         ("svg", hostile::svg(30, 30, "a.png")),
         ("svg-filter", svg::with(30, 30, svg::EVERYTHING)),
-        ("tiff", tiff::pages(8, 8, 2, false)),
+        ("tiff", tiff::many(8, 8, 2, false)),
         ("bmp", bmp::file(8, 8, 24, 0, &[9; 8 * 8 * 3])),
         ("bmp-palette", bmp::file(8, 8, 1, 0, &[9; 8 * 4])),
         ("bmp-runs", bmp::file(8, 8, 8, 1, &[8, 1, 0, 0, 8, 2, 0, 1])),

@@ -117,16 +117,14 @@ impl Encoder {
             // 2 is twice as fast and 3 to 13 % larger, 6 four times slower and 7 % smaller: what is stored once and sent
             // often may take 20 ms for a third of a megapixel.
             Encoding::Webp => save.int(c"Q", q)?.int(c"effort", 4)?,
-            Encoding::Avif => {
-                let save = save
-                    .text(c"compression", c"av1")?
-                    // 10 and 12 bit, which deep sources would get, are slower everywhere and shown by fewer.
-                    .int(c"bitdepth", 8)?
-                    // The encoder's speed 8: 45 ms for a third of a megapixel. 9 saves half of that and is 10 % larger; 7
-                    // takes half as long again for 2 %, and on drawings four times as long.
-                    .int(c"effort", 1)?;
-                if self.lossless { save.flag(c"lossless", true)? } else { save.int(c"Q", q)? }
-            }
+            Encoding::Avif => save
+                .text(c"compression", c"av1")?
+                .int(c"Q", q)?
+                // 10 and 12 bit, which deep sources would get, are slower everywhere and shown by fewer.
+                .int(c"bitdepth", 8)?
+                // The encoder's speed 8: 45 ms for a third of a megapixel. 9 saves half of that and is 10 % larger; 7
+                // takes half as long again for 2 %, and on drawings four times as long.
+                .int(c"effort", 1)?,
             Encoding::Jxl => {
                 let save = save.int(c"effort", 3)?;
                 if self.lossless { save.flag(c"lossless", true)? } else { save.int(c"Q", q)? }

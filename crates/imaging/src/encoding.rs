@@ -83,9 +83,9 @@ impl Encoding {
         matches!(self, Self::Webp | Self::Gif)
     }
 
-    /// Whether it can be written without loss.
+    /// Whether it can be written without loss. AVIF cannot: its colours are stored as luma and chroma, rounded.
     pub fn has_lossless(self) -> bool {
-        matches!(self, Self::Png | Self::Webp | Self::Avif | Self::Jxl)
+        matches!(self, Self::Png | Self::Webp | Self::Jxl)
     }
 
     /// Whether it can be written with more or less loss, so that a quality means something.

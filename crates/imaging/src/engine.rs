@@ -2,11 +2,13 @@
 //!
 //! Must not know how a picture is made; `render` and `probe` do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use crate::encoding::Encoding;
 use crate::format::SourceFormat;
-use crate::vips::{Library, LibraryError, Version, VipsError, finish_thread, has_operation};
+use crate::trial;
+use crate::vips::{Library, LibraryError, Version, VipsError, finish_thread};
 
 /// The oldest libvips this crate is written for: the one of Debian 12.
 const OLDEST: Version = Version { major: 8, minor: 14, micro: 0 };
@@ -43,13 +45,48 @@ pub enum StartError {
     },
 }
 
-/// What the running library reads and writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the running library reads and writes, found out by trial.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// Formats it decodes.
     pub reads: BTreeSet<SourceFormat>,
     /// Encodings it writes.
     pub writes: BTreeSet<Encoding>,
+    /// Formats it does not decode, and why.
+    pub cannot_read: BTreeMap<SourceFormat, &'static str>,
+    /// Encodings it does not write, and why.
+    pub cannot_write: BTreeMap<Encoding, &'static str>,
+}
+
+impl Capabilities {
+    /// Tried once for the process: codecs do not come and go.
+    fn of(library: Library) -> &'static Self {
+        static TRIED: OnceLock<Capabilities> = OnceLock::new();
+        TRIED.get_or_init(|| {
+            let mut can = Self::default();
+            for format in SourceFormat::ALL {
+                match trial::reads(library, format) {
+                    Ok(()) => drop(can.reads.insert(format)),
+                    Err(reason) => drop(can.cannot_read.insert(format, reason)),
+                }
+            }
+            for encoding in Encoding::ALL {
+                match trial::writes(library, encoding) {
+                    Ok(()) => drop(can.writes.insert(encoding)),
+                    Err(reason) => drop(can.cannot_write.insert(encoding, reason)),
+                }
+            }
+            can
+        })
+    }
+
+    fn without(mut self, encodings: &BTreeSet<Encoding>) -> Self {
+        for encoding in encodings {
+            self.writes.remove(encoding);
+            self.cannot_write.insert(*encoding, "it is turned off");
+        }
+        self
+    }
 }
 
 /// The started engine. Cheap to clone, usable from any thread at the same time.
@@ -60,7 +97,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts libvips, once for the process; starting again is cheap and gives an equal engine.
+    /// Starts libvips, once for the process, and tries what it can do, which takes some hundredths of a second; starting again
+    /// is cheap and gives an equal engine.
     ///
     /// One libvips thread a picture, no operation cache, untrusted loaders blocked except SVG and JPEG XL.
     ///
@@ -72,17 +110,7 @@ impl Engine {
             LibraryError::TooOld { found, oldest } => StartError::TooOld { found, oldest },
         })?;
         let version = library.version();
-        let capabilities = Capabilities {
-            reads: SourceFormat::ALL
-                .into_iter()
-                .filter(|f| f.loader_name().is_none_or(|name| has_operation(library, name)))
-                .collect(),
-            writes: Encoding::ALL
-                .into_iter()
-                .filter(|e| !options.without_encodings.contains(e))
-                .filter(|e| e.saver_name().is_none_or(|name| has_operation(library, name)))
-                .collect(),
-        };
+        let capabilities = Capabilities::of(library).clone().without(&options.without_encodings);
         for (format, encoding) in [
             (SourceFormat::Jpeg, Encoding::Jpeg),
             (SourceFormat::Png, Encoding::Png),

@@ -15,8 +15,10 @@ pub enum ImagingError {
     #[error("the source is not an image")]
     NotAnImage,
     /// A file type or encoding that is known and not supported.
-    #[error("{format} {reason}")]
+    #[error("{format} cannot be {action}: {reason}")]
     UnsupportedFormat {
+        /// `read` or `written`.
+        action: &'static str,
         /// The format's name.
         format: &'static str,
         /// Why not.

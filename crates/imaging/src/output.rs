@@ -55,7 +55,7 @@ impl Output {
         match output {
             _ if transform.moment().is_some() => refuse("t", "it picks the frame of a video"),
             Self::Exactly(encoding) if transform.is_lossless() && !encoding.has_lossless() => {
-                refuse("lossless", "only webp, avif, jxl and png can be without loss")
+                refuse("lossless", "only webp, jxl and png can be without loss")
             }
             Self::Exactly(encoding) if transform.max_bytes().is_some() && !encoding.has_quality() => {
                 refuse("max-bytes", "only jpeg, webp, avif and jxl have a quality that can be lowered")
@@ -81,16 +81,16 @@ impl Output {
     /// [`ImagingError::UnsupportedFormat`] if the named one cannot be written here.
     pub(crate) fn choose(self, result: &Wanted, can: &Capabilities) -> Result<Encoding, ImagingError> {
         let class = match self {
-            Self::Exactly(encoding) if can.writes.contains(&encoding) => return Ok(encoding),
             Self::Exactly(encoding) => {
-                return Err(ImagingError::UnsupportedFormat {
-                    format: encoding.name(),
-                    reason: "cannot be written by the installed imaging library",
-                });
+                return match can.cannot_write.get(&encoding) {
+                    Some(reason) => {
+                        Err(ImagingError::UnsupportedFormat { action: "written", format: encoding.name(), reason })
+                    }
+                    None => Ok(encoding),
+                };
             }
             Self::Best(class) => class,
         };
-        // Without loss, AVIF is larger and far slower than WebP.
         let avif = class == Class::Avif
             && !result.animated
             && !result.lossless
@@ -99,7 +99,7 @@ impl Output {
         let order = [
             (avif, Encoding::Avif),
             (webp, Encoding::Webp),
-            (result.animated && !result.has_quality, Encoding::Gif),
+            (result.animated && !result.has_quality && !result.lossless, Encoding::Gif),
             (result.alpha && !result.has_quality || result.lossless, Encoding::Png),
         ];
         let best = order.into_iter().find(|(wanted, encoding)| *wanted && can.writes.contains(encoding));

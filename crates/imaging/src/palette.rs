@@ -10,7 +10,7 @@ const COLOURS_MAX: usize = 6;
 /// Rounds of moving the centres; they settle within a few.
 const ROUNDS: usize = 12;
 /// Centres nearer to each other than this look alike and become one, in Oklab's units (0.02 is just noticeable).
-const ALIKE: f32 = 0.06;
+const ALIKE: f64 = 0.06;
 /// Least alpha of a pixel that counts.
 const VISIBLE: u8 = 128;
 
@@ -28,7 +28,7 @@ pub struct PaletteColour {
 pub(crate) struct Palette(pub(crate) Vec<PaletteColour>);
 
 #[derive(Debug, Clone, Copy)]
-struct Oklab([f32; 3]);
+struct Oklab([f64; 3]);
 
 #[derive(Debug, Clone, Copy)]
 struct Cluster {
@@ -52,7 +52,7 @@ impl Palette {
             let share = (cluster.pixels as f64 / total * 100.0).round() / 100.0;
             PaletteColour { colour: format!("#{r:02x}{g:02x}{b:02x}"), share }
         };
-        Self(clusters.iter().filter(|cluster| cluster.pixels > 0).map(colour).collect())
+        Self(clusters.iter().map(colour).filter(|colour| colour.share > 0.0).collect())
     }
 }
 
@@ -101,26 +101,26 @@ fn merged(clusters: Vec<Cluster>) -> Vec<Cluster> {
 }
 
 /// Index of the nearest centre, and its squared distance.
-fn nearest(centres: &[Oklab], pixel: Oklab) -> (usize, f32) {
+fn nearest(centres: &[Oklab], pixel: Oklab) -> (usize, f64) {
     let distances = centres.iter().enumerate().map(|(index, centre)| (index, centre.distance(pixel)));
-    distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or((0, f32::MAX))
+    distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or((0, f64::MAX))
 }
 
 fn mean(pixels: impl Iterator<Item = Oklab>) -> Option<Oklab> {
-    let (mut sum, mut count) = ([0.0_f64; 3], 0_u32);
+    let (mut sum, mut count) = ([0.0; 3], 0_u32);
     for Oklab(channels) in pixels {
         for (sum, channel) in sum.iter_mut().zip(channels) {
-            *sum += f64::from(channel);
+            *sum += channel;
         }
         count += 1;
     }
-    (count > 0).then(|| Oklab(sum.map(|sum| (sum / f64::from(count)) as f32)))
+    (count > 0).then(|| Oklab(sum.map(|sum| sum / f64::from(count))))
 }
 
 impl Oklab {
     fn from_srgb(srgb: [u8; 3]) -> Self {
         let [r, g, b] = srgb.map(|channel| {
-            let value = f32::from(channel) / 255.0;
+            let value = f64::from(channel) / 255.0;
             if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
         });
         let l = (0.412_221_46 * r + 0.536_332_55 * g + 0.051_445_995 * b).cbrt();
@@ -151,7 +151,7 @@ impl Oklab {
     }
 
     /// Squared distance.
-    fn distance(self, other: Self) -> f32 {
+    fn distance(self, other: Self) -> f64 {
         self.0.iter().zip(other.0).map(|(a, b)| (a - b) * (a - b)).sum()
     }
 }

@@ -102,12 +102,15 @@ impl Engine {
     /// The format of `source`, if this engine reads it.
     pub(crate) fn sniff(&self, source: &[u8]) -> Result<SourceFormat, ImagingError> {
         match sniff(source) {
-            Sniffed::Readable(format) if self.capabilities().reads.contains(&format) => Ok(format),
-            Sniffed::Readable(format) => Err(ImagingError::UnsupportedFormat {
-                format: format.name(),
-                reason: "cannot be read by the installed imaging library",
+            Sniffed::Readable(format) => match self.capabilities().cannot_read.get(&format) {
+                Some(reason) => Err(ImagingError::UnsupportedFormat { action: "read", format: format.name(), reason }),
+                None => Ok(format),
+            },
+            Sniffed::Refused(format) => Err(ImagingError::UnsupportedFormat {
+                action: "read",
+                format,
+                reason: "it is none of the formats that are supported",
             }),
-            Sniffed::Refused(format) => Err(ImagingError::UnsupportedFormat { format, reason: "is not read" }),
             Sniffed::Unknown if source.is_empty() => Err(ImagingError::Empty),
             Sniffed::Unknown => Err(ImagingError::NotAnImage),
         }

@@ -18,6 +18,9 @@ use crate::quality::EncoderDefaults;
 use crate::steps::{resize, trim, upright};
 use crate::vips::{Image, Operation, VipsError, Watch};
 
+/// Longest side of a vector picture that is drawn to find out whether it can be, in pixels.
+const DRAWN_AGAIN_PX: f64 = 256.0;
+
 /// What a rendition is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
@@ -174,7 +177,11 @@ impl Job<'_> {
         header.check_drawing(geometry.region.size, geometry.resized)?;
         let info = header.info.clone();
         let pipeline = Pipeline { info: &info, geometry, transform: self.transform, frames, keeps_alpha, overlay };
-        pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))
+        let picture =
+            pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))?;
+        // Encoding what is in memory already is to end at the deadline too.
+        self.guard(&picture);
+        Ok(picture)
     }
 
     fn page(&self) -> Pages {
@@ -219,6 +226,16 @@ impl Job<'_> {
     fn everything(&self, format: SourceFormat) -> Result<Image, VipsError> {
         let source = self.inputs.source;
         let first = open(source, format, Scale::Full, self.page())?;
+        if format == SourceFormat::Svg {
+            // Its own size may be any, and how large it is drawn makes no difference to whether it can be.
+            let longest = first.width().max(first.height()).max(1);
+            return open(
+                source,
+                format,
+                Scale::Factor(DRAWN_AGAIN_PX.min(f64::from(longest)) / f64::from(longest)),
+                self.page(),
+            );
+        }
         if format.pages_are_frames() && self.transform.is_animated() && first.pages() > 1 {
             return open(source, format, Scale::Full, Pages::First(first.pages().min(self.limits.frames)));
         }

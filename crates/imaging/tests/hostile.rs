@@ -171,6 +171,26 @@ fn a_deadline_stops_the_work() {
 }
 
 #[test]
+fn a_deadline_stops_every_kind_of_work() {
+    let photo = png::rgb(&images::photo(400, 400), &png::Extras::default());
+    let moving = images::animated_gif(600, 600, 60);
+    for (source, ops) in [
+        (&photo, "w=8000,h=8000,fit=contain,blur=250,f=png"),
+        (&photo, "w=8000,h=8000,fit=contain,radius=900,border=20;ff000080,f=webp"),
+        (&photo, "w=5500,h=5500,fit=contain,rotate=45,f=jpeg"),
+        (&photo, "w=8000,h=8000,fit=contain,max-bytes=1000,f=jpeg"),
+        (&moving, "w=900,fit=contain,blur=9,f=webp"),
+        (&moving, "w=900,fit=contain,f=gif"),
+    ] {
+        let limits = Limits { deadline: Some(Instant::now() + Duration::from_millis(100)), ..Limits::default() };
+        let begun = Instant::now();
+        let error = try_render_within(source, ops, &limits).unwrap_err();
+        assert!(matches!(error, ImagingError::DeadlineExceeded), "{ops}: {error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{ops}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn a_damaged_neighbour_disturbs_nobody() {
     let good = Bytes::from(jpeg::rgb(&images::photo(640, 480), &jpeg::Extras::default()));
     let wanted = render(&good, "w=200,f=jpeg").body;

@@ -77,14 +77,14 @@ fn runs_beyond_the_picture() {
 
 #[test]
 fn tiffs_of_many_pages_and_without_an_end() {
-    let many = tiff::pages(4, 4, 2000, false);
+    let many = tiff::many(4, 4, 2000, false);
     assert_eq!(rgb(&many, "v=1").get_pixel(1, 1).0, [0; 3]);
     let last = bounded("the last page", MEGABYTES, || rgb(&many, "page=199"));
     assert_eq!(last.get_pixel(1, 1).0, [199; 3]);
     let error = bounded("after the last", MEGABYTES, || try_render(&many, "page=2000,f=png")).unwrap_err();
     assert!(matches!(error, ImagingError::NoSuchPage { page: 2000, pages: 2000 }), "{error:?}");
 
-    let looping = tiff::pages(4, 4, 3, true);
+    let looping = tiff::many(4, 4, 3, true);
     for ops in ["f=png", "f=json", "page=2,f=png", "page=9999,f=png"] {
         match bounded(ops, MEGABYTES, || try_render(&looping, ops)) {
             Ok(made) => assert!(ops != "page=9999,f=png" && made.width == 4, "{ops}"),
@@ -93,7 +93,7 @@ fn tiffs_of_many_pages_and_without_an_end() {
         }
     }
     // Directories and strips far outside of the file.
-    let good = tiff::pages(4, 4, 1, false);
+    let good = tiff::many(4, 4, 1, false);
     let ends = good.len() - 16;
     for (what, range) in [
         ("the directory", 4..8),

@@ -120,6 +120,7 @@ fn ops_that_mean_nothing_for_the_format_are_refused_with_a_reason() {
     for (ops, wanted) in [
         ("lossless=true,f=jpeg", "lossless"),
         ("lossless=true,f=gif", "lossless"),
+        ("lossless=true,f=avif", "lossless"),
         ("max-bytes=1000,f=png", "max-bytes"),
         ("max-bytes=1000,f=gif", "max-bytes"),
         ("max-bytes=1000,lossless=true,f=webp", "max-bytes"),

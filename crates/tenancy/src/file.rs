@@ -11,10 +11,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 use transform_url::value::{Name, OpValue};
-use transform_url::{Ops, OriginName, TenantSlug};
+use transform_url::{Ops, OriginName, Source, TenantSlug};
 
 use self::signing::{Signed, UnsignedTable, check_keys};
-use crate::{Freshness, Origin, OriginKind, Policy, S3Origin, Signing, Tenant, TenantId};
+use crate::{Freshness, Origin, OriginKind, Policy, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
 
 /// Longest time an answer may be called fresh or be served stale, in seconds: a year.
 const SECONDS_MAX: u64 = 31_536_000;
@@ -46,6 +46,8 @@ struct TenantTable {
     hosts: Vec<String>,
     #[serde(default)]
     presets: BTreeMap<String, String>,
+    #[serde(default)]
+    images: BTreeMap<String, String>,
     #[serde(default)]
     origins: BTreeMap<String, OriginTable>,
     max_age_seconds: Option<u64>,
@@ -144,6 +146,8 @@ impl TenantTable {
             unsigned: self.unsigned.check(&self.presets, report),
         };
         let presets = self.presets.iter().filter_map(|(name, ops)| check_preset(name, ops, report)).collect();
+        let images = self.images.iter();
+        let images = images.filter_map(|(name, source)| check_image(name, source, &self.origins, report)).collect();
         let origins = self.origins.into_iter().filter_map(|(name, table)| table.check(&name, report)).collect();
         let slug = TenantSlug::new(slug)
             .map_err(|_| report.add("", "a tenant's name is 1 to 63 of a-z, 0-9 and \"-\", and not a reserved word"))
@@ -151,7 +155,7 @@ impl TenantTable {
         let hosts = self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let id = TenantId(slug.to_string());
         let (open, originals) = (self.open, self.originals);
-        Some(Tenant { id, slug, open, originals, signing, hosts, presets, origins, freshness })
+        Some(Tenant { id, slug, open, originals, signing, hosts, presets, images, origins, freshness })
     }
 
     fn freshness(&self, report: &mut Report<'_>) -> Freshness {
@@ -174,9 +178,40 @@ impl TenantTable {
     }
 }
 
+fn check_name(key: &str, name: &str, report: &mut Report<'_>) -> Option<Name> {
+    Name::parse(name).map_err(|_| report.add(key, format!("the name must be {}", Name::allowed()))).ok()
+}
+
+fn check_image(
+    name: &str,
+    source: &str,
+    origins: &BTreeMap<String, OriginTable>,
+    report: &mut Report<'_>,
+) -> Option<(Name, RegisteredImage)> {
+    let key = format!("images.{name}");
+    let checked = check_name(&key, name, report);
+    match Source::parse(source) {
+        Ok(Source::Origin { origin, path }) if origins.contains_key(origin.as_str()) => {
+            checked.map(|name| (name, RegisteredImage { origin, path }))
+        }
+        Ok(Source::Origin { origin, .. }) => {
+            report.add(&key, format!("the tenant has no origin {:?}", origin.as_str()));
+            None
+        }
+        Ok(Source::Upload(_) | Source::Url(_)) => {
+            report.add(&key, "an image is registered as \"@origin/path\"");
+            None
+        }
+        Err(error) => {
+            report.add(&key, error.to_string());
+            None
+        }
+    }
+}
+
 fn check_preset(name: &str, text: &str, report: &mut Report<'_>) -> Option<(Name, Ops)> {
     let key = format!("presets.{name}");
-    let checked = Name::parse(name).map_err(|_| report.add(&key, format!("the name must be {}", Name::allowed()))).ok();
+    let checked = check_name(&key, name, report);
     match Ops::parse(text) {
         Ok(ops) if ops.preset.is_some() => {
             report.add(&key, "a preset cannot use a preset");

@@ -11,6 +11,6 @@ mod signing;
 
 pub use file::{Mistake, PolicyError, PolicyFile};
 pub use origin::{Origin, OriginKind, S3Origin};
-pub use policy::{Freshness, Policy, Tenant, TenantId};
+pub use policy::{Freshness, Policy, RegisteredImage, Tenant, TenantId};
 pub use secret::Secret;
 pub use signing::{Signing, Unsigned};

@@ -90,10 +90,21 @@ pub struct Tenant {
     pub hosts: Vec<String>,
     /// Registered sets of ops.
     pub presets: HashMap<Name, Ops>,
+    /// Registered images: what `overlay` lays over a picture and `fallback` puts in its place.
+    pub images: HashMap<Name, RegisteredImage>,
     /// Named origins.
     pub origins: HashMap<OriginName, Arc<Origin>>,
     /// How long answers stay fresh.
     pub freshness: Freshness,
+}
+
+/// Where a registered image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredImage {
+    /// One of the tenant's origins.
+    pub origin: OriginName,
+    /// The path in it.
+    pub path: String,
 }
 
 /// How long an answer is used.

@@ -73,6 +73,10 @@ fn every_mistake_is_reported_at_once() {
         presets.wide = "widht=3"
         presets.nested = "p=wide"
         presets."No" = "w=1"
+        images.elsewhere = "@nowhere/a.png"
+        images.upload = "a.png"
+        images.escape = "@local/../a.png"
+        images."No" = "@local/a.png"
         origins.local.folder = "photos"
         origins.none = {}
         origins."Up".folder = "/x"
@@ -93,6 +97,10 @@ fn every_mistake_is_reported_at_once() {
         "tenants.demo.presets.wide",
         "tenants.demo.presets.nested",
         "tenants.demo.presets.No",
+        "tenants.demo.images.elsewhere",
+        "tenants.demo.images.upload",
+        "tenants.demo.images.escape",
+        "tenants.demo.images.No",
         "tenants.demo.origins.local.folder",
         "tenants.demo.origins.none",
         "tenants.demo.origins.Up",
@@ -136,7 +144,7 @@ fn documented(guide: &str) -> Policy {
 fn the_documented_example_is_read() {
     let policy = documented("docs/policy.md");
     let demo = policy.tenant(&slug("demo")).expect("there");
-    assert_eq!((demo.presets.len(), demo.origins.len(), demo.hosts.len()), (1, 2, 1));
+    assert_eq!((demo.presets.len(), demo.images.len(), demo.origins.len(), demo.hosts.len()), (1, 2, 2, 1));
     assert_eq!((demo.signing.keys.len(), demo.signing.unsigned.widths.len()), (1, 2));
 }
 

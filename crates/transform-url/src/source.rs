@@ -85,7 +85,10 @@ pub enum Source {
 
 impl Source {
     /// Reads the source part of a path, raw as it came.
-    pub(crate) fn parse(raw: &str) -> Result<Self, UrlError> {
+    ///
+    /// # Errors
+    /// [`UrlError::BadEncoding`] or [`UrlError::BadPath`].
+    pub fn parse(raw: &str) -> Result<Self, UrlError> {
         let text = crate::encoding::decode(raw, "the source")?;
         if let Some((scheme, rest)) = split_scheme(&text) {
             check_dots(rest.split('?').next().unwrap_or_default())?;

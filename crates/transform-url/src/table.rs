@@ -152,7 +152,7 @@ table! {
     quality: Quality = "quality" / "q";
     /// The output format. `auto` picks what the client accepts; `json`, `blurhash` and `thumbhash` describe the picture instead.
     format: Format = "format" / "f", default Format::Auto;
-    /// Encodes without loss: WebP, AVIF, JPEG XL, PNG; with `format=auto` WebP or PNG. Refused for JPEG and GIF.
+    /// Encodes without loss: WebP, JPEG XL, PNG; with `format=auto` WebP or PNG. Refused for the other formats.
     lossless: Switch = "lossless", default Switch::False;
     /// Lowers the quality until the answer has at most so many bytes, in up to five tries; refused when not even the lowest gets there, and for formats without a quality.
     max_bytes: MaxBytes = "max-bytes";

@@ -7,10 +7,11 @@ use testkit::http::{self, Request, Response};
 
 use crate::support::{BUCKET, S3Rig, photo};
 
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 7] = [
     ("/playground", "text/html; charset=utf-8"),
     ("/playground/style.css", "text/css; charset=utf-8"),
     ("/playground/script.js", "text/javascript; charset=utf-8"),
+    ("/playground/urls.js", "text/javascript; charset=utf-8"),
     ("/playground/config.json", "application/json"),
     ("/playground/ops.json", "application/json"),
     ("/playground/pictures.json", "application/json"),

@@ -86,6 +86,10 @@ async fn turning_ops_shows_picture_url_and_facts_and_a_reload_keeps_them() {
     for candidate in ["w=60,f=webp/@local/my%20disc.png 60w", &format!("{url} 120w"), "w=240,f=webp"] {
         assert!(srcset.contains(candidate), "{srcset}");
     }
+    browser.click(&browser.find("#copy-url").await.expect("there")).await.expect("a button");
+    shows(&browser, "#copy-url", "Copied").await;
+    shows(&browser, "#copy-url", "Copy").await;
+    // For people: what it looks like.
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/playground.png"), browser.screenshot().await.expect("there"))
         .expect("Cargo has made the folder");
 

@@ -163,11 +163,35 @@ async fn a_download_has_its_name() {
 }
 
 #[tokio::test]
-async fn json_describes_the_picture() {
+async fn facts_instead_of_a_picture() {
     let edge = EdgeSetup::new().start().await;
     edge.setup().put("a.jpg", photo(120, 80));
     let answer = edge.get("/demo/w=40,f=json/@local/a.jpg").await;
     let described: serde_json::Value = serde_json::from_slice(&picture(&answer, "application/json")).expect("JSON");
-    assert_eq!((&described["original"]["width"], &described["original"]["height"]), (&120.into(), &80.into()));
-    assert_eq!(described["format"], "jpeg", "{described}");
+    assert_eq!((&described["width"], &described["height"]), (&40.into(), &27.into()));
+    let original = &described["original"];
+    assert_eq!(
+        (&original["width"], &original["height"], &original["format"]),
+        (&120.into(), &80.into(), &"jpeg".into())
+    );
+    for hash in ["blurhash", "thumbhash"] {
+        let answer = edge.get(&format!("/demo/f={hash}/@local/a.jpg")).await;
+        assert!((20..60).contains(&picture(&answer, "text/plain").len()), "{}", answer.text());
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn an_animation_moves_for_every_client_that_can_show_it() {
+    let edge = EdgeSetup::new().start().await;
+    edge.setup().put("a.gif", images::animated_gif(60, 40, 5));
+    for (accept, content_type) in
+        [("image/avif,image/webp", "image/webp"), ("image/webp", "image/webp"), ("*/*", "image/gif")]
+    {
+        let answer = edge.send(&Request::get("/demo/w=30/@local/a.gif").header("accept", accept)).await;
+        let body = picture(&answer, content_type);
+        let marks: &[u8] = if content_type == "image/gif" { b"NETSCAPE2.0" } else { b"ANMF" };
+        assert!(body.windows(marks.len()).any(|window| window == marks), "{accept}: it does not move");
+    }
+    edge.stop().await;
 }

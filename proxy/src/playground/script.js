@@ -3,7 +3,7 @@
 // Knows no op by name beyond the groups below; what there is comes from ops.json, which is the edge's own table. The
 // state is the delivery path itself, kept in the fragment of this page's address. Nothing from outside gets into the
 // page as markup.
-"use strict";
+import { decodeValue, readOps, snippet, writeOps } from "./urls.js";
 
 /** How ops are grouped; what is in no group comes last. The first two are open at the start. */
 const GROUPS = [
@@ -21,8 +21,6 @@ const ACCEPT = { avif: "image/avif,image/webp,*/*", webp: "image/webp,*/*", none
 
 const PAUSE_MS = 250;
 const THUMBNAIL = "w=160,h=160,fit=cover,f=auto";
-const SNIPPET_WIDTH = 400;
-const SIDE_MAX = 8192;
 
 const byId = (id) => document.getElementById(id);
 
@@ -32,68 +30,19 @@ let tenants = [];
 /** Op by its full name; one that the table does not have, by what was written. */
 const state = { tenant: "", source: "", ops: new Map(), accept: "avif" };
 
-/** Percent-encodes what an op's value must not hold, and leaves it readable otherwise. */
-function encodeValue(text) {
-  return text.toWellFormed().replace(/[\u0000-\u0020"#%,/<>?[\\\]^`{|}\u007f-\u{10ffff}]+/gu, encodeURIComponent);
-}
-
-function decodeValue(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
-/** The ops segment: only what is set, short names, in the order of the table. */
-function opsSegment(values) {
-  const order = (name) => {
-    const at = ops.findIndex((op) => op.name === name);
-    return at < 0 ? ops.length : at;
-  };
-  const short = (name) => ops.find((op) => op.name === name)?.short ?? name;
-  const names = [...values.keys()].sort((a, b) => order(a) - order(b));
-  // The segment cannot be empty; this is the canonical text of "no ops".
-  const written = (name) => (values.get(name) ? `${short(name)}=${encodeValue(values.get(name))}` : name);
-  return names.map(written).join(",") || "f=auto";
-}
-
-const path = (values = state.ops) => `/${state.tenant}/${opsSegment(values)}/${state.source}`;
+const path = (values = state.ops) => `/${state.tenant}/${writeOps(ops, values)}/${state.source}`;
 
 function readFragment() {
   const match = /^#\/([^/]+)\/([^/]+)\/([^?]+)(?:\?accept=(\w+))?$/.exec(location.hash);
   if (!match) return false;
   const [, tenant, segment, source, accept] = match;
-  const values = segment.split(",").map((op) => {
-    const [name, ...rest] = op.split("=");
-    return [ops.find((known) => known.name === name || known.short === name)?.name ?? name, decodeValue(rest.join("="))];
-  });
-  Object.assign(state, { tenant, source, ops: new Map(values), accept: accept in ACCEPT ? accept : "avif" });
-  if (segment === "f=auto") state.ops.clear();
+  Object.assign(state, { tenant, source, ops: readOps(ops, segment), accept: Object.hasOwn(ACCEPT, accept) ? accept : "avif" });
   return true;
 }
 
 function writeFragment() {
   const accept = state.accept === "avif" ? "" : `?accept=${state.accept}`;
   history.replaceState(null, "", `#${path()}${accept}`);
-}
-
-/** An img element for three widths. Pixel ratios are the browser's business then, so `dpr` goes. */
-function snippet() {
-  const side = (name) => Math.min(Math.trunc(Number(state.ops.get(name))) || 0, SIDE_MAX);
-  const width = side("width") > 0 ? side("width") : SNIPPET_WIDTH;
-  const urlAt = (scale) => {
-    const values = new Map(state.ops);
-    values.delete("dpr");
-    values.set("width", String(Math.round(width * scale)));
-    if (side("height") > 0) values.set("height", String(Math.max(Math.round(side("height") * scale), 1)));
-    return (edge + path(values)).replaceAll("&", "&amp;");
-  };
-  const fits = (scale) => width * scale >= 1 && Math.max(width, side("height")) * scale <= SIDE_MAX;
-  const scales = [0.5, 1, 2, 0.25, 0.125].filter(fits).slice(0, 3).sort((a, b) => a - b);
-  const candidates = scales.map((scale) => `${urlAt(scale)} ${Math.round(width * scale)}w`);
-  return `<img\n  src="${urlAt(1)}"\n  srcset="${candidates.join(",\n          ")}"\n` +
-    `  sizes="(max-width: ${width}px) 100vw, ${width}px"\n  alt="">`;
 }
 
 function element(tag, properties = {}, ...children) {
@@ -230,11 +179,17 @@ function changed() {
   if (!state.source) return;
   writeFragment();
   byId("url").value = byId("open").href = edge + path();
-  byId("srcset").textContent = snippet();
+  byId("srcset").textContent = snippet((values) => edge + path(values), state.ops);
   byId("stage").setAttribute("aria-busy", "true");
   running?.abort();
   clearTimeout(timer);
   timer = setTimeout(ask, PAUSE_MS);
+}
+
+/** After a link: what it sets is in sight. */
+function followed() {
+  changed();
+  for (const group of byId("groups").children) group.open ||= group.querySelector(".op.set") !== null;
 }
 
 async function ask() {
@@ -386,7 +341,7 @@ function listen() {
     if (!readFragment()) return;
     byId("tenant").value = state.tenant;
     showTenant();
-    changed();
+    followed();
   });
 }
 
@@ -403,7 +358,7 @@ async function start() {
   buildControls();
   listen();
   // A shared link works before a slow store has listed what it has.
-  if (readFragment()) changed();
+  if (readFragment()) followed();
   notice("Listing pictures…");
   tenants = await load("pictures.json");
   if (!tenant()) Object.assign(state, { tenant: tenants[0]?.name ?? "", source: "" });

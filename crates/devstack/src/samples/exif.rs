@@ -9,6 +9,10 @@ pub struct Exif {
     pub make: Option<String>,
     /// The comment of whoever took it.
     pub description: Option<String>,
+    /// Who took it.
+    pub artist: Option<String>,
+    /// Whose it is.
+    pub copyright: Option<String>,
     /// Latitude and longitude in whole degrees.
     pub place: Option<(u8, u8)>,
 }
@@ -30,6 +34,12 @@ impl Exif {
         }
         if self.orientation != 0 {
             main.entry(0x0112, SHORT, 1, u16::from(self.orientation).to_le_bytes().to_vec());
+        }
+        if let Some(text) = &self.artist {
+            main.ascii(0x013B, text);
+        }
+        if let Some(text) = &self.copyright {
+            main.ascii(0x8298, text);
         }
         let mut bytes = b"II*\0\x08\0\0\0".to_vec();
         match self.place {

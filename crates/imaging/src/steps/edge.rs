@@ -1,8 +1,9 @@
 //! Draws what lies along the edge of the result: a border, and round corners.
 
-use transform_url::value::{Border, Radius};
+use transform_url::value::{Border, Color, Radius};
 
-use super::bands::{join, pixels, split, to_8_bit, to_srgb};
+use super::bands::{join, meaning, pixels, split, to_8_bit, to_srgb};
+use super::frame::lay;
 use super::resize::extract;
 use crate::geometry::{Region, Size};
 use crate::vips::{Image, Operation, VipsError};
@@ -14,29 +15,36 @@ pub(crate) fn border(image: Image, border: Border, radius: Option<Radius>) -> Re
     if outer == 0 && border.color.is_opaque() {
         return straight_border(image, border, size);
     }
-    let mut ring = vec![255; area(size)];
     let px = border.px;
-    if px < size.width.div_ceil(2) && px < size.height.div_ceil(2) {
+    let is_hollow = px < size.width.div_ceil(2) && px < size.height.div_ceil(2);
+    let ring = if is_hollow {
         let inner = Size::new(size.width - 2 * px, size.height - 2 * px);
-        let hole = rounded(inner, outer.saturating_sub(px));
-        let (left, across, inside) = (px as usize, size.width as usize, inner.width as usize);
-        for (row, hole) in hole.chunks_exact(inside).enumerate() {
-            let start = (row + px as usize) * across + left;
-            for (ring, hole) in ring[start..start + inside].iter_mut().zip(hole) {
-                *ring = 255 - hole;
-            }
-        }
-    }
-    let opacity = u16::from(border.color.a);
-    let sheet: Vec<u8> = ring
-        .iter()
-        .flat_map(|part| {
-            // At most 255, so the cast is exact.
-            let alpha = ((u16::from(*part) * opacity + 127) / 255) as u8;
-            [border.color.r, border.color.g, border.color.b, alpha]
-        })
-        .collect();
-    over(&image, &Image::from_pixels(&sheet, size.width, size.height, 4)?)
+        let hole = Operation::new(c"invert")?
+            .image(c"in", &lay(&mask(inner, outer.saturating_sub(px))?, size, px, px)?)?
+            .run()?;
+        hole.to_memory()?
+    } else {
+        mask(size, 0)?
+    };
+    over(&image, &sheet(&ring, border.color)?)
+}
+
+/// A sheet of `colour` where `mask` is 255, and nothing where it is 0.
+fn sheet(mask: &Image, colour: Color) -> Result<Image, VipsError> {
+    let alpha = Operation::new(c"linear")?
+        .image(c"in", mask)?
+        .doubles(c"a", &[f64::from(colour.a) / 255.0])?
+        .doubles(c"b", &[0.5])?
+        .flag(c"uchar", true)?
+        .run()?;
+    // Any image of the size, times nothing, plus the colour.
+    let colours = Operation::new(c"linear")?
+        .image(c"in", mask)?
+        .doubles(c"a", &[0.0])?
+        .doubles(c"b", &[colour.r, colour.g, colour.b].map(f64::from))?
+        .flag(c"uchar", true)?
+        .run()?;
+    join(meaning(&colours, c"srgb")?, Some(alpha))
 }
 
 /// `layer`, of the same size and with alpha, over `image`, which gets no alpha by it.
@@ -90,7 +98,7 @@ fn straight_border(image: Image, border: Border, size: Size) -> Result<Image, Vi
 /// `image` with its corners cut off.
 pub(crate) fn round_corners(image: Image, radius: Radius) -> Result<Image, VipsError> {
     let size = Size::new(image.width(), image.height());
-    let mask = Image::from_pixels(&rounded(size, radius_px(radius, size)), size.width, size.height, 1)?;
+    let mask = mask(size, radius_px(radius, size))?;
     let (colours, alpha) = split(&image)?;
     let alpha = match alpha {
         None => mask,
@@ -115,16 +123,12 @@ fn radius_px(radius: Radius, size: Size) -> u32 {
     }
 }
 
-fn area(size: Size) -> usize {
-    // At most 8192 a side.
-    size.width as usize * size.height as usize
-}
-
-/// How much of each pixel lies inside a rectangle of `size` with corners of `radius`: 0 to 255, row by row.
+/// How much of each pixel lies inside a rectangle of `size` with corners of `radius`: 0 to 255.
 ///
 /// The part of a pixel is its distance to the arc, which is right to about 1/50 of a pixel for radii of two and more.
-fn rounded(size: Size, radius: u32) -> Vec<u8> {
-    let mut mask = vec![255; area(size)];
+fn mask(size: Size, radius: u32) -> Result<Image, VipsError> {
+    // At most 8192 a side.
+    let mut mask = vec![255; size.width as usize * size.height as usize];
     // A radius of half an odd side is half a pixel less than its rounded-up half.
     let radius = f64::from(radius).min(f64::from(size.width.min(size.height)) / 2.0);
     let corner = radius.ceil() as usize;
@@ -143,5 +147,5 @@ fn rounded(size: Size, radius: u32) -> Vec<u8> {
             }
         }
     }
-    mask
+    Image::from_pixels(&mask, size.width, size.height, 1)
 }

@@ -71,3 +71,15 @@ pub fn stripes(picture: &RgbImage, count: u32) -> Vec<[u8; 3]> {
     let width = picture.width() / count;
     (0..count).map(|index| picture.get_pixel(index * width + width / 2, picture.height() / 2).0).collect()
 }
+
+/// How alike two pictures look: SSIMULACRA2, 100 for equal, 90 for no visible difference, 70 for good, below 50 for poor.
+pub fn score(reference: &RgbImage, found: &RgbImage) -> f64 {
+    use ssimulacra2::{ColorPrimaries, Rgb, TransferCharacteristic, compute_frame_ssimulacra2};
+    assert_eq!(reference.dimensions(), found.dimensions(), "sizes");
+    let frame = |picture: &RgbImage| {
+        let pixels = picture.pixels().map(|pixel| pixel.0.map(|channel| f32::from(channel) / 255.0)).collect();
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        Rgb::new(pixels, width, height, TransferCharacteristic::SRGB, ColorPrimaries::BT709).unwrap()
+    };
+    compute_frame_ssimulacra2(frame(reference), frame(found)).unwrap()
+}

@@ -8,6 +8,9 @@ use super::{colour, jpeg, png};
 /// Words that are in [`tell_tale_jpeg`] and [`tell_tale_png`] and must never be in a rendition.
 pub const TELL_TALES: [&str; 3] = ["SECRET-CAMERA", "SECRET-COMMENT", "SECRET-XMP"];
 
+/// Who took [`tell_tale_jpeg`] and [`tell_tale_png`] and whose they are, as their metadata says.
+pub const OWNERS: [&str; 2] = ["ARTIST-ANNA", "COPYRIGHT-CORP"];
+
 /// Byte sequences that begin a block of metadata in any of the formats that are written.
 pub const MARKERS: [&[u8]; 9] =
     [b"Exif", b"EXIF", b"eXIf", b"ns.adobe.com/xap", b"XMP ", b"ICC_PROFILE", b"iCCP", b"ICCP", b"tEXt"];
@@ -18,6 +21,8 @@ pub fn exif() -> Vec<u8> {
         orientation: 1,
         make: Some(TELL_TALES[0].to_owned()),
         description: Some(TELL_TALES[1].to_owned()),
+        artist: Some(OWNERS[0].to_owned()),
+        copyright: Some(OWNERS[1].to_owned()),
         place: Some((48, 11)),
     }
     .to_bytes()

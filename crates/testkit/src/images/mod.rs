@@ -16,7 +16,7 @@ pub mod tiff;
 pub use paint::{PLACES, hard_edged, photo, places, swatches};
 
 use image::codecs::gif::{GifEncoder, Repeat};
-use image::{DynamicImage, Frame, ImageFormat, RgbImage, RgbaImage};
+use image::{Delay, DynamicImage, Frame, ImageFormat, RgbImage, RgbaImage};
 
 /// `picture` as a lossless WebP.
 pub fn webp(picture: &RgbaImage) -> Vec<u8> {
@@ -35,6 +35,32 @@ pub fn animated_gif(width: u32, height: u32, count: u32) -> Vec<u8> {
     }
     drop(encoder);
     bytes
+}
+
+/// An animated GIF of these frames, each shown for so many milliseconds (in hundredths of a second), played `plays` times; 0
+/// is for ever.
+pub fn animation(frames: &[(RgbaImage, u32)], plays: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new(&mut bytes);
+    let repeat = if plays == 0 { Repeat::Infinite } else { Repeat::Finite(plays) };
+    encoder.set_repeat(repeat).expect("written to memory");
+    for (picture, millis) in frames {
+        let delay = Delay::from_numer_denom_ms(*millis, 1);
+        let frame = Frame::from_parts(picture.clone(), 0, 0, delay);
+        encoder.encode_frame(frame).expect("written to memory");
+    }
+    drop(encoder);
+    bytes
+}
+
+/// `picture` as a BMP, 32 bits a pixel if it has alpha.
+pub fn bmp(picture: &DynamicImage) -> Vec<u8> {
+    encode(picture, ImageFormat::Bmp)
+}
+
+/// A TIFF of several pages, uncompressed.
+pub fn tiff(pages: &[RgbImage]) -> Vec<u8> {
+    tiff::pages(pages)
 }
 
 /// The pixels of an encoded picture, for comparing.

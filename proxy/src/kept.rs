@@ -1,0 +1,129 @@
+//! From what a fill made to what is kept of it: lifetime, validators, and the marks that a purge goes by.
+//!
+//! Must not fetch or make anything.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use cache::{Filled, Lifetime, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, UnixMillis};
+use imaging::Rendered;
+use storage::{ObjectMeta, Validators};
+
+use crate::decision::short_hash;
+use crate::fill::{Plan, internal};
+use crate::problem::{self, EdgeError, NEGATIVE_TTL};
+use crate::registered::RegisteredBytes;
+
+/// How long a versioned rendition is fresh: its URL changes when it does.
+const VERSIONED_TTL: Duration = Duration::from_secs(31_536_000);
+
+/// How long what a plan makes is used, from now on.
+pub fn lifetime(plan: &Plan<'_>) -> Lifetime {
+    let freshness = plan.decision.tenant.freshness;
+    let (fresh, stale) = if plan.wanted.transform.is_versioned() {
+        (VERSIONED_TTL, Duration::ZERO)
+    } else {
+        (freshness.max_age, freshness.stale_while_revalidate)
+    };
+    Lifetime::new(UnixMillis::now(), fresh, stale)
+}
+
+/// A rendition of the original that `meta` describes, made with `overlay`.
+///
+/// # Errors
+/// [`EdgeError::Internal`] if it breaks a limit of the cache.
+pub fn picture(
+    plan: &Plan<'_>,
+    rendered: Rendered,
+    meta: &ObjectMeta,
+    overlay: Option<&RegisteredBytes>,
+) -> Result<Filled, EdgeError> {
+    let made =
+        Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime: lifetime(plan) };
+    rendition(plan, made, source_validators(meta), overlay).map(Filled::Store)
+}
+
+/// The answer that the original is not there or not usable: kept, but not for long.
+///
+/// # Errors
+/// [`EdgeError::Internal`] if it breaks a limit of the cache.
+pub fn negative(plan: &Plan<'_>, error: &EdgeError) -> Result<Filled, EdgeError> {
+    let (status, _) = error.status_and_code();
+    let made = Made {
+        content_type: problem::CONTENT_TYPE,
+        body: error.body().into(),
+        status: status.as_u16(),
+        lifetime: short(),
+    };
+    rendition(plan, made, SourceValidators::default(), None).map(Filled::Store)
+}
+
+/// A rendition of the fallback in place of an original that failed with `error`: kept as long as that answer would be,
+/// and not at all if the next request may fare better.
+///
+/// # Errors
+/// [`EdgeError::Internal`] if it breaks a limit of the cache.
+pub fn fallback(plan: &Plan<'_>, rendered: Rendered, error: &EdgeError) -> Result<Filled, EdgeError> {
+    let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime: short() };
+    let rendition = rendition(plan, made, SourceValidators::default(), None)?;
+    Ok(if error.is_lasting() { Filled::Store(rendition) } else { Filled::Pass(rendition) })
+}
+
+/// What to ask the source with, so that it can say that nothing changed.
+pub fn storage_validators(entry: &Rendition) -> Option<Validators> {
+    let validators = &entry.validators;
+    let last_modified = validators.last_modified.map(|millis| UNIX_EPOCH + Duration::from_millis(millis.0));
+    let etag = validators.etag.as_deref().map(str::to_owned);
+    (etag.is_some() || last_modified.is_some()).then_some(Validators { etag, last_modified })
+}
+
+/// Whether `entry` was made with this very overlay, or without one as it should be.
+pub fn has_overlay(entry: &Rendition, overlay: Option<&RegisteredBytes>) -> bool {
+    overlay.is_none_or(|overlay| entry.tags.contains(&overlay.version))
+}
+
+struct Made {
+    content_type: &'static str,
+    body: Bytes,
+    status: u16,
+    lifetime: Lifetime,
+}
+
+fn short() -> Lifetime {
+    Lifetime::new(UnixMillis::now(), NEGATIVE_TTL, Duration::ZERO)
+}
+
+fn source_validators(meta: &ObjectMeta) -> SourceValidators {
+    SourceValidators {
+        etag: meta.etag.as_deref().filter(|etag| etag.len() <= SOURCE_ETAG_BYTES_MAX).map(Into::into),
+        last_modified: meta.last_modified.and_then(unix_millis),
+    }
+}
+
+fn rendition(
+    plan: &Plan<'_>,
+    made: Made,
+    validators: SourceValidators,
+    overlay: Option<&RegisteredBytes>,
+) -> Result<Rendition, EdgeError> {
+    let decision = plan.decision;
+    let registered = [&plan.wanted.overlay, &plan.wanted.fallback].into_iter().flatten().map(|image| image.source);
+    let parts = RenditionParts {
+        status: made.status,
+        content_type: made.content_type.into(),
+        body: made.body,
+        vary_accept: plan.wanted.is_negotiated(),
+        validators,
+        lifetime: made.lifetime,
+        seq: decision.sequence,
+        tenant: short_hash(&[decision.tenant.id.as_str()]),
+        source: short_hash(&[decision.tenant.id.as_str(), &decision.origin.identity, decision.path.as_str()]),
+        tags: registered.chain(overlay.map(|overlay| overlay.version)).collect(),
+    };
+    Rendition::new(parts).map_err(internal)
+}
+
+fn unix_millis(time: SystemTime) -> Option<UnixMillis> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok().map(UnixMillis)
+}

@@ -1,0 +1,141 @@
+//! Registered images: what overlays and fallbacks are made of, fetched once and kept for a while.
+//!
+//! They are few, small and wanted by many fills, so they are held in memory beside the cache of renditions. Must not hold
+//! more than its budget, and must not let a hundred fills fetch the same image at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use storage::{GetOptions, ObjectPath, ObjectStore, StorageError, Validators};
+
+use crate::origins::OpenOrigin;
+use crate::problem::EdgeError;
+
+/// Bytes of registered images held in memory.
+const BUDGET_BYTES: usize = 64 * 1024 * 1024;
+
+/// Largest registered image: it is laid over pictures, or shown in their place, and needs no more.
+const IMAGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Fetches that may run at the same time; two images that share a place wait for each other.
+const PLACES: usize = 64;
+
+/// A registered image that an op names, and where it is.
+pub struct Registered {
+    /// The name in the URL.
+    pub name: String,
+    /// Names tenant, origin and path in 64 bits, for purges.
+    pub source: u64,
+    /// Where it is.
+    pub origin: Arc<OpenOrigin>,
+    /// The path in that origin.
+    pub path: ObjectPath,
+}
+
+/// The bytes of a registered image.
+#[derive(Debug, Clone)]
+pub struct RegisteredBytes {
+    /// The image as stored.
+    pub bytes: Bytes,
+    /// Names its content in 64 bits: what is made with it is made anew when this changes.
+    pub version: u64,
+}
+
+/// The registered images in memory.
+pub struct RegisteredImages {
+    kept: Mutex<HashMap<u64, Kept>>,
+    places: Vec<tokio::sync::Mutex<()>>,
+}
+
+struct Kept {
+    image: RegisteredBytes,
+    validators: Validators,
+    checked: Instant,
+    used: Instant,
+}
+
+impl Default for RegisteredImages {
+    fn default() -> Self {
+        let places = std::iter::repeat_with(Default::default).take(PLACES).collect();
+        Self { kept: Mutex::default(), places }
+    }
+}
+
+impl RegisteredImages {
+    /// The image, asked about at its origin at most every `max_age`. If the origin fails, the image that is held goes on
+    /// being used.
+    ///
+    /// # Errors
+    /// [`EdgeError::RegisteredImage`].
+    pub async fn get(&self, wanted: &Registered, max_age: Duration) -> Result<RegisteredBytes, EdgeError> {
+        if let Some(image) = self.fresh(wanted.source, max_age) {
+            return Ok(image);
+        }
+        // The remainder is below PLACES, which fits every usize.
+        let _place = self.places[(wanted.source % PLACES as u64) as usize].lock().await;
+        if let Some(image) = self.fresh(wanted.source, max_age) {
+            return Ok(image);
+        }
+        let failed = |error| EdgeError::RegisteredImage { name: wanted.name.clone(), error: Arc::new(error) };
+        let store = wanted.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))?;
+        match fetch(store, &wanted.path, self.validators(wanted.source)).await {
+            Ok((bytes, validators)) => Ok(self.keep(wanted.source, bytes, validators)),
+            Err(StorageError::NotFound) => {
+                self.kept.lock().remove(&wanted.source);
+                Err(failed(StorageError::NotFound))
+            }
+            Err(error) => self.renew(wanted.source).ok_or_else(|| failed(error)),
+        }
+    }
+
+    fn fresh(&self, source: u64, max_age: Duration) -> Option<RegisteredBytes> {
+        let mut kept = self.kept.lock();
+        let found = kept.get_mut(&source).filter(|kept| kept.checked.elapsed() < max_age)?;
+        found.used = Instant::now();
+        Some(found.image.clone())
+    }
+
+    fn validators(&self, source: u64) -> Option<Validators> {
+        Some(self.kept.lock().get(&source)?.validators.clone())
+    }
+
+    /// The image that is held counts as checked now: it did not change, or its origin cannot tell.
+    fn renew(&self, source: u64) -> Option<RegisteredBytes> {
+        let mut kept = self.kept.lock();
+        let found = kept.get_mut(&source)?;
+        found.checked = Instant::now();
+        found.used = found.checked;
+        Some(found.image.clone())
+    }
+
+    fn keep(&self, source: u64, bytes: Bytes, validators: Validators) -> RegisteredBytes {
+        let mut first = [0; 8];
+        first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
+        let image = RegisteredBytes { bytes, version: u64::from_le_bytes(first) };
+        let now = Instant::now();
+        let mut kept = self.kept.lock();
+        kept.insert(source, Kept { image: image.clone(), validators, checked: now, used: now });
+        let mut held: usize = kept.values().map(|kept| kept.image.bytes.len()).sum();
+        while held > BUDGET_BYTES {
+            let Some((&oldest, _)) = kept.iter().min_by_key(|(_, kept)| kept.used) else { break };
+            held -= kept.remove(&oldest).map_or(0, |kept| kept.image.bytes.len());
+        }
+        image
+    }
+}
+
+async fn fetch(
+    store: &ObjectStore,
+    path: &ObjectPath,
+    if_changed: Option<Validators>,
+) -> Result<(Bytes, Validators), StorageError> {
+    let object = store.get(path, GetOptions { range: None, if_changed }).await?;
+    if object.meta.size > IMAGE_BYTES_MAX {
+        return Err(StorageError::TooLarge { limit: IMAGE_BYTES_MAX });
+    }
+    let validators = object.meta.validators();
+    Ok((object.body.collect(IMAGE_BYTES_MAX).await?, validators))
+}
