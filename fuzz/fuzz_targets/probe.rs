@@ -12,9 +12,8 @@ use libfuzzer_sys::fuzz_target;
 use transform_url::{Ops, Transform};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::start(&EngineOptions::default()).expect("libvips"));
-static TINY: LazyLock<Transform> = LazyLock::new(|| {
-    Ops::parse("w=16,f=png").and_then(|ops| ops.resolve(|_| None)).expect("ops")
-});
+static TINY: LazyLock<Transform> =
+    LazyLock::new(|| Ops::parse("w=16,f=png").and_then(|ops| ops.resolve(|_| None)).expect("ops"));
 
 fuzz_target!(|bytes: &[u8]| {
     let source = Bytes::copy_from_slice(bytes);
