@@ -33,6 +33,7 @@ mod output;
 mod overlay;
 mod palette;
 mod pipeline;
+mod png;
 mod probe;
 mod quality;
 mod render;

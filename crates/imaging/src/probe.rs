@@ -9,6 +9,7 @@ use crate::bmp;
 use crate::error::ImagingError;
 use crate::format::{Sniffed, SourceFormat, sniff};
 use crate::geometry::Size;
+use crate::png;
 use crate::svg::{self, Drawing};
 use crate::vips::{BandFormat, Image, Interpretation, Operation, Source, VipsError};
 
@@ -89,6 +90,9 @@ impl Engine {
         let format = self.sniff(source)?;
         // Before the library sees it: the size of a drawing that tells none is found by drawing it.
         let drawing = if format == SourceFormat::Svg { Some(svg::inspect(self, source)?) } else { None };
+        if format == SourceFormat::Png && png::claims_too_much(source) {
+            return Err(ImagingError::Truncated(VipsError::new("png chunks", "a chunk is longer than the file")));
+        }
         let read = |page| read_header(source, format, page).map_err(|error| unreadable(error, format, source));
         let first = read(0)?;
         let pages = first.info.pages;

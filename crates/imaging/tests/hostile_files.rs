@@ -54,6 +54,29 @@ fn bmps_that_lie() {
     assert_eq!((bits.get_pixel(0, 0).0, bits.get_pixel(1, 0).0), ([0; 3], [0, 128, 255]));
 }
 
+/// Found by `script/fuzz`: libpng makes room for what a chunk claims, which were 600 MB for 800 bytes.
+#[test]
+fn png_chunks_that_lie_or_inflate() {
+    for name in [*b"tEXt", *b"zTXt", *b"iTXt", *b"iCCP", *b"eXIf", *b"PLTE", *b"abCd", *b"IDAT"] {
+        for length in [100, 1_000_000_000, 0x7FFF_FFFF, 0xFFFF_FFFF] {
+            let what = format!("{} of {length}", String::from_utf8_lossy(&name));
+            let error = is_refused(&png::with_chunk(name, b"key\0text", length), &what);
+            assert!(matches!(error, ImagingError::Truncated(_)), "{what}: {error:?}");
+        }
+    }
+    let zeros = png::zlib_zeros(300_000_000);
+    for (name, head) in [(*b"zTXt", &b"key\0\0"[..]), (*b"iTXt", &b"key\0\x01\0\0\0"[..])] {
+        let data = [head, &zeros].concat();
+        let source = png::with_chunk(name, &data, data.len());
+        for ops in ["f=png", "f=json", "metadata=keep,f=webp"] {
+            let what = format!("{} {ops}", String::from_utf8_lossy(&name));
+            if let Err(error) = bounded(&what, MEGABYTES, || try_render(&source, ops)) {
+                assert!(error.is_source_fault(), "{what}: {error:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn runs_beyond_the_picture() {
     for (what, runs) in [

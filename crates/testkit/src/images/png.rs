@@ -178,6 +178,16 @@ pub fn with_compressed_profile(compressed: &[u8]) -> Vec<u8> {
     chunks(&[(b"IHDR", &header(1, 1, 0, 0)), (b"iCCP", &profile), (b"IDAT", &zlib_stored(&[0, 99])), (b"IEND", &[])])
 }
 
+/// A PNG of one grey pixel with a chunk of this name before its pixels, which holds `data` and claims to hold `length` bytes.
+pub fn with_chunk(name: [u8; 4], data: &[u8], length: usize) -> Vec<u8> {
+    let data_chunk = zlib_stored(&[0, 99]);
+    let mut bytes = chunks(&[(b"IHDR", &header(1, 1, 0, 0)), (&name, data), (b"IDAT", &data_chunk), (b"IEND", &[])]);
+    // After the magic number and the header with its frame.
+    const AT: usize = 8 + 13 + 12;
+    bytes[AT..AT + 4].copy_from_slice(&u32::try_from(length).expect("below 4 GiB").to_be_bytes());
+    bytes
+}
+
 struct Bits {
     bytes: Vec<u8>,
     filled: u32,
