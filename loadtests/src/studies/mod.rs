@@ -1,0 +1,123 @@
+//! Studies of the imaging engine alone, one folder or file each: what settings are chosen by, and what ops cost.
+//!
+//! A study starts no server, and writes a report of its own. Must not change a setting; `crates/imaging` holds them.
+
+mod animation;
+mod ops;
+mod quality;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::darkroom::Darkroom;
+use crate::machine::Machine;
+
+/// The programs that studies measure with. `script/loadtest` builds and installs them.
+#[derive(Debug, Args)]
+pub struct StudyTools {
+    /// The compiled ceiling/encode.c.
+    #[arg(long, value_name = "FILE", default_value = "target/release/encode")]
+    pub encode: PathBuf,
+    /// The compiled ceiling/ops.c.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ops")]
+    pub libvips_ops: PathBuf,
+    /// The compiled ceiling/shrink.c.
+    #[arg(long, value_name = "FILE", default_value = "target/release/shrink")]
+    pub shrink: PathBuf,
+    /// libvips' own program for thumbnails.
+    #[arg(long, value_name = "FILE", default_value = "/usr/bin/vipsthumbnail")]
+    pub vipsthumbnail: PathBuf,
+    /// GNU time.
+    #[arg(long, value_name = "FILE", default_value = "/usr/bin/time")]
+    pub time: PathBuf,
+    /// A folder of photographs and drawings that join the painted pictures.
+    #[arg(long, value_name = "FOLDER", env = "CALOTYPE_CORPUS")]
+    pub corpus: Option<PathBuf>,
+}
+
+/// What can be studied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StudyName {
+    /// Which encoder settings look alike and what they cost.
+    Quality,
+    /// What each op costs.
+    Ops,
+    /// What an animation costs in time and memory.
+    Animation,
+}
+
+/// Everything that a study needs.
+pub struct Desk<'a> {
+    /// The programs.
+    pub tools: &'a StudyTools,
+    /// Fewer rounds and pictures.
+    pub quick: bool,
+    /// The engine.
+    pub darkroom: Darkroom,
+    folder: TempDir,
+}
+
+impl Desk<'_> {
+    /// A folder for files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Rounds of what is timed.
+    pub fn rounds(&self) -> usize {
+        if self.quick { 2 } else { 5 }
+    }
+
+    /// This program as a loop of one rendition.
+    pub fn render_loop(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("render");
+        Ok(command)
+    }
+}
+
+impl StudyName {
+    /// The name of its report.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Quality => "QUALITY.md",
+            Self::Ops => "OPS.md",
+            Self::Animation => "ANIMATION.md",
+        }
+    }
+
+    /// Makes the study; its report.
+    ///
+    /// # Errors
+    /// When something cannot be measured.
+    pub async fn study(self, tools: &StudyTools, quick: bool) -> anyhow::Result<String> {
+        for program in [&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time] {
+            anyhow::ensure!(program.is_file(), "{} is missing; script/loadtest sees to it", program.display());
+        }
+        let folder = tempfile::Builder::new().prefix("calotype-study-").tempdir().context("no temporary folder")?;
+        let desk = Desk { tools, quick, darkroom: Darkroom::open()?, folder };
+        let (title, body) = match self {
+            Self::Quality => ("Encoder settings", quality::study(&desk).await?),
+            Self::Ops => ("What each op costs", ops::study(&desk).await?),
+            Self::Animation => ("What an animation costs", animation::study(&desk).await?),
+        };
+        let machine = Machine::look().await;
+        let warning = if quick {
+            "**A quick run**: few pictures and rounds. Run without `--quick` before quoting a number.\n\n"
+        } else {
+            ""
+        };
+        Ok(format!(
+            "# {title}\n\nWritten by `script/loadtest --only {name}`; do not edit.\n\n{warning}{machine} libvips {libvips}.\n\n\
+             CPU time is user and system time. The machine may be shared: CPU times are medians of interleaved rounds, and \
+             differences of less than 10 % mean nothing.\n\n{body}",
+            name = self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+            machine = machine.describe(),
+            libvips = desk.darkroom.libvips(),
+        ))
+    }
+}
