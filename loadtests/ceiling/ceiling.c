@@ -14,9 +14,9 @@
 
 /* As the edge's encoder table says for a transform that names no quality. */
 #define JPEG_QUALITY 80
-#define WEBP_QUALITY 79
+#define WEBP_QUALITY 82
 #define WEBP_EFFORT 4
-#define AVIF_QUALITY 63
+#define AVIF_QUALITY 66
 #define AVIF_EFFORT 1
 
 /* The decoder leaves the resampler a factor of two, as the edge does. */
@@ -107,7 +107,8 @@ save(VipsImage *image, const char *format, struct bytes *out)
 			"Q", JPEG_QUALITY, "optimize_coding", TRUE, NO_METADATA, NULL);
 	if (strcmp(format, "webp") == 0)
 		return vips_webpsave_buffer(image, &out->data, &out->length,
-			"Q", WEBP_QUALITY, "effort", WEBP_EFFORT, NO_METADATA, NULL);
+			"Q", WEBP_QUALITY, "effort", WEBP_EFFORT,
+			"preset", VIPS_FOREIGN_WEBP_PRESET_PHOTO, NO_METADATA, NULL);
 	return vips_heifsave_buffer(image, &out->data, &out->length,
 		"compression", VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q", AVIF_QUALITY, "bitdepth", 8,
 		"effort", AVIF_EFFORT, NO_METADATA, NULL);

@@ -113,6 +113,24 @@ pub fn stills(darkroom: &Darkroom, folder: &Path, corpus: Option<&Path>, quick: 
     sources.into_iter().map(|(name, kind, bytes)| still(darkroom, folder, name, kind, bytes)).collect()
 }
 
+/// The pictures of one kind.
+pub fn of_kind(pictures: &[Picture], kind: Kind) -> impl Iterator<Item = &Picture> {
+    pictures.iter().filter(move |picture| picture.kind == kind)
+}
+
+/// What the pictures are and how they are judged, for a report.
+pub fn describe(stills: &[Picture]) -> String {
+    let names = |kind| of_kind(stills, kind).map(|picture| picture.name.as_str()).collect::<Vec<_>>().join(", ");
+    format!(
+        "Pictures are fitted into 500 × 500 pixels, without loss, by our own engine, encoded from there, decoded by our \
+         engine, and scored beside the lossless ones, on white, by SSIMULACRA2 (ssimulacra2 0.5): 90 is not told apart, 70 is \
+         high quality, 50 medium, 30 low. Bytes of several pictures are geometric means.\n\n\
+         Photographs: {}. Drawings: {}. What scripts do not paint is of public test suites of image libraries.\n",
+        names(Kind::Photo),
+        names(Kind::Drawing),
+    )
+}
+
 fn from_corpus(folder: &Path) -> Vec<(String, Kind, Vec<u8>)> {
     let read = |name: &str| [folder.join(name), folder.join("images").join(name)].iter().find_map(|p| fs::read(p).ok());
     CORPUS.iter().filter_map(|(name, kind)| Some(((*name).to_owned(), *kind, read(name)?))).collect()

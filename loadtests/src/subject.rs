@@ -24,6 +24,7 @@ impl ValueEnum for Subject {
             Self::Figure(FigureName::Crowd),
             Self::Figure(FigureName::Crash),
             Self::Study(StudyName::Quality),
+            Self::Study(StudyName::Encoders),
             Self::Study(StudyName::Ops),
             Self::Study(StudyName::Animation),
         ]

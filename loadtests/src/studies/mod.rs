@@ -3,17 +3,22 @@
 //! A study starts no server, and writes a report of its own. Must not change a setting; `crates/imaging` holds them.
 
 mod animation;
+mod encoders;
 mod ops;
 mod quality;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::process::Command;
 
+use crate::child::{self, Took};
 use crate::darkroom::Darkroom;
+use crate::gallery::{self, Picture};
 use crate::machine::Machine;
 
 /// The programs that studies measure with. `script/loadtest` builds and installs them.
@@ -42,8 +47,10 @@ pub struct StudyTools {
 /// What can be studied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StudyName {
-    /// Which encoder settings look alike and what they cost.
+    /// Which qualities of which encoder look alike.
     Quality,
+    /// What encoder settings cost.
+    Encoders,
     /// What each op costs.
     Ops,
     /// What an animation costs in time and memory.
@@ -72,6 +79,22 @@ impl Desk<'_> {
         if self.quick { 2 } else { 5 }
     }
 
+    /// The pictures that encoders are judged by.
+    fn stills(&self) -> anyhow::Result<Vec<Picture>> {
+        eprintln!("  making the pictures");
+        gallery::stills(&self.darkroom, self.folder(), self.tools.corpus.as_deref(), self.quick)
+    }
+
+    /// Encodes `file`, a libvips file name, so many times with `saver`, an ending with options.
+    async fn encode(&self, file: &str, saver: &str, count: usize) -> anyhow::Result<(Took, Bytes)> {
+        let out = NamedTempFile::new_in(self.folder())?.into_temp_path();
+        let warm_ups = if count > 1 { "1" } else { "0" };
+        let mut command = Command::new(&self.tools.encode);
+        command.args([file, saver, warm_ups, &count.to_string()]).arg(&out);
+        let took = child::measured(&mut command).await.with_context(|| saver.to_owned())?;
+        Ok((took, fs::read(&out)?.into()))
+    }
+
     /// This program as a loop of one rendition.
     pub fn render_loop(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
@@ -85,6 +108,7 @@ impl StudyName {
     pub fn file(self) -> &'static str {
         match self {
             Self::Quality => "QUALITY.md",
+            Self::Encoders => "ENCODERS.md",
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
         }
@@ -101,7 +125,8 @@ impl StudyName {
         let folder = tempfile::Builder::new().prefix("calotype-study-").tempdir().context("no temporary folder")?;
         let desk = Desk { tools, quick, darkroom: Darkroom::open()?, folder };
         let (title, body) = match self {
-            Self::Quality => ("Encoder settings", quality::study(&desk).await?),
+            Self::Quality => ("Equal quality", quality::study(&desk).await?),
+            Self::Encoders => ("Encoder settings", encoders::study(&desk).await?),
             Self::Ops => ("What each op costs", ops::study(&desk).await?),
             Self::Animation => ("What an animation costs", animation::study(&desk).await?),
         };

@@ -4,10 +4,10 @@
 use anyhow::Context;
 use imaging::{Class, Encoding};
 
-use super::{FORMATS, of_kind};
+use super::FORMATS;
 use crate::curve::{Curve, Point};
 use crate::darkroom::Darkroom;
-use crate::gallery::{Kind, Picture};
+use crate::gallery::{Kind, Picture, of_kind};
 use crate::studies::Desk;
 use crate::table::{Table, kilobytes};
 
@@ -63,7 +63,9 @@ pub fn study(desk: &Desk<'_>, pictures: &[Picture]) -> anyhow::Result<String> {
         }
         table.row(&cells);
     }
-    text.push_str(&table.into_text());
+    let table = table.into_text();
+    eprintln!("{table}");
+    text.push_str(&table);
     text.push_str(&words(desk, pictures)?);
     text.push_str(&numbers(desk, pictures)?);
     Ok(text)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use image::RgbImage;
 use tokio::process::Command;
 
-use super::{FORMATS, encode};
+use super::FORMATS;
 use crate::child;
 use crate::curve::{Curve, Point, geometric_mean};
 use crate::pictures;
@@ -96,7 +96,7 @@ pub async fn study(desk: &Desk<'_>) -> anyhow::Result<String> {
 async fn row(desk: &Desk<'_>, cases: &[Case], format: &str, saver: &str) -> anyhow::Result<Vec<String>> {
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for case in cases {
-        let (_, body) = encode(desk, &case.theirs, saver, 1).await?;
+        let (_, body) = desk.encode(&case.theirs, saver, 1).await?;
         let their = point(desk, case, 0.0, &body)?;
         let own = |quality: String| {
             let rendered = desk.darkroom.render(&case.source, &format!("w={},f={format}{quality}", case.width))?;

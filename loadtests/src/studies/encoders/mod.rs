@@ -1,13 +1,14 @@
-//! What each candidate costs in CPU time, and how many bytes it takes for the same look.
+//! Encoder settings: what each candidate costs in CPU time, and how many bytes it takes for the same look.
+
+mod candidates;
 
 use anyhow::{Context, anyhow};
 
-use super::candidates::{Family, Measure, families};
-use super::{encode, of_kind};
+use self::candidates::{Family, Measure, families};
+use super::Desk;
 use crate::curve::{Curve, Point, geometric_mean};
-use crate::gallery::{Kind, Picture};
+use crate::gallery::{self, Kind, Picture, of_kind};
 use crate::statistics::Samples;
-use crate::studies::Desk;
 use crate::table::{Table, difference};
 
 /// How far apart the qualities are that are tried in search of the score of ours.
@@ -25,20 +26,27 @@ const COUNT_MAX: usize = 30;
 /// Pictures of each kind that are timed.
 const TIMED: usize = 1;
 
-/// The tables.
-pub async fn study(desk: &Desk<'_>, stills: &[Picture], animations: &[Picture]) -> anyhow::Result<String> {
-    let mut text = String::from(
-        "\n## Settings of the encoders\n\nThe first row of each table is ours. Bytes are beside ours at the score that ours has \
-         at the default quality, on the line between two qualities that score less and more; every second picture is tried; where there is no quality, at its \
-         own score or without loss. CPU time is of the encoder alone, per megapixel, on one thread; AVIF's encoder starts threads \
-         of its own, which count.\n",
-    );
+/// Frames of the animations.
+const FRAMES: u32 = 24;
+
+/// The report.
+///
+/// # Errors
+/// When a picture cannot be made, encoded or scored.
+pub async fn study(desk: &Desk<'_>) -> anyhow::Result<String> {
+    let stills = desk.stills()?;
+    let animations = gallery::animations(&desk.darkroom, desk.folder(), FRAMES)?;
+    let mut text = gallery::describe(&stills)
+        + "\nEvery second of these is tried, and the first of each kind is timed. The first row of each table is ours. Bytes are beside \
+           ours at the score that ours has at the default quality, on the line between two qualities that score less and more; where \
+           there is no quality, at its own score or without loss. CPU time is of the encoder alone, per megapixel, with one thread of \
+           libvips; AVIF's encoder starts threads of its own, which count.\n";
     for family in families() {
         eprintln!("  settings of {}", family.title);
-        let pictures = if family.is_animated { animations } else { stills };
+        let pictures = if family.is_animated { &animations } else { &stills };
         let table = table(desk, &family, pictures).await?;
         eprintln!("{table}");
-        text.push_str(&format!("\n### {}\n\n{table}", family.title));
+        text.push_str(&format!("\n## {}\n\n{table}", family.title));
     }
     Ok(text)
 }
@@ -138,7 +146,7 @@ async fn one(
     quality: Option<u8>,
 ) -> anyhow::Result<Point> {
     let saver = family.saver(candidate, quality);
-    let (_, body) = encode(desk, picture.source_file(family.format), &saver, 1).await?;
+    let (_, body) = desk.encode(picture.source_file(family.format), &saver, 1).await?;
     let score = match family.measure {
         Measure::Lossless => 100.0,
         Measure::AtEqualScore(_) | Measure::BytesAndScore => picture.score(&desk.darkroom, &body)?,
@@ -168,7 +176,7 @@ async fn cpu(desk: &Desk<'_>, family: &Family, pictures: &[&Picture]) -> anyhow:
                 // The last round knows what one takes.
                 let count = rounds[at].last().map_or(1, |seconds: &f64| (SECONDS_MIN / seconds).ceil() as usize);
                 let count = count.clamp(1, COUNT_MAX);
-                rounds[at].push(encode(desk, picture.source_file(family.format), &saver, count).await?.0.cpu);
+                rounds[at].push(desk.encode(picture.source_file(family.format), &saver, count).await?.0.cpu);
             }
         }
         for (sum, rounds) in sums.iter_mut().zip(rounds) {

@@ -84,42 +84,51 @@ const JPEG: [&str; 5] = [
     "optimize-coding,interlace,subsample-mode=off",
 ];
 
-const WEBP: [&str; 12] = [
-    "effort=4",
-    "effort=0",
-    "effort=2",
-    "effort=3",
-    "effort=5",
-    "effort=6",
-    "effort=4,smart-subsample",
+const WEBP: [&str; 13] = [
     "effort=4,preset=photo",
+    "effort=4",
+    "effort=0,preset=photo",
+    "effort=2,preset=photo",
+    "effort=3,preset=photo",
+    "effort=5,preset=photo",
+    "effort=6,preset=photo",
     "effort=4,preset=picture",
     "effort=4,preset=drawing",
-    "effort=4,alpha-q=80",
-    "effort=3,preset=photo",
+    "effort=2,preset=photo,smart-subsample",
+    "effort=4,preset=photo,smart-subsample",
+    "effort=4,preset=photo,alpha-q=90",
+    "effort=4,preset=photo,alpha-q=80",
 ];
 
 const AVIF: [&str; 6] = ["effort=1", "effort=0", "effort=2", "effort=3", "effort=4", "effort=1,subsample-mode=off"];
 
-const JXL: [&str; 5] = ["effort=3", "effort=4", "effort=5", "effort=6", "effort=7"];
+const JXL: [&str; 5] = ["effort=5", "effort=3", "effort=4", "effort=6", "effort=7"];
 
 const PNG: [&str; 10] = [
-    "compression=6,filter=all",
+    "compression=4,filter=all",
     "compression=1,filter=all",
     "compression=3,filter=all",
-    "compression=4,filter=all",
     "compression=5,filter=all",
+    "compression=6,filter=all",
     "compression=9,filter=all",
-    "compression=6,filter=none",
-    "compression=6,filter=sub",
-    "compression=6,filter=up",
-    "compression=6,filter=paeth",
+    "compression=4,filter=none",
+    "compression=4,filter=sub",
+    "compression=4,filter=up",
+    "compression=4,filter=paeth",
 ];
 
 const WEBP_LOSSLESS: [&str; 7] =
     ["effort=4", "effort=0", "effort=2", "effort=3", "effort=6", "effort=2,Q=20", "effort=4,Q=100"];
 
-const GIF: [&str; 6] = ["effort=3", "effort=1", "effort=5", "effort=7", "effort=3,dither=0", "effort=3,dither=0.5"];
+const GIF: [&str; 7] = [
+    "effort=3,dither=0.5",
+    "effort=3",
+    "effort=3,dither=0",
+    "effort=3,dither=0.75",
+    "effort=1,dither=0.5",
+    "effort=5,dither=0.5",
+    "effort=7,dither=0.5",
+];
 
 const WEBP_MOVING: [&str; 11] = [
     "effort=4",
@@ -136,13 +145,13 @@ const WEBP_MOVING: [&str; 11] = [
 ];
 
 const GIF_MOVING: [&str; 7] = [
+    "effort=3,dither=0.5",
     "effort=3",
-    "effort=1",
-    "effort=5",
-    "effort=7",
     "effort=3,dither=0",
-    "effort=3,interframe-maxerror=4",
-    "effort=3,interframe-maxerror=8",
+    "effort=1,dither=0.5",
+    "effort=7,dither=0.5",
+    "effort=3,dither=0.5,interframe-maxerror=4",
+    "effort=3,dither=0.5,interframe-maxerror=8",
 ];
 
 #[cfg(test)]
