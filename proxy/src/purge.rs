@@ -101,9 +101,13 @@ impl Purger {
         let scopes = scopes(&self.policy.get(), &order)?;
         let bans = Arc::clone(&self.bans);
         let written = self.io.spawn_blocking(move || {
-            scopes.into_iter().map(|scope| bans.purge(scope)).fold(Ok(0), |newest, number| newest.and(number))
+            // Every one is put in force, whether or not one before it could be written down.
+            scopes.into_iter().map(|scope| bans.purge(scope)).collect::<Vec<_>>()
         });
-        let purge = written.await.map_err(|_| EdgeError::Internal)??;
+        let mut purge = 0;
+        for number in written.await.map_err(|_| EdgeError::Internal)? {
+            purge = number?;
+        }
         tracing::info!(tenant = order.tenant, url = order.url, source = order.source, tag = order.tag, purge, "purged");
         Ok(Purged { purge })
     }

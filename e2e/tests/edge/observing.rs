@@ -172,7 +172,10 @@ async fn the_admin_port_answers_health_and_capabilities_and_the_public_port_does
     }
     // Each format is either there, or missing with a reason.
     for (lists, formats) in [
-        (("reads", "cannot_read"), ["jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "jxl", "svg", "bmp"].as_slice()),
+        (
+            ("reads", "cannot_read"),
+            ["jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "jxl", "svg", "bmp"].as_slice(),
+        ),
         (("writes", "cannot_write"), ["jpeg", "png", "webp", "avif", "jxl", "gif", "json"].as_slice()),
     ] {
         for format in formats {
