@@ -86,7 +86,9 @@ fn alpha_goes_into_every_format_that_has_it() {
         let body = render(&source, &format!("f={}", encoding.name())).body;
         let shown = rgba(&body, "v=1");
         let corner = if encoding.has_alpha() { 0 } else { 255 };
-        assert_eq!((shown.get_pixel(0, 0).0[3], shown.get_pixel(30, 30).0[3]), (corner, 255), "{}", encoding.name());
+        // AVIF's alpha has losses too.
+        let (off, inside) = (shown.get_pixel(0, 0).0[3].abs_diff(corner), shown.get_pixel(30, 30).0[3]);
+        assert!(off <= 2 && inside >= 253, "{}: {off} off, {inside} inside", encoding.name());
         let [r, g, b, _] = shown.get_pixel(30, 30).0;
         assert_near([r, g, b], [30, 160, 90], 8, encoding.name());
     }
