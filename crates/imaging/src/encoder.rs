@@ -1,7 +1,7 @@
 //! Owns every encoder setting, each with its reason, and the search for a quality that is small enough.
 //!
 //! Must not touch pixels: what arrives is 8-bit sRGB or grey, with alpha only if the encoding holds it. The numbers in the
-//! reasons are in `loadtests/results/ENCODERS.md`.
+//! reasons are what `script/loadtest --only encoders` found.
 
 use transform_url::Transform;
 use transform_url::value::Metadata;
