@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -181,7 +181,7 @@ pub fn animations(darkroom: &Darkroom, folder: &Path, frames: u32) -> anyhow::Re
     made.collect()
 }
 
-fn text(path: &PathBuf) -> anyhow::Result<String> {
+fn text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).context("a folder's name is no text")
 }
 

@@ -44,8 +44,9 @@ fn alpha_survives_in_every_encoding_that_holds_it() {
     for format in ["png", "webp", "avif"] {
         let rendered = render(&disc(), &format!("w=60,f={format}"));
         let picture = rgba(&rendered.body, "v=1");
-        assert_eq!(picture.get_pixel(1, 1).0[3], 0, "{format}");
-        assert_eq!(picture.get_pixel(30, 30).0[3], 255, "{format}");
+        let (outside, inside) = (picture.get_pixel(1, 1).0[3], picture.get_pixel(30, 30).0[3]);
+        // AVIF keeps alpha with some loss.
+        assert!(outside <= 1 && inside >= 254, "{format}: {outside} and {inside}");
     }
 }
 
