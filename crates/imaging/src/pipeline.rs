@@ -81,7 +81,8 @@ impl Pipeline<'_> {
         let image = adjust::adjust(image, transform)?;
         let image = self.soften(image)?;
         let image = frame::pad(image, geometry.frame)?;
-        let image = turn::turn(image, transform.flip(), transform.rotate(), geometry.output)?;
+        let ground = background::ground(transform.background(), self.keeps_alpha);
+        let image = turn::turn(image, transform.flip(), transform.rotate(), ground, geometry.output)?;
         self.decorate(image)
     }
 

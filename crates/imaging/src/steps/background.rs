@@ -8,6 +8,16 @@ use crate::vips::{Image, Interpretation, Operation, VipsError};
 /// What lies under a transparent picture when the encoding cannot hold transparency and the URL names no colour.
 const PAPER: Color = Color { r: 255, g: 255, b: 255, a: 255 };
 
+/// The opaque colour that comes under all of the picture, where that is settled: a step that would make room can fill it with
+/// that, and spare the alpha channel.
+pub(crate) fn ground(colour: Option<Color>, keeps_alpha: bool) -> Option<Color> {
+    match colour {
+        Some(colour) if colour.is_opaque() => Some(colour),
+        Some(Color { a: 0, .. }) | None if !keeps_alpha => Some(PAPER),
+        Some(_) | None => None,
+    }
+}
+
 /// `image` over `colour`, if one is asked for; without alpha at the end if the encoding holds none or all of it is opaque.
 ///
 /// Of an animation, alpha is kept without asking: its pixels are many, and encoders of animations spare what is opaque.
