@@ -92,11 +92,12 @@ sharpen(VipsImage *in)
 	return instead(memory, out, failed);
 }
 
+/* Fractions are cut off, so a half is added. */
 static VipsImage *
 brightness(VipsImage *in)
 {
 	VipsImage *out;
-	int failed = vips_linear1(in, &out, 1.2, 0, "uchar", TRUE, NULL);
+	int failed = vips_linear1(in, &out, 1.2, 0.5, "uchar", TRUE, NULL);
 
 	return instead(in, out, failed);
 }
@@ -105,7 +106,7 @@ static VipsImage *
 contrast(VipsImage *in)
 {
 	VipsImage *out;
-	int failed = vips_linear1(in, &out, 1.2, -0.1 * 255, "uchar", TRUE, NULL);
+	int failed = vips_linear1(in, &out, 1.2, -0.1 * 255 + 0.5, "uchar", TRUE, NULL);
 
 	return instead(in, out, failed);
 }
@@ -114,7 +115,7 @@ static VipsImage *
 gamma_curve(VipsImage *in)
 {
 	VipsImage *out;
-	int failed = vips_gamma(in, &out, "exponent", 1 / 1.5, NULL);
+	int failed = vips_gamma(in, &out, "exponent", 1.5, NULL);
 
 	return instead(in, out, failed);
 }
