@@ -27,6 +27,9 @@ pub struct Credentials {
     pub tenant: String,
     /// What signs its URLs.
     pub signing: SigningCredentials,
+    /// What purges at the edge; files of older versions have none.
+    #[serde(default)]
+    pub admin_token: Option<String>,
 }
 
 /// A key.
@@ -59,13 +62,17 @@ impl Credentials {
             .map(Some)
     }
 
-    /// Reads the file, or makes a new secret and writes it.
+    /// Reads the file and makes the secrets that are missing.
     pub fn read_or_make(data: &Path) -> anyhow::Result<Self> {
-        if let Some(credentials) = Self::read(data)? {
-            return Ok(credentials);
-        }
-        let signing = SigningCredentials { kid: FIRST_KEY.to_owned(), secret: random_secret()? };
-        let credentials = Self { tenant: DEMO.to_owned(), signing };
+        let mut credentials = match Self::read(data)? {
+            Some(credentials) if credentials.admin_token.is_some() => return Ok(credentials),
+            Some(credentials) => credentials,
+            None => {
+                let signing = SigningCredentials { kid: FIRST_KEY.to_owned(), secret: random_secret()? };
+                Self { tenant: DEMO.to_owned(), signing, admin_token: None }
+            }
+        };
+        credentials.admin_token = Some(random_secret()?);
         private_file::write(&Self::path(data), &format!("{}\n", serde_json::to_string_pretty(&credentials)?))?;
         Ok(credentials)
     }

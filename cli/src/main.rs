@@ -7,6 +7,7 @@
 
 mod credentials;
 mod private_file;
+mod purge;
 mod sign;
 mod transform;
 mod up;
@@ -35,6 +36,8 @@ enum Command {
     Transform(transform::TransformArguments),
     /// Signs a delivery URL and prints it.
     Sign(sign::SignArguments),
+    /// Takes pictures back: they are made anew when they are next asked for.
+    Purge(purge::PurgeArguments),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Up(arguments) => up::run(&arguments),
         Command::Transform(arguments) => transform::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
+        Command::Purge(arguments) => purge::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -64,7 +64,8 @@ pub fn run(arguments: &UpArguments) -> anyhow::Result<()> {
 
 async fn serve(arguments: &UpArguments, data: &Path, policy: &Path, examples: &Examples) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut edge = start_edge(arguments, data, policy)?;
+    let token = Credentials::read_or_make(data)?.admin_token.unwrap_or_default();
+    let mut edge = start_edge(arguments, data, policy, &token)?;
     tokio::select! {
         ready = ready(&mut edge, arguments.admin_listen) => ready?,
         _ = term.recv() => return stop(edge).await,
@@ -84,7 +85,7 @@ async fn stop(edge: Process) -> anyhow::Result<()> {
     edge.stop(STOP_LIMIT).await.map(drop)
 }
 
-fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path) -> anyhow::Result<Process> {
+fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path, token: &str) -> anyhow::Result<Process> {
     let program = std::env::current_exe()?.with_file_name("proxy");
     let access_log = data.join(ACCESS_LOG);
     let access_log =
@@ -101,6 +102,7 @@ fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path) -> anyhow::Re
     // What the caller has set wins over what suits a developer's machine.
     for (name, value) in [
         (PLAYGROUND, true.to_string()),
+        ("CALOTYPE_PROXY__ADMIN_TOKEN", token.to_owned()),
         ("CALOTYPE_PROXY__CACHE__DIR", data.join("cache").display().to_string()),
         ("CALOTYPE_PROXY__CACHE__DISK_BYTES", (1u64 << 30).to_string()),
         ("CALOTYPE_PROXY__LOG__FORMAT", "text".to_owned()),

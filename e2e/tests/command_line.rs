@@ -335,3 +335,38 @@ async fn up_makes_a_key_once_and_keeps_it_to_its_owner() {
     }
     assert_eq!(credentials[0], credentials[1]);
 }
+
+#[tokio::test]
+async fn purge_takes_back_at_every_edge_and_tells_where_it_did_not() {
+    let token = "a token for this test only";
+    let edge = EdgeSetup::new().set("admin_token", format!("\"{token}\"")).start().await;
+    edge.setup().put("a.jpg", images::jpeg::rgb(&images::photo(60, 40), &images::jpeg::Extras::default()));
+    let target = "/demo/w=30,f=jpeg/@local/a.jpg";
+    let is_hit = async || {
+        let answer = edge.get(target).await;
+        answer.header("cache-status").unwrap_or_default().contains("; hit;")
+    };
+    is_hit().await;
+    assert!(is_hit().await);
+    let admin = format!("http://{}", edge.admin_addr());
+    let purge = async |arguments: &[&str], token: &str| {
+        let mut command = calotype(&["purge", "--admin", &admin]);
+        command.args(arguments).env("CALOTYPE_PROXY__ADMIN_TOKEN", token);
+        timeout(PATIENCE, command.output()).await.expect("it ends by itself").expect("it can be started")
+    };
+    let wrong = purge(&["--all"], "the wrong token, 16 bytes").await;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stdout).contains("(unauthorized)"), "{wrong:?}");
+    let unclear = purge(&["--all", "--tag", "x"], token).await;
+    assert_eq!(unclear.status.code(), Some(2), "one thing at a time");
+    assert!(is_hit().await, "nothing was purged");
+
+    let done = purge(&["--source", "@local/a.jpg", "--tenant", "demo"], token).await;
+    assert!(done.status.success(), "{done:?}");
+    assert!(!is_hit().await);
+    let unreachable = purge(&["--all", "--admin", "http://127.0.0.1:1"], token).await;
+    assert_eq!(unreachable.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unreachable.stderr).contains("1 of 2 edges"), "{unreachable:?}");
+    assert!(!is_hit().await, "the other one purged all the same");
+    edge.stop().await;
+}

@@ -9,67 +9,18 @@
  * Writes the last rendition to OUT and one line of JSON to standard output.
  */
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-
-#include <vips/vips.h>
-
-/* Of jemalloc, which this is linked with: the same library the edge has in it, so that libvips allocates alike in both.
- * Another build of jemalloc gives memory back to the system and takes it again for each picture: a tenth more CPU time. */
-extern int mallctl(const char *name, void *old, size_t *old_length, void *value, size_t value_length);
+#include "loop.h"
+#include "webp.h"
 
 /* As the edge's encoder table says for a transform that names no quality. */
 #define JPEG_QUALITY 80
-#define WEBP_QUALITY 79
+#define WEBP_QUALITY 82
 #define WEBP_EFFORT 4
-#define AVIF_QUALITY 63
+#define AVIF_QUALITY 66
 #define AVIF_EFFORT 1
-
-#define COUNT_MAX 1000000
 
 /* The decoder leaves the resampler a factor of two, as the edge does. */
 #define RESAMPLER_FACTOR 2
-
-#if VIPS_MAJOR_VERSION > 8 || (VIPS_MAJOR_VERSION == 8 && VIPS_MINOR_VERSION >= 15)
-#define NO_METADATA "keep", VIPS_FOREIGN_KEEP_NONE
-#else
-#define NO_METADATA "strip", TRUE
-#endif
-
-struct bytes {
-	void *data;
-	size_t length;
-};
-
-static void
-die(const char *what)
-{
-	fprintf(stderr, "ceiling: %s: %s\n", what, vips_error_buffer());
-	exit(EXIT_FAILURE);
-}
-
-static double
-cpu_seconds(void)
-{
-	struct rusage usage;
-
-	if (getrusage(RUSAGE_SELF, &usage) != 0)
-		die("getrusage");
-	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-		(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-static double
-wall_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
-}
 
 static int
 is_jpeg(const struct bytes *source)
@@ -115,31 +66,37 @@ scale(VipsImage *image, int width, int height)
 	return failed ? NULL : scaled;
 }
 
+/* `image` in 8 bits, rounded: libvips cuts fractions off, so a half is added first. Takes the reference. */
+static VipsImage *
+round_to_8_bits(VipsImage *image)
+{
+	VipsImage *rounded;
+	int failed = vips_linear1(image, &rounded, 1, 0.5, "uchar", TRUE, NULL);
+
+	g_object_unref(image);
+	return failed ? NULL : rounded;
+}
+
 /* As `scale`, with alpha multiplied in meanwhile and numbers kept in 8 bits. */
 static VipsImage *
 scale_with_alpha(VipsImage *image, int width, int height)
 {
-	VipsImage *multiplied, *narrow, *scaled, *straight, *result;
+	VipsImage *multiplied, *narrow, *scaled, *straight;
 	int failed;
 
 	failed = vips_premultiply(image, &multiplied, NULL);
 	g_object_unref(image);
 	if (failed)
 		return NULL;
-	failed = vips_cast_uchar(multiplied, &narrow, NULL);
-	g_object_unref(multiplied);
-	if (failed)
+	narrow = round_to_8_bits(multiplied);
+	if (!narrow)
 		return NULL;
 	scaled = scale(narrow, width, height);
 	if (!scaled)
 		return NULL;
 	failed = vips_unpremultiply(scaled, &straight, NULL);
 	g_object_unref(scaled);
-	if (failed)
-		return NULL;
-	failed = vips_cast_uchar(straight, &result, NULL);
-	g_object_unref(straight);
-	return failed ? NULL : result;
+	return failed ? NULL : round_to_8_bits(straight);
 }
 
 static int
@@ -150,47 +107,11 @@ save(VipsImage *image, const char *format, struct bytes *out)
 			"Q", JPEG_QUALITY, "optimize_coding", TRUE, NO_METADATA, NULL);
 	if (strcmp(format, "webp") == 0)
 		return vips_webpsave_buffer(image, &out->data, &out->length,
-			"Q", WEBP_QUALITY, "effort", WEBP_EFFORT, NO_METADATA, NULL);
+			"Q", WEBP_QUALITY, "effort", WEBP_EFFORT,
+			"preset", VIPS_FOREIGN_WEBP_PRESET_PHOTO, NO_METADATA, NULL);
 	return vips_heifsave_buffer(image, &out->data, &out->length,
 		"compression", VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q", AVIF_QUALITY, "bitdepth", 8,
 		"effort", AVIF_EFFORT, NO_METADATA, NULL);
-}
-
-/* Before 8.15, libvips writes an EXIF block into each WebP, told to strip or not; the edge takes it out again. Here that
- * is done once, after the clock has stopped (RFC 9649, section 2). */
-static void
-drop_webp_metadata(struct bytes *file)
-{
-	enum { RIFF_HEAD = 12, CHUNK_HEAD = 8, FLAG_ANIMATION = 0x02, FLAG_ALPHA = 0x10 };
-	guint8 *data = file->data;
-	size_t from = RIFF_HEAD, to = RIFF_HEAD;
-	guint32 size;
-
-	while (from + CHUNK_HEAD <= file->length) {
-		guint8 *chunk = data + from;
-		size_t whole;
-		int keep = 1;
-
-		memcpy(&size, chunk + 4, sizeof size);
-		/* A chunk of odd length is followed by one byte of padding. */
-		whole = CHUNK_HEAD + (size_t) GUINT32_FROM_LE(size) + (GUINT32_FROM_LE(size) & 1);
-		if (whole <= CHUNK_HEAD || whole > file->length - from)
-			die("the WebP is malformed");
-		if (!memcmp(chunk, "EXIF", 4) || !memcmp(chunk, "XMP ", 4) || !memcmp(chunk, "ICCP", 4))
-			keep = 0;
-		else if (!memcmp(chunk, "VP8X", 4)) {
-			chunk[CHUNK_HEAD] &= FLAG_ALPHA | FLAG_ANIMATION;
-			keep = chunk[CHUNK_HEAD] != 0;
-		}
-		if (keep) {
-			memmove(data + to, chunk, whole);
-			to += whole;
-		}
-		from += whole;
-	}
-	file->length = to;
-	size = GUINT32_TO_LE((guint32) (to - CHUNK_HEAD));
-	memcpy(data + 4, &size, sizeof size);
 }
 
 static int
@@ -214,35 +135,23 @@ int
 main(int argc, char **argv)
 {
 	struct bytes source, out = { NULL, 0 };
-	const char *format;
-	char *end;
+	const char *allocator, *format;
 	long width, warm_ups, count, i;
 	double cpu = 0, wall = 0;
-	const char *allocator;
-	size_t allocator_length = sizeof allocator;
 
+	allocator = start(argv[0]);
 	if (argc != 7) {
 		fprintf(stderr, "usage: ceiling SOURCE WIDTH jpeg|webp|avif WARM_UPS COUNT OUT\n");
 		return EXIT_FAILURE;
 	}
+	width = number(argv[2], 1, 8192);
 	format = argv[3];
-	width = strtol(argv[2], &end, 10);
-	warm_ups = strtol(argv[4], &end, 10);
-	count = strtol(argv[5], &end, 10);
-	if (width < 1 || width > 8192 || warm_ups < 0 || count < 1 || warm_ups + count > COUNT_MAX ||
-		(strcmp(format, "jpeg") && strcmp(format, "webp") && strcmp(format, "avif"))) {
-		fprintf(stderr, "ceiling: an argument is out of range\n");
+	warm_ups = number(argv[4], 0, COUNT_MAX);
+	count = number(argv[5], 1, COUNT_MAX);
+	if (strcmp(format, "jpeg") && strcmp(format, "webp") && strcmp(format, "avif")) {
+		fprintf(stderr, "ceiling: %s is no format\n", format);
 		return EXIT_FAILURE;
 	}
-	if (mallctl("version", &allocator, &allocator_length, NULL, 0) != 0)
-		die("jemalloc does not answer");
-	if (VIPS_INIT(argv[0]))
-		die("init");
-	/* As the edge: parallel across pictures, not within one, and nothing kept that cannot be used again. */
-	vips_concurrency_set(1);
-	vips_cache_set_max(0);
-	vips_cache_set_max_mem(0);
-	vips_cache_set_max_files(0);
 	if (!g_file_get_contents(argv[1], (char **) &source.data, &source.length, NULL))
 		die("cannot read the source");
 

@@ -12,7 +12,7 @@ use crate::bench::Bench;
 use crate::edge::EdgeHome;
 use crate::nginx;
 
-/// Machine, system and programs.
+/// Machine and system.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     /// When the report was made, RFC 3339, UTC.
@@ -21,8 +21,6 @@ pub struct Machine {
     pub cpu: String,
     /// Cores that could be used.
     pub cores: usize,
-    /// How they were divided.
-    pub division: String,
     /// Memory in MiB.
     pub memory_mib: u64,
     /// Kernel.
@@ -31,37 +29,57 @@ pub struct Machine {
     pub system: String,
     /// The commit that was measured, with `+` if files had been changed since.
     pub commit: String,
-    /// libvips of edge and ceiling.
-    pub libvips: String,
-    /// nginx.
-    pub nginx: String,
     /// The load average over the minute before the end.
     pub load: String,
 }
 
 impl Machine {
-    /// Looks around. Starts an edge once more to ask it for its libvips.
-    ///
-    /// # Errors
-    /// When the edge does not start or nginx cannot be run.
-    pub async fn describe(bench: &Bench) -> anyhow::Result<Self> {
-        let (edge, _) = EdgeHome::prepare(bench, "machine")?.start(bench).await?;
-        let libvips = edge.libvips().await?;
-        edge.stop().await?;
+    /// Looks around.
+    pub async fn look() -> Self {
         let uname = rustix::system::uname();
-        Ok(Self {
-            date: OffsetDateTime::now_utc().format(&Rfc3339)?,
+        Self {
+            date: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_else(|_| unknown()),
             cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            division: bench.cores.describe(),
             memory_mib: memory_mib().unwrap_or(0),
             kernel: uname.release().to_string_lossy().into_owned(),
             system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(unknown),
             commit: commit().await.unwrap_or_else(unknown),
-            libvips,
-            nginx: nginx::version(&bench.tools.nginx).await?,
             load: fs::read_to_string("/proc/loadavg").ok().and_then(|text| first_word(&text)).unwrap_or_else(unknown),
-        })
+        }
+    }
+
+    /// In a line.
+    pub fn describe(&self) -> String {
+        let Self { date, cpu, cores, memory_mib, kernel, system, commit, load } = self;
+        format!(
+            "{date}, commit {commit}. {cpu}, {cores} usable cores, {memory_mib} MiB, {system}, kernel {kernel}; load average at \
+             the end {load}."
+        )
+    }
+}
+
+/// The servers that were measured.
+#[derive(Debug, Serialize)]
+pub struct Servers {
+    /// How the cores were divided.
+    pub division: String,
+    /// libvips of edge and ceiling.
+    pub libvips: String,
+    /// nginx.
+    pub nginx: String,
+}
+
+impl Servers {
+    /// Starts an edge once more to ask it for its libvips.
+    ///
+    /// # Errors
+    /// When the edge does not start or nginx cannot be run.
+    pub async fn ask(bench: &Bench) -> anyhow::Result<Self> {
+        let (edge, _) = EdgeHome::prepare(bench, "machine")?.start(bench).await?;
+        let libvips = edge.libvips().await?;
+        edge.stop().await?;
+        Ok(Self { division: bench.cores.describe(), libvips, nginx: nginx::version(&bench.tools.nginx).await? })
     }
 }
 

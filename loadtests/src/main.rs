@@ -4,37 +4,53 @@
 //! failure; a figure that could not be measured is one.
 //!
 //! Read in this order: `figures` holds one file for each figure; `edge`, `nginx`, `wrk` and `ceiling` are what they
-//! measure and measure with; `cpu_time`, `quiet` and `statistics` are how; `report` is what comes out.
+//! measure and measure with; `cpu_time`, `quiet` and `statistics` are how; `report` is what comes out. `studies` are of the
+//! imaging engine alone: `darkroom` renders, `gallery` has the pictures, `score` and `curve` tell how they look.
 
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
 mod bench;
 mod ceiling;
+mod child;
 mod cores;
 mod cpu_time;
+mod curve;
+mod darkroom;
 mod edge;
 mod figures;
+mod gallery;
 mod machine;
 mod metrics;
 mod nginx;
 mod pictures;
 mod quiet;
 mod report;
+mod score;
 mod statistics;
+mod studies;
+mod subject;
+mod table;
 mod wrk;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::bench::{Bench, Effort, Tools};
 use crate::cores::Cores;
+use crate::darkroom::RenderLoop;
 use crate::figures::FigureName;
-use crate::machine::Machine;
+use crate::machine::{Machine, Servers};
 use crate::report::{Measured, Report};
+use crate::studies::{StudyName, StudyTools};
+use crate::subject::Subject;
+
+/// As the edge: jemalloc for us and, being unprefixed, for libvips.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Measures the figures and writes RESULTS.md and RESULTS.json.
 #[derive(Parser)]
@@ -43,14 +59,26 @@ struct Arguments {
     /// Fewer rounds: all figures in less than three minutes, with more noise. The report says so.
     #[arg(long)]
     quick: bool,
-    /// Measures this figure alone, and prints the report instead of writing it.
+    /// Measures this figure alone and prints the report instead of writing it, or makes this study and writes its report.
     #[arg(long, value_name = "NAME")]
-    only: Option<FigureName>,
-    /// The folder that the report is written to.
+    only: Option<Subject>,
+    /// The folder that reports are written to.
     #[arg(long, value_name = "FOLDER", default_value = "loadtests/results")]
     results: PathBuf,
     #[command(flatten)]
     tools: Tools,
+    #[command(flatten)]
+    study_tools: StudyTools,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What this program starts itself for.
+#[derive(Subcommand)]
+enum Part {
+    /// Renders in a loop.
+    #[command(hide = true)]
+    Render(RenderLoop),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -67,13 +95,27 @@ async fn main() -> ExitCode {
 
 /// Whether every figure could be measured.
 async fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    if let Some(Part::Render(render)) = arguments.part {
+        return render.run().map(|()| true);
+    }
+    let only = match arguments.only {
+        Some(Subject::Study(name)) => {
+            tokio::select! {
+                done = study(&arguments, name) => done?,
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            }
+            return Ok(true);
+        }
+        Some(Subject::Figure(name)) => Some(name),
+        None => None,
+    };
     let cores = Cores::divide()?;
     cores.take_client_cores()?;
     let effort = if arguments.quick { Effort::quick() } else { Effort::full() };
     let bench = Bench::prepare(arguments.tools, effort, cores).await?;
     let mut figures = Vec::new();
     for name in FigureName::ALL {
-        if arguments.only.is_none_or(|only| only == name) {
+        if only.is_none_or(|only| only == name) {
             eprintln!("{}:", name.as_str());
             let measured = tokio::select! {
                 measured = name.measure(&bench) => measured,
@@ -84,21 +126,30 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         }
     }
     let all_measured = figures.iter().all(Measured::is_measured);
-    let report = Report { machine: Machine::describe(&bench).await?, quick: arguments.quick, figures };
-    if arguments.only.is_some() {
+    let report = Report {
+        machine: Machine::look().await,
+        servers: Servers::ask(&bench).await?,
+        quick: arguments.quick,
+        figures,
+    };
+    if only.is_some() {
         eprintln!("\n{}", report.to_markdown());
     } else {
-        write(&report, &arguments.results)?;
+        write(&arguments.results, "RESULTS.md", &report.to_markdown())?;
+        write(&arguments.results, "RESULTS.json", &report.to_json()?)?;
     }
     Ok(all_measured)
 }
 
-fn write(report: &Report, folder: &PathBuf) -> anyhow::Result<()> {
+async fn study(arguments: &Arguments, name: StudyName) -> anyhow::Result<()> {
+    let report = name.study(&arguments.study_tools, arguments.quick).await?;
+    write(&arguments.results, name.file(), &report)
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    for (name, text) in [("RESULTS.md", report.to_markdown()), ("RESULTS.json", report.to_json()?)] {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
-        eprintln!("wrote {}", path.display());
-    }
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+    eprintln!("wrote {}", path.display());
     Ok(())
 }

@@ -70,8 +70,11 @@ fn of_size(picture: &RgbImage, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     Ok(best)
 }
 
-/// A scene in an oval whose edge fades into nothing.
-fn cut_out(width: u32, height: u32) -> anyhow::Result<Vec<u8>> {
+/// A PNG of a scene in an oval whose edge fades into nothing.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub fn cut_out(width: u32, height: u32) -> anyhow::Result<Vec<u8>> {
     let scene = scene::paint(scene::BALLOONS, width, height);
     let picture = RgbaImage::from_fn(width, height, |x, y| {
         let [r, g, b] = scene.get_pixel(x, y).0;

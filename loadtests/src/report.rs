@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::figures::FigureName;
-use crate::machine::Machine;
+use crate::machine::{Machine, Servers};
 use crate::quiet::Quiet;
 use crate::statistics::{Samples, Spread};
 
@@ -17,6 +17,8 @@ use crate::statistics::{Samples, Spread};
 pub struct Report {
     /// Where.
     pub machine: Machine,
+    /// What was measured.
+    pub servers: Servers,
     /// Measured with few rounds.
     pub quick: bool,
     /// What.
@@ -79,6 +81,8 @@ pub enum Unit {
     Count,
     /// Bytes.
     Bytes,
+    /// Millions of bytes.
+    Megabytes,
 }
 
 /// What a number should be.
@@ -127,6 +131,7 @@ impl Unit {
             Self::Percent => format!("{value:.2} %"),
             Self::Count => format!("{value}"),
             Self::Bytes => format!("{value} B"),
+            Self::Megabytes => format!("{value:.0} MB"),
         }
     }
 }
@@ -212,6 +217,20 @@ impl Row {
     }
 }
 
+impl Figure {
+    /// For people.
+    pub fn to_markdown(&self) -> String {
+        let mut text =
+            String::from("| figure | goal | measured | met | lowest – highest (of) |\n|---|---|---|---|---|\n");
+        self.rows.iter().for_each(|row| text.push_str(&row.to_markdown()));
+        text.push('\n');
+        self.method.iter().for_each(|sentence| {
+            let _ = writeln!(text, "- {sentence}");
+        });
+        text
+    }
+}
+
 impl Measured {
     /// What came of measuring `name`.
     pub fn new(name: FigureName, measured: anyhow::Result<Figure>) -> Self {
@@ -236,14 +255,7 @@ impl Measured {
             Outcome::Failed(why) => {
                 let _ = writeln!(text, "**Could not be measured**: {why}");
             }
-            Outcome::Measured(figure) => {
-                text.push_str("| figure | goal | measured | met | lowest – highest (of) |\n|---|---|---|---|---|\n");
-                figure.rows.iter().for_each(|row| text.push_str(&row.to_markdown()));
-                text.push('\n');
-                figure.method.iter().for_each(|sentence| {
-                    let _ = writeln!(text, "- {sentence}");
-                });
-            }
+            Outcome::Measured(figure) => text.push_str(&figure.to_markdown()),
         }
         text
     }
@@ -252,7 +264,6 @@ impl Measured {
 impl Report {
     /// For people.
     pub fn to_markdown(&self) -> String {
-        let machine = &self.machine;
         let mut text = String::from("# Measured figures\n\nWritten by `script/loadtest`; do not edit.\n\n");
         if self.quick {
             text.push_str(
@@ -261,23 +272,15 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "{date}, commit {commit}. {cpu}, {cores} cores usable by the clients, {memory} MiB, {system}, kernel {kernel}; \
-             {division}. libvips {libvips}, {nginx}. Load average at the end: {load}.\n\n\
+            "{machine} {division}. libvips {libvips}, {nginx}.\n\n\
              Where a row tells a number of rounds, it shows their median unless it says otherwise. Contenders take turns \
              within each round, and ratios are made within a round. Rounds in which other processes took more than 15 % of \
              a core are done again, up to as many times as were wanted, and the quietest are kept. CPU time is user and \
              system time of a server's processes and threads. A row without a goal is there for information.",
-            date = machine.date,
-            commit = machine.commit,
-            cpu = machine.cpu,
-            cores = machine.cores,
-            memory = machine.memory_mib,
-            system = machine.system,
-            kernel = machine.kernel,
-            division = machine.division,
-            libvips = machine.libvips,
-            nginx = machine.nginx,
-            load = machine.load,
+            machine = self.machine.describe(),
+            division = self.servers.division,
+            libvips = self.servers.libvips,
+            nginx = self.servers.nginx,
         );
         self.figures.iter().for_each(|figure| text.push_str(&figure.to_markdown()));
         text

@@ -1,6 +1,6 @@
 //! The admin port: health, readiness, metrics, what the installed libvips can do, the playground.
 //!
-//! Must not be reachable from the internet: it has no authentication.
+//! Must not be reachable from the internet: but for purging it has no authentication.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bootstrap::metrics;
 use cache::{DiskState, RenditionCache};
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use imaging::Engine;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
@@ -19,7 +19,8 @@ use serde::Serialize;
 use crate::drain::Drain;
 use crate::playground::{Page, Playground};
 use crate::policy::PolicyInForce;
-use crate::problem::EdgeError;
+use crate::problem::{self, EdgeError};
+use crate::purge::{BODY_BYTES_MAX, PurgeRefusal, Purger};
 
 /// Answers on the admin port.
 pub struct Admin {
@@ -33,6 +34,8 @@ pub struct Admin {
     pub cache: RenditionCache<EdgeError>,
     /// The imaging library.
     pub engine: Engine,
+    /// Takes purges.
+    pub purger: Purger,
     /// The page for developers, where it is on.
     pub playground: Option<Playground>,
 }
@@ -48,6 +51,7 @@ const INDEX: &str = "<!doctype html>
 <li><a href=/readyz>/readyz</a> it serves; the policy in force, the disk of the cache
 <li><a href=/metrics>/metrics</a> for Prometheus
 <li><a href=/capabilities>/capabilities</a> formats that the installed libvips reads and writes
+<li>POST /purge takes content back
 </ul>
 ";
 
@@ -85,18 +89,45 @@ impl ServeHttp for Admin {
         {
             return shown(page);
         }
+        if path == "/purge" {
+            return self.purge(session).await;
+        }
         match path {
             "/" => shown(self.index()),
             "/healthz" => answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()),
             "/readyz" => self.readiness(),
             "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(&self.registry)),
             "/capabilities" => self.capabilities(),
-            _ => answer(StatusCode::NOT_FOUND, "text/plain", b"/healthz /readyz /metrics /capabilities\n".to_vec()),
+            _ => answer(
+                StatusCode::NOT_FOUND,
+                "text/plain",
+                b"/healthz /readyz /metrics /capabilities /purge\n".to_vec(),
+            ),
         }
     }
 }
 
 impl Admin {
+    async fn purge(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if session.req_header().method != Method::POST {
+            let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"POST /purge\n".to_vec());
+            refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return refusal;
+        }
+        let headers = session.req_header().headers.clone();
+        let purged = match body(session).await {
+            Some(body) => self.purger.purge(&headers, &body).await,
+            None => Err(PurgeRefusal::BadOrder(format!("it cannot be read, or has more than {BODY_BYTES_MAX} bytes"))),
+        };
+        match purged {
+            Ok(purged) => json(StatusCode::OK, &purged),
+            Err(refusal) => {
+                let (status, code) = refusal.status_and_code();
+                answer(status, problem::CONTENT_TYPE, problem::body(status, code, refusal.to_string()))
+            }
+        }
+    }
+
     /// What there is on this port, for people.
     fn index(&self) -> Page {
         let playground = if self.playground.is_some() { PLAYGROUND_LINK } else { "" };
@@ -144,6 +175,18 @@ fn shown(page: Page) -> Response<Vec<u8>> {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
+}
+
+/// A short body, whole; `None` if it is too long or breaks off.
+async fn body(session: &mut ServerSession) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = session.read_request_body().await.ok()? {
+        body.extend_from_slice(&chunk);
+        if body.len() > BODY_BYTES_MAX {
+            return None;
+        }
+    }
+    Some(body)
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Vec<u8>> {

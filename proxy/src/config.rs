@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1024 * 1024;
 
+/// Shortest admin token, in bytes: nobody should guess it.
+const ADMIN_TOKEN_BYTES_MIN: usize = 16;
+
 /// Settings of the edge. `docs/configuration.md` lists them all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +24,8 @@ pub struct EdgeSettings {
     pub listen: SocketAddr,
     /// Where health, readiness and metrics are served; keep it off the internet.
     pub admin_listen: SocketAddr,
+    /// What callers must know to purge; without it nobody may.
+    pub admin_token: Option<AdminToken>,
     /// Threads that serve connections; 0 means one a core.
     pub threads: usize,
     /// The static policy file (TOML).
@@ -39,6 +44,30 @@ pub struct EdgeSettings {
     pub access_log: bool,
     /// The log on standard error.
     pub log: LogSettings,
+}
+
+/// A secret that is never printed.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// What requests are held against.
+    pub fn hash(&self) -> blake3::Hash {
+        blake3::hash(self.0.as_bytes())
+    }
+}
+
+impl std::fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AdminToken(…)")
+    }
+}
+
+impl Serialize for AdminToken {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("…")
+    }
 }
 
 /// Settings of the cache.
@@ -89,6 +118,7 @@ impl Default for EdgeSettings {
         Self {
             listen: loopback(8080),
             admin_listen: loopback(9180),
+            admin_token: None,
             threads: 0,
             policy_file: PathBuf::from("policy.toml"),
             drain_seconds: 10,
@@ -118,6 +148,8 @@ impl Settings for EdgeSettings {
             self.admin_listen,
             "must differ from listen",
         );
+        let is_long = |token: &AdminToken| (ADMIN_TOKEN_BYTES_MIN..=256).contains(&token.0.len());
+        mistakes.unless(self.admin_token.as_ref().is_none_or(is_long), "admin_token", "…", "16 to 256 bytes");
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 3600, "drain_seconds", self.drain_seconds, "at most 3600");
         let transform = &self.transform;

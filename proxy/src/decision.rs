@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use cache::{CacheKey, KeyBuilder};
+use cache::{CacheKey, KeyBuilder, Subject};
 use imaging::{Class, ENCODER_VERSION};
 use storage::{ObjectPath, StorageError};
 use tenancy::Tenant;
-use transform_url::native::{self, Delivery};
+use transform_url::native::{self, Delivery, Request};
 use transform_url::value::{Format, Name};
 use transform_url::{Ops, OriginName, TenantSlug, Transform};
 
 use crate::authorise::{authorise, check_expiry};
+use crate::marks::{source_mark, tag_mark, tenant_mark};
 use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
@@ -64,6 +65,14 @@ enum Keys {
 }
 
 impl WantedRendition {
+    /// Every key that the URL can have.
+    pub fn keys(&self) -> Vec<CacheKey> {
+        match &self.keys {
+            Keys::One(key) => vec![*key],
+            Keys::ByClass(keys) => keys.iter().map(|(_, key)| *key).collect(),
+        }
+    }
+
     /// True when the client's class decides on the format.
     pub fn is_negotiated(&self) -> bool {
         matches!(self.keys, Keys::ByClass(_))
@@ -92,17 +101,48 @@ impl Decision {
         whose: &mut Option<Arc<Tenant>>,
     ) -> Result<Self, EdgeError> {
         let request = native::parse(target, host_tenant)?;
-        let tenant = active.policy.tenant(&request.tenant);
-        let tenant = tenant.ok_or_else(|| EdgeError::UnknownTenant(request.tenant.to_string()))?;
+        let tenant = whose_is(active, &request)?;
         *whose = Some(Arc::clone(tenant));
         let expires = authorise(tenant, &request)?;
         check_expiry(expires, now)?;
+        Self::authorised(active, tenant, &request, expires)
+    }
+
+    /// What a path means, whether or not anybody may ask for it: for purging.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of_path(active: &ActivePolicy, host_tenant: Option<&TenantSlug>, path: &[u8]) -> Result<Self, EdgeError> {
+        let request = native::parse(path, host_tenant)?;
+        Self::authorised(active, whose_is(active, &request)?, &request, None)
+    }
+
+    fn authorised(
+        active: &ActivePolicy,
+        tenant: &Arc<Tenant>,
+        request: &Request<'_>,
+        expires: Option<u64>,
+    ) -> Result<Self, EdgeError> {
         let (origin, path) = locate(active, tenant, &request.source)?;
         let wanted = match &request.delivery {
             Delivery::Original => Wanted::Original,
             Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(active, tenant, ops, (&origin, &path))?)),
         };
         Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, sequence: active.policy.sequence(), expires })
+    }
+
+    /// What a purge of this picture goes by.
+    pub fn subject(&self) -> Subject {
+        let mut sources = vec![source_mark(&self.tenant.id, &self.origin, &self.path)];
+        if let Wanted::Rendition(wanted) = &self.wanted {
+            sources.extend([&wanted.overlay, &wanted.fallback].into_iter().flatten().map(|image| image.source));
+        }
+        Subject { tenant: tenant_mark(&self.tenant.id), sources: sources.into() }
+    }
+
+    /// The marks of the tags that its origin gives all its pictures.
+    pub fn tags(&self) -> impl Iterator<Item = u64> + '_ {
+        self.origin.tags().iter().map(|tag| tag_mark(&self.tenant.id, tag))
     }
 
     /// What the original is read from.
@@ -114,9 +154,18 @@ impl Decision {
     }
 }
 
+fn whose_is<'a>(active: &'a ActivePolicy, request: &Request<'_>) -> Result<&'a Arc<Tenant>, EdgeError> {
+    let tenant = active.policy.tenant(&request.tenant);
+    tenant.ok_or_else(|| EdgeError::UnknownTenant(request.tenant.to_string()))
+}
+
 type Place = (Arc<OpenOrigin>, SourcePath);
 
-fn locate(active: &ActivePolicy, tenant: &Tenant, source: &transform_url::Source) -> Result<Place, EdgeError> {
+/// Where a source is.
+///
+/// # Errors
+/// What the tenant does not have.
+pub fn locate(active: &ActivePolicy, tenant: &Tenant, source: &transform_url::Source) -> Result<Place, EdgeError> {
     match source {
         transform_url::Source::Origin { origin, path } => locate_in(active, tenant, origin, path),
         transform_url::Source::Upload(_) => Err(EdgeError::NotImplemented("serving uploads by public id".to_owned())),
@@ -141,8 +190,8 @@ fn locate_in(active: &ActivePolicy, tenant: &Tenant, origin: &OriginName, path: 
 fn registered(active: &ActivePolicy, tenant: &Tenant, name: &Name) -> Result<Registered, EdgeError> {
     let image = tenant.images.get(name).ok_or_else(|| EdgeError::UnknownImage(name.to_string()))?;
     let (origin, path) = locate_in(active, tenant, &image.origin, &image.path)?;
-    let source = short_hash(&[tenant.id.as_str(), &origin.identity, path.as_str()]);
-    Ok(Registered { name: name.to_string(), source, origin, path })
+    let (of_tenant, source) = (tenant_mark(&tenant.id), source_mark(&tenant.id, &origin, &path));
+    Ok(Registered { name: name.to_string(), tenant: of_tenant, source, origin, path })
 }
 
 fn resolve(
@@ -162,6 +211,10 @@ fn resolve(
         .part(origin.identity.as_bytes())
         .part(path.as_str().as_bytes())
         .part(transform.cache_text().as_bytes());
+    // The same folder under another name may give other tags, and a purge by tag must find them all.
+    for tag in origin.tags() {
+        key = key.part(b"tag").part(tag.as_bytes());
+    }
     for image in [&overlay, &fallback].into_iter().flatten() {
         key = key.part(image.origin.identity.as_bytes()).part(image.path.as_str().as_bytes());
     }
@@ -172,15 +225,4 @@ fn resolve(
         Keys::One(key.finish())
     };
     Ok(WantedRendition { transform, overlay, fallback, keys })
-}
-
-/// 64 bits that name a tenant or source inside an entry.
-pub fn short_hash(parts: &[&str]) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-    }
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    u64::from_le_bytes(first)
 }

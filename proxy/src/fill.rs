@@ -78,10 +78,11 @@ impl Filler {
         limits: Limits,
         deadline: Duration,
         source_memory_bytes: u64,
+        images: RegisteredImages,
     ) -> Self {
         let room = usize::try_from(source_memory_bytes / KIB).unwrap_or(Semaphore::MAX_PERMITS);
         let room = Semaphore::new(room.min(Semaphore::MAX_PERMITS));
-        Self { engine, pool, limits, deadline, images: RegisteredImages::default(), room }
+        Self { engine, pool, limits, deadline, images, room }
     }
 
     /// Time that a fill has.
@@ -145,7 +146,11 @@ impl Filler {
                 taken.not_modified = true;
                 let validators = previous.validators.clone();
                 return previous
-                    .renewed(kept::lifetime(plan, freshness), plan.decision.sequence, validators)
+                    .renewed(
+                        kept::lifetime(plan, freshness),
+                        (plan.decision.sequence, kept::begun(overlay.as_ref())),
+                        validators,
+                    )
                     .map(|rendition| kept::as_allowed(rendition, freshness))
                     .map_err(internal);
             }

@@ -5,13 +5,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cache::{Filled, Lifetime, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, UnixMillis};
+use cache::{
+    Filled, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, Subject,
+    UnixMillis,
+};
 use fetch::Freshness as Said;
 use imaging::Rendered;
 use storage::Validators;
 use tenancy::Freshness;
 
-use crate::decision::short_hash;
 use crate::fill::{Plan, internal};
 use crate::problem::{self, EdgeError, NEGATIVE_TTL};
 use crate::registered::RegisteredBytes;
@@ -102,6 +104,11 @@ pub fn has_overlay(entry: &Rendition, overlay: Option<&RegisteredBytes>) -> bool
     overlay.is_none_or(|overlay| entry.tags.contains(&overlay.version))
 }
 
+/// Since when what a rendition is made with has been held.
+pub fn begun(overlay: Option<&RegisteredBytes>) -> u64 {
+    overlay.map_or(NOT_HELD_BEFORE, |overlay| overlay.begun)
+}
+
 struct Made {
     content_type: &'static str,
     body: Bytes,
@@ -126,8 +133,10 @@ fn rendition(
     validators: SourceValidators,
     overlay: Option<&RegisteredBytes>,
 ) -> Result<Rendition, EdgeError> {
-    let decision = plan.decision;
-    let registered = [&plan.wanted.overlay, &plan.wanted.fallback].into_iter().flatten().map(|image| image.source);
+    let Subject { tenant, sources } = plan.decision.subject();
+    // The first is the original's own; those of overlay and fallback are found among the tags.
+    let Some((source, registered)) = sources.split_first() else { return Err(internal("a rendition of nothing")) };
+    let tags = registered.iter().copied().chain(overlay.map(|overlay| overlay.version));
     let parts = RenditionParts {
         status: made.status,
         content_type: made.content_type.into(),
@@ -135,10 +144,11 @@ fn rendition(
         vary_accept: plan.wanted.is_negotiated(),
         validators,
         lifetime: made.lifetime,
-        seq: decision.sequence,
-        tenant: short_hash(&[decision.tenant.id.as_str()]),
-        source: short_hash(&[decision.tenant.id.as_str(), &decision.origin.identity, decision.path.as_str()]),
-        tags: registered.chain(overlay.map(|overlay| overlay.version)).collect(),
+        seq: plan.decision.sequence,
+        begun: begun(overlay),
+        tenant,
+        source: *source,
+        tags: tags.chain(plan.decision.tags()).collect(),
     };
     Rendition::new(parts).map_err(internal)
 }

@@ -15,6 +15,7 @@ mod edge;
 mod fill;
 mod gather;
 mod kept;
+mod marks;
 mod negotiate;
 mod original;
 mod origins;
@@ -22,6 +23,7 @@ mod playground;
 mod policy;
 mod pool;
 mod problem;
+mod purge;
 mod recent;
 mod registered;
 mod rendition;
@@ -52,7 +54,7 @@ use tokio::runtime::Runtime;
 
 use crate::access::AccessLog;
 use crate::admin::Admin;
-use crate::config::EdgeSettings;
+use crate::config::{AdminToken, EdgeSettings};
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
@@ -61,6 +63,8 @@ use crate::playground::Playground;
 use crate::policy::PolicyInForce;
 use crate::pool::TransformPool;
 use crate::problem::EdgeError;
+use crate::purge::Purger;
+use crate::registered::RegisteredImages;
 use crate::server::EdgeServer;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
@@ -157,7 +161,7 @@ fn run(
     let edge = Edge {
         policy: Arc::clone(&policy),
         cache: cache.clone(),
-        filler: Arc::new(filler(settings, &engine, registry)?),
+        filler: Arc::new(filler(settings, &engine, registry, RegisteredImages::new(Arc::clone(cache.bans())))?),
         io: io.handle().clone(),
         original_bytes_max: settings.limits.original_bytes,
     };
@@ -167,6 +171,12 @@ fn run(
         policy: Arc::clone(&policy),
         cache: cache.clone(),
         engine,
+        purger: Purger {
+            bans: Arc::clone(cache.bans()),
+            policy: Arc::clone(&policy),
+            token: settings.admin_token.as_ref().map(AdminToken::hash),
+            io: io.handle().clone(),
+        },
         playground: settings
             .playground
             .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
@@ -193,7 +203,12 @@ fn io_runtime() -> anyhow::Result<Runtime> {
     Ok(builder.build()?)
 }
 
-fn filler(settings: &EdgeSettings, engine: &Engine, registry: &Registry) -> anyhow::Result<Filler> {
+fn filler(
+    settings: &EdgeSettings,
+    engine: &Engine,
+    registry: &Registry,
+    images: RegisteredImages,
+) -> anyhow::Result<Filler> {
     let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
     let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
     let limits = Limits {
@@ -202,7 +217,8 @@ fn filler(settings: &EdgeSettings, engine: &Engine, registry: &Registry) -> anyh
         frames: settings.limits.frames,
         ..Limits::default()
     };
-    Ok(Filler::new(engine.clone(), pool, limits, settings.deadline(), settings.transform.source_memory_bytes))
+    let (deadline, source_memory_bytes) = (settings.deadline(), settings.transform.source_memory_bytes);
+    Ok(Filler::new(engine.clone(), pool, limits, deadline, source_memory_bytes, images))
 }
 
 fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Server {

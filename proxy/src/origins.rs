@@ -30,6 +30,13 @@ pub struct OpenOrigin {
     pub listing: Arc<Semaphore>,
 }
 
+impl OpenOrigin {
+    /// Tags of all its pictures.
+    pub fn tags(&self) -> &[String] {
+        self.origin.as_ref().map_or(&[], |origin| &origin.tags)
+    }
+}
+
 /// Every origin of a policy, opened.
 #[derive(Debug, Default)]
 pub struct OpenOrigins(HashMap<TenantId, OpenTenant>);

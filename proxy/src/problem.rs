@@ -209,14 +209,7 @@ impl EdgeError {
     /// The body of the answer.
     pub fn body(&self) -> Vec<u8> {
         let (status, code) = self.status_and_code();
-        let problem = Problem {
-            kind: format!("urn:calotype:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            code,
-            detail: self.detail(),
-        };
-        serde_json::to_vec(&problem).expect("strings and numbers are always JSON")
+        body(status, code, self.detail())
     }
 
     /// The public text: no word of a store's answer.
@@ -226,6 +219,18 @@ impl EdgeError {
             error => error.to_string(),
         }
     }
+}
+
+/// The body of a problem.
+pub fn body(status: StatusCode, code: &'static str, detail: String) -> Vec<u8> {
+    let problem = Problem {
+        kind: format!("urn:calotype:problem:{code}"),
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        code,
+        detail,
+    };
+    serde_json::to_vec(&problem).expect("strings and numbers are always JSON")
 }
 
 fn source_status_and_code(error: &SourceError) -> (StatusCode, &'static str) {
@@ -310,6 +315,7 @@ fn imaging_status_and_code(error: &ImagingError) -> (StatusCode, &'static str) {
         ImagingError::SourceTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "source-too-large"),
         ImagingError::TooManyPixels { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-pixels"),
         ImagingError::TooManyFrames { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-frames"),
+        ImagingError::SvgRefused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "svg-refused"),
         ImagingError::Geometry(_) => (StatusCode::BAD_REQUEST, "bad-geometry"),
         ImagingError::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
         ImagingError::Library(_) => (StatusCode::INTERNAL_SERVER_ERROR, "imaging-failed"),
@@ -402,6 +408,7 @@ mod tests {
             ImagingError::UnsupportedFormat { action: "read", format: "a", reason: "b" }.into(),
             ImagingError::TooManyPixels { width: 1, height: 1, frames: 1, limit_megapixels: 1 }.into(),
             ImagingError::TooManyFrames { frames: 2, limit: 1 }.into(),
+            ImagingError::SvgRefused { reason: "a" }.into(),
             ImagingError::NotApplicable { op: "a", reason: "b" }.into(),
             ImagingError::NoSuchPage { page: 1, pages: 1 }.into(),
             ImagingError::BytesOutOfReach { limit: 1, bytes: 2 }.into(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cache::{Bans, Subject};
 use parking_lot::Mutex;
 use storage::Validators;
 
@@ -28,7 +29,9 @@ const PLACES: usize = 64;
 pub struct Registered {
     /// The name in the URL.
     pub name: String,
-    /// Names tenant, origin and path in 64 bits, for purges.
+    /// The mark of its tenant.
+    pub tenant: u64,
+    /// Its own mark.
     pub source: u64,
     /// Where it is.
     pub origin: Arc<OpenOrigin>,
@@ -43,10 +46,13 @@ pub struct RegisteredBytes {
     pub bytes: Bytes,
     /// Names its content in 64 bits: what is made with it is made anew when this changes.
     pub version: u64,
+    /// The number of the newest ban when it was asked for.
+    pub begun: u64,
 }
 
 /// The registered images in memory.
 pub struct RegisteredImages {
+    bans: Arc<Bans>,
     kept: Mutex<HashMap<u64, Kept>>,
     places: Vec<tokio::sync::Mutex<()>>,
 }
@@ -58,20 +64,20 @@ struct Kept {
     used: Instant,
 }
 
-impl Default for RegisteredImages {
-    fn default() -> Self {
-        let places = std::iter::repeat_with(Default::default).take(PLACES).collect();
-        Self { kept: Mutex::default(), places }
-    }
-}
-
 impl RegisteredImages {
+    /// None yet. What is purged is not held any longer.
+    pub fn new(bans: Arc<Bans>) -> Self {
+        let places = std::iter::repeat_with(Default::default).take(PLACES).collect();
+        Self { bans, kept: Mutex::default(), places }
+    }
+
     /// The image, asked about at its origin at most every `max_age`. If the origin fails, the image that is held goes on
     /// being used.
     ///
     /// # Errors
     /// [`EdgeError::RegisteredImage`].
     pub async fn get(&self, wanted: &Registered, max_age: Duration) -> Result<RegisteredBytes, EdgeError> {
+        self.drop_purged(wanted);
         if let Some(image) = self.fresh(wanted.source, max_age) {
             return Ok(image);
         }
@@ -80,15 +86,19 @@ impl RegisteredImages {
         if let Some(image) = self.fresh(wanted.source, max_age) {
             return Ok(image);
         }
+        let begun = self.bans.latest();
         let failed = |error| EdgeError::RegisteredImage { name: wanted.name.clone(), error: Arc::new(error) };
         let store = wanted.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))?;
         match fetch(store, &wanted.path, self.validators(wanted.source)).await {
-            Ok((bytes, validators)) => Ok(self.keep(wanted.source, bytes, validators)),
+            Ok((bytes, validators)) => Ok(self.keep(wanted.source, bytes, validators, begun)),
             Err(error) if error.is_not_found() => {
                 self.kept.lock().remove(&wanted.source);
                 Err(failed(error))
             }
-            Err(error) => self.renew(wanted.source).ok_or_else(|| failed(error)),
+            Err(error) if error.not_modified().is_some() => {
+                self.renew(wanted.source, Some(begun)).ok_or_else(|| failed(error))
+            }
+            Err(error) => self.renew(wanted.source, None).ok_or_else(|| failed(error)),
         }
     }
 
@@ -103,19 +113,32 @@ impl RegisteredImages {
         Some(self.kept.lock().get(&source)?.validators.clone())
     }
 
-    /// The image that is held counts as checked now: it did not change, or its origin cannot tell.
-    fn renew(&self, source: u64) -> Option<RegisteredBytes> {
+    /// Forgets the image if it was purged since it was asked for.
+    fn drop_purged(&self, wanted: &Registered) {
+        let subject = Subject { tenant: wanted.tenant, sources: [wanted.source].into() };
+        let mut kept = self.kept.lock();
+        let is_purged = |held: &Kept| self.bans.is_source_banned(&subject, held.image.begun);
+        if kept.get(&wanted.source).is_some_and(is_purged) {
+            kept.remove(&wanted.source);
+        }
+    }
+
+    /// The image that is held counts as checked now: it did not change since `begun`, or its origin cannot tell.
+    fn renew(&self, source: u64, begun: Option<u64>) -> Option<RegisteredBytes> {
         let mut kept = self.kept.lock();
         let found = kept.get_mut(&source)?;
+        if let Some(begun) = begun {
+            found.image.begun = begun;
+        }
         found.checked = Instant::now();
         found.used = found.checked;
         Some(found.image.clone())
     }
 
-    fn keep(&self, source: u64, bytes: Bytes, validators: Validators) -> RegisteredBytes {
+    fn keep(&self, source: u64, bytes: Bytes, validators: Validators, begun: u64) -> RegisteredBytes {
         let mut first = [0; 8];
         first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
-        let image = RegisteredBytes { bytes, version: u64::from_le_bytes(first) };
+        let image = RegisteredBytes { bytes, version: u64::from_le_bytes(first), begun };
         let now = Instant::now();
         let mut kept = self.kept.lock();
         kept.insert(source, Kept { image: image.clone(), validators, checked: now, used: now });

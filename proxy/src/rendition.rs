@@ -121,8 +121,11 @@ impl Edge {
         report: Option<Arc<OnceLock<FillReport>>>,
     ) -> Flight<EdgeError> {
         let (filler, decision, class) = (Arc::clone(&self.filler), Arc::clone(order.decision), order.class);
-        self.cache.flight(order.key, order.now, move || async move {
+        let (cache, key) = (self.cache.clone(), order.key);
+        self.cache.flight(order.key, &order.decision.subject(), order.now, move || async move {
             let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
+            // Purged since it was looked up: to renew it would bring it back.
+            let previous = previous.filter(|entry| !cache.is_purged(key, entry));
             filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
         })
     }

@@ -13,6 +13,7 @@ use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::bans::{Bans, Subject};
 use crate::config::CacheSettings;
 use crate::disk_state::DiskState;
 use crate::entry::Entry;
@@ -143,19 +144,25 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     ///
     /// `fill` is not called if the key turns out to be fresh at `now` after all: another fill may have ended between the
     /// caller's lookup and this call.
-    pub fn flight<F, Fut>(&self, key: CacheKey, now: UnixMillis, fill: F) -> Flight<E>
+    ///
+    /// A running fill that was begun before a purge of what `subject` is about is not joined: whoever asks after a purge
+    /// gets what was fetched after it.
+    pub fn flight<F, Fut>(&self, key: CacheKey, subject: &Subject, now: UnixMillis, fill: F) -> Flight<E>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Filled, E>> + Send + 'static,
     {
-        match self.inner.flights.join(key) {
+        let bans = self.inner.store.bans();
+        let begun = bans.latest();
+        match self.inner.flights.join(key, begun, |since| bans.is_outdated(key, subject, since)) {
             Joined::Full => Flight { role: Role::Refused, outcome: None },
             Joined::Follower(outcome) => Flight { role: Role::Follower, outcome: Some(outcome) },
             Joined::Leader(landing, outcome) => {
                 let store = Arc::clone(&self.inner.store);
                 let metrics = self.inner.metrics.clone();
+                let subject = subject.clone();
                 self.inner.io.spawn(async move {
-                    let run = AssertUnwindSafe(obtain(&store, key, now, fill)).catch_unwind();
+                    let run = AssertUnwindSafe(obtain(&store, key, &subject, (now, begun), fill)).catch_unwind();
                     let outcome = run.await.unwrap_or_else(|_| {
                         metrics.fill_panics.inc();
                         Err(FlightError::Panicked)
@@ -165,6 +172,18 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
                 Flight { role: Role::Leader, outcome: Some(outcome) }
             }
         }
+    }
+
+    /// What has been purged, and how to purge more.
+    #[must_use]
+    pub fn bans(&self) -> &Arc<Bans> {
+        self.inner.store.bans()
+    }
+
+    /// Whether a rendition that was looked up before has been purged since.
+    #[must_use]
+    pub fn is_purged(&self, key: CacheKey, rendition: &Rendition) -> bool {
+        self.bans().is_banned(key, rendition)
     }
 
     /// Waits until everything kept before this call is on disk or known to be lost. A crash of the process (not of the
@@ -188,7 +207,13 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     }
 }
 
-async fn obtain<E, F, Fut>(store: &Store, key: CacheKey, now: UnixMillis, fill: F) -> Result<Entry, FlightError<E>>
+async fn obtain<E, F, Fut>(
+    store: &Store,
+    key: CacheKey,
+    subject: &Subject,
+    (now, begun): (UnixMillis, u64),
+    fill: F,
+) -> Result<Entry, FlightError<E>>
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<Filled, E>>,
@@ -197,7 +222,15 @@ where
         return Ok(entry);
     }
     match fill().await {
-        Ok(Filled::Store(rendition)) => Ok(store.insert(key, rendition)),
+        Ok(Filled::Store(rendition)) => {
+            let rendition = rendition.begun_by(begun);
+            // Purged while it was made, or replaced by a fill that was begun after a purge: those who waited asked before,
+            // and nobody else gets it.
+            if store.bans().is_banned(key, &rendition) || store.bans().is_outdated(key, subject, begun) {
+                return Ok(Entry::loose(rendition));
+            }
+            Ok(store.insert(key, rendition))
+        }
         Ok(Filled::Pass(rendition)) => Ok(Entry::loose(rendition)),
         Err(error) => Err(FlightError::Failed(error)),
     }

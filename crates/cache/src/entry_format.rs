@@ -5,7 +5,7 @@
 //! the few kinds that foyer treats as "forget the entry and miss"; any other kind would fail every later read of the key.
 //!
 //! Layout, little endian: version u8, flags u8, status u16, log position u64, created u64, fresh until u64,
-//! stale until u64, seq u64, tenant u64, source u64, entity tag 16 bytes, source's modification time u64, body length u32,
+//! stale until u64, seq u64, begun u64, tenant u64, source u64, entity tag 16 bytes, source's modification time u64, body length u32,
 //! content type length u16, source's entity tag length u16, number of tags u16; then content type, source's entity tag,
 //! tags (u64 each), body, and nothing after it.
 
@@ -22,9 +22,9 @@ use crate::rendition::{
 use crate::write_log::LogPosition;
 
 /// Raise with any change of the layout. Part of every cache key, and the first byte of every entry.
-pub(crate) const FORMAT_VERSION: u8 = 1;
+pub(crate) const FORMAT_VERSION: u8 = 2;
 
-const HEADER_BYTES: usize = 94;
+const HEADER_BYTES: usize = 102;
 
 const FLAG_VARY_ACCEPT: u8 = 1;
 const FLAG_SOURCE_ETAG: u8 = 2;
@@ -67,7 +67,8 @@ impl Code for StoredRendition {
         let times = [fields.u64(), fields.u64(), fields.u64()].map(UnixMillis);
         let lifetime =
             Lifetime::from_times(times[0], times[1], times[2]).ok_or_else(|| unreadable("times out of order"))?;
-        let (seq, tenant, source) = (fields.u64(), fields.u64(), fields.u64());
+        let (seq, begun) = (fields.u64(), fields.u64());
+        let (tenant, source) = (fields.u64(), fields.u64());
         let etag = ETag::from_digest(fields.take());
         let last_modified = fields.u64();
         let body_bytes = u32::from_le_bytes(fields.take());
@@ -87,6 +88,7 @@ impl Code for StoredRendition {
             },
             lifetime,
             seq,
+            begun,
             tenant,
             source,
             tags,
@@ -122,6 +124,7 @@ impl StoredRendition {
             rendition.lifetime.fresh_until().0,
             rendition.lifetime.stale_until().0,
             rendition.seq,
+            rendition.begun,
             rendition.tenant,
             rendition.source,
         ] {
@@ -234,10 +237,19 @@ mod tests {
         let times = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(created, fresh_ms, stale_ms)| {
             Lifetime::new(UnixMillis(created), Duration::from_millis(fresh_ms), Duration::from_millis(stale_ms))
         });
-        let ids = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let ids = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let tags = vec(any::<u64>(), 0..=TAGS_MAX);
         (100u16..600, "[ -~]{0,255}", vec(any::<u8>(), 0..2000), any::<bool>(), validators, times, ids, tags).prop_map(
-            |(status, content_type, body, vary_accept, validators, lifetime, (seq, tenant, source, position), tags)| {
+            |(
+                status,
+                content_type,
+                body,
+                vary_accept,
+                validators,
+                lifetime,
+                (seq, begun, tenant, source, position),
+                tags,
+            )| {
                 let parts = RenditionParts {
                     status,
                     content_type: content_type.into(),
@@ -246,6 +258,7 @@ mod tests {
                     validators,
                     lifetime,
                     seq,
+                    begun,
                     tenant,
                     source,
                     tags: tags.into(),

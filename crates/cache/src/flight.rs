@@ -3,7 +3,6 @@
 //! Must not know what a fill does or where its result goes.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -37,7 +36,14 @@ pub enum FlightError<E> {
 
 pub(crate) type Outcome<E> = Result<Entry, FlightError<E>>;
 pub(crate) type OutcomeReceiver<E> = watch::Receiver<Option<Outcome<E>>>;
-type Shard<E> = Mutex<HashMap<CacheKey, OutcomeReceiver<E>>>;
+type Shard<E> = Mutex<HashMap<CacheKey, Running<E>>>;
+
+/// A fill that runs.
+struct Running<E> {
+    outcome: OutcomeReceiver<E>,
+    /// The number of the newest ban when it began.
+    begun: u64,
+}
 
 pub(crate) struct Flights<E> {
     shards: Box<[Shard<E>]>,
@@ -60,23 +66,29 @@ impl<E: Clone> Flights<E> {
         Arc::new(Self { shards, running: watch::Sender::new(0), running_max, metrics })
     }
 
-    pub(crate) fn join(self: &Arc<Self>, key: CacheKey) -> Joined<E> {
+    /// Joins the running fill of a key, unless it `is_outdated` by what was purged since it began; then, as if there was
+    /// none, a new one is to be run, which is `begun` now.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        key: CacheKey,
+        begun: u64,
+        is_outdated: impl FnOnce(u64) -> bool,
+    ) -> Joined<E> {
         let mut shard = self.shard(key).lock();
-        match shard.entry(key) {
-            MapEntry::Occupied(flight) => Joined::Follower(flight.get().clone()),
-            MapEntry::Vacant(vacant) => {
-                if !self.take_off() {
-                    self.metrics.flights_refused.inc();
-                    return Joined::Full;
-                }
-                let (sender, receiver) = watch::channel(None);
-                vacant.insert(receiver.clone());
-                Joined::Leader(
-                    Landing { flights: Arc::clone(self), key, sender, outcome: Err(FlightError::Aborted) },
-                    receiver,
-                )
-            }
+        if let Some(running) = shard.get(&key)
+            && !is_outdated(running.begun)
+        {
+            return Joined::Follower(running.outcome.clone());
         }
+        if !self.take_off() {
+            self.metrics.flights_refused.inc();
+            return Joined::Full;
+        }
+        let (sender, outcome) = watch::channel(None);
+        // An outdated one runs on for those who wait for it already.
+        shard.insert(key, Running { outcome: outcome.clone(), begun });
+        let landing = Landing { flights: Arc::clone(self), key, sender, outcome: Err(FlightError::Aborted) };
+        Joined::Leader(landing, outcome)
     }
 
     pub(crate) fn running(&self) -> u32 {
@@ -127,7 +139,13 @@ impl<E: Clone> Landing<E> {
 impl<E: Clone> Drop for Landing<E> {
     fn drop(&mut self) {
         // Waiters last: one that asks again after a failure must start a new fill, not join this one.
-        self.flights.shard(self.key).lock().remove(&self.key);
+        {
+            let mut shard = self.flights.shard(self.key).lock();
+            let is_this = |running: &Running<E>| running.outcome.same_channel(&self.sender.subscribe());
+            if shard.get(&self.key).is_some_and(is_this) {
+                shard.remove(&self.key);
+            }
+        }
         self.flights.running.send_modify(|running| *running -= 1);
         self.flights.metrics.flights.dec();
         self.sender.send_replace(Some(self.outcome.clone()));

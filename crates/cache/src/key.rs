@@ -18,6 +18,10 @@ impl CacheKey {
     pub(crate) fn as_u128(self) -> u128 {
         self.0
     }
+
+    pub(crate) fn from_u128(number: u128) -> Self {
+        Self(number)
+    }
 }
 
 impl fmt::Display for CacheKey {

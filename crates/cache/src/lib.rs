@@ -1,11 +1,11 @@
 //! The hybrid cache of finished renditions: memory, then disk, then one shared fill.
 //!
 //! Owns the foyer cache and everything foyer leaves to its user: the cache key, the on-disk entry format, freshness,
-//! single flight, the lock on the cache folder, keeping hot entries on a disk that evicts first in, first out.
+//! single flight, purging, the lock on the cache folder, keeping hot entries on a disk that evicts first in, first out.
 //! It must not know HTTP servers, image libraries, tenants or policy: a rendition carries their ids as plain numbers.
 //!
 //! Reading order: [`CacheKey`] names an entry, [`Rendition`] is one, [`CacheConfig`] becomes [`CacheSettings`],
-//! [`RenditionCache`] is used by request handlers.
+//! [`RenditionCache`] is used by request handlers, [`Bans`] is what has been purged.
 //!
 //! What foyer 0.22 does that this crate is built around:
 //! - Unserialised inserts lose entries at restart, so every insert takes one mutex.
@@ -18,6 +18,8 @@ mod etag;
 mod key;
 mod rendition;
 
+mod ban_log;
+mod bans;
 mod config;
 mod disk_state;
 mod entry_format;
@@ -33,6 +35,7 @@ mod write_log;
 
 mod cache;
 
+pub use bans::{Bans, PurgeError, Scope, Subject};
 pub use cache::{CacheOpenError, CloseReport, Filled, Flight, Lookup, RenditionCache, Role, Tier};
 pub use config::{CacheConfig, CacheSettings, ConfigMistake, ConfigMistakes};
 pub use disk_state::{DiskFault, DiskState};
@@ -41,6 +44,6 @@ pub use etag::ETag;
 pub use flight::FlightError;
 pub use key::{CacheKey, KeyBuilder};
 pub use rendition::{
-    BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, Rendition, RenditionError, RenditionParts,
-    SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
+    BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionError,
+    RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
 };

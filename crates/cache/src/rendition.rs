@@ -18,6 +18,9 @@ pub const TAGS_MAX: usize = 64;
 /// The largest body, in bytes. Far above any sane rendition; it bounds what a forged length on disk can make us allocate.
 pub const BODY_BYTES_MAX: usize = 256 << 20;
 
+/// For renditions all of whose inputs were fetched by the fill that made them.
+pub const NOT_HELD_BEFORE: u64 = u64::MAX;
+
 /// A point in time: milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub u64);
@@ -132,6 +135,9 @@ pub struct RenditionParts {
     pub lifetime: Lifetime,
     /// The smallest policy sequence in force when any input was fetched. A purge with a later sequence covers it.
     pub seq: u64,
+    /// The number of the newest ban when the first of its inputs was asked for; a ban with a later number covers it. The
+    /// cache lowers it to the start of the fill, so [`NOT_HELD_BEFORE`] stands for "everything was fetched by this fill".
+    pub begun: u64,
     /// Whose it is, for purges.
     pub tenant: u64,
     /// Which original it was made from, for purges.
@@ -158,14 +164,25 @@ impl Rendition {
         Ok(Self { parts, etag })
     }
 
-    /// The same bytes with a new lifetime, after the source confirmed that the original did not change.
+    /// The same bytes with a new lifetime, after the sources of all inputs confirmed that they did not change.
     ///
     /// # Errors
     /// [`RenditionError::SourceEtagTooLong`] for the new validators.
-    pub fn renewed(&self, lifetime: Lifetime, seq: u64, validators: SourceValidators) -> Result<Self, RenditionError> {
-        let parts = RenditionParts { lifetime, seq, validators, ..self.parts.clone() };
+    pub fn renewed(
+        &self,
+        lifetime: Lifetime,
+        (seq, begun): (u64, u64),
+        validators: SourceValidators,
+    ) -> Result<Self, RenditionError> {
+        let parts = RenditionParts { lifetime, seq, begun, validators, ..self.parts.clone() };
         check(&parts)?;
         Ok(Self { parts, etag: self.etag })
+    }
+
+    /// The same, begun no later than `number`.
+    pub(crate) fn begun_by(mut self, number: u64) -> Self {
+        self.parts.begun = self.parts.begun.min(number);
+        self
     }
 
     /// For what this crate wrote itself: the tag is taken from disk, foyer's checksum vouches for the body.

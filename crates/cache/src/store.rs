@@ -13,6 +13,8 @@ use mixtrics::registry::prometheus_0_14::PrometheusMetricsRegistry;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::ban_log::new_epoch;
+use crate::bans::Bans;
 use crate::cache::{Lookup, Tier};
 use crate::config::{CacheSettings, DiskSettings, MemorySettings, to_usize};
 use crate::disk_state::{DiskFault, DiskState};
@@ -31,6 +33,7 @@ const ENTRY_OVERHEAD_BYTES: usize = 512;
 
 pub(crate) struct Store {
     hybrid: Hybrid,
+    bans: Arc<Bans>,
     disk: Result<Arc<DiskWrites>, DiskState>,
     metrics: CacheMetrics,
 }
@@ -42,27 +45,27 @@ impl Store {
     /// Only if foyer cannot even build a cache in memory.
     pub(crate) async fn open(settings: &CacheSettings, metrics: CacheMetrics, io: Handle) -> foyer::Result<Self> {
         let foyer_registry = metrics.foyer.registry();
-        let unavailable = match &settings.disk {
-            None => DiskState::Off,
+        let (unavailable, bans) = match &settings.disk {
+            None => (DiskState::Off, Bans::in_memory(new_epoch())),
             Some(disk) => {
                 let task = open_disk(settings.memory.clone(), disk.clone(), foyer_registry.clone(), io.clone());
                 // In a task of its own, so that not even a panic over a strange folder keeps the cache from starting.
                 let opened = io.spawn(task).await;
                 let aborted = |_| DiskFault::OpenAborted { dir: disk.dir.clone() };
                 match opened.map_err(aborted).and_then(|opened| opened) {
-                    Ok((hybrid, folder)) => {
+                    Ok((hybrid, folder, bans)) => {
                         let writes = DiskWrites::new(hybrid.clone(), folder, disk, metrics.clone(), io);
-                        return Ok(Self { hybrid, disk: Ok(writes), metrics });
+                        return Ok(Self { hybrid, bans: Arc::new(bans), disk: Ok(writes), metrics });
                     }
                     Err(fault) => {
                         tracing::warn!(fault = &fault as &dyn std::error::Error, "the cache works in memory only");
-                        DiskState::Unavailable(Arc::new(fault))
+                        (DiskState::Unavailable(Arc::new(fault)), Bans::without_folder(new_epoch()))
                     }
                 }
             }
         };
         let hybrid = memory_phase(&settings.memory, foyer_registry).storage().with_spawner(io.into()).build().await?;
-        Ok(Self { hybrid, disk: Err(unavailable), metrics })
+        Ok(Self { hybrid, bans: Arc::new(bans), disk: Err(unavailable), metrics })
     }
 
     pub(crate) fn disk_state(&self) -> DiskState {
@@ -72,9 +75,13 @@ impl Store {
         }
     }
 
+    pub(crate) fn bans(&self) -> &Arc<Bans> {
+        &self.bans
+    }
+
     /// What memory holds for the key, usable or not.
     pub(crate) fn memory(&self, key: CacheKey, now: UnixMillis) -> Option<Lookup> {
-        let found = self.hybrid.memory().get(&key.as_u128())?;
+        let found = self.hybrid.memory().get(&self.stored(key))?;
         Some(self.judge(key, found, Tier::Memory, now))
     }
 
@@ -86,7 +93,7 @@ impl Store {
         if self.disk.is_err() {
             return Lookup::Miss { expired: None };
         }
-        match self.hybrid.get(&key.as_u128()).await {
+        match self.hybrid.get(&self.stored(key)).await {
             Ok(Some(found)) => self.judge(key, found, Tier::Disk, now),
             Ok(None) => Lookup::Miss { expired: None },
             Err(_) => {
@@ -99,11 +106,11 @@ impl Store {
     /// Keeps a rendition, replacing what the key had.
     pub(crate) fn insert(&self, key: CacheKey, rendition: Rendition) -> Entry {
         Entry::cached(match &self.disk {
-            Ok(writes) => writes.insert(key.as_u128(), rendition),
+            Ok(writes) => writes.insert(self.stored(key), rendition),
             Err(_) => {
                 let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
                 let stored = StoredRendition { rendition, position: LogPosition::default() };
-                self.hybrid.insert_with_properties(key.as_u128(), stored, in_memory)
+                self.hybrid.insert_with_properties(self.stored(key), stored, in_memory)
             }
         })
     }
@@ -121,12 +128,21 @@ impl Store {
         }
     }
 
+    /// The key under the epoch of the bans: what was kept when others were in force is not found.
+    fn stored(&self, key: CacheKey) -> u128 {
+        key.as_u128() ^ self.bans.epoch()
+    }
+
     fn judge(&self, key: CacheKey, found: HybridEntry, tier: Tier, now: UnixMillis) -> Lookup {
+        if self.bans.is_banned(key, &found.value().rendition) {
+            // Not even its validators are of use: the purge may have been because the source lied about them.
+            return Lookup::Miss { expired: None };
+        }
         match found.value().rendition.lifetime.freshness(now) {
             Freshness::Fresh => {
                 // Only fresh ones: what is about to be refreshed must not overwrite its own replacement.
                 if let Ok(writes) = &self.disk {
-                    writes.keep_if_old(key.as_u128(), &found);
+                    writes.keep_if_old(self.stored(key), &found);
                 }
                 Lookup::Fresh(Entry::cached(found), tier)
             }
@@ -141,12 +157,17 @@ async fn open_disk(
     disk: DiskSettings,
     registry: PrometheusMetricsRegistry,
     io: Handle,
-) -> Result<(Hybrid, Folder), DiskFault> {
+) -> Result<(Hybrid, Folder, Bans), DiskFault> {
     let claim = {
         let disk = disk.clone();
-        io.spawn_blocking(move || Folder::claim(&disk)).await
+        io.spawn_blocking(move || {
+            let folder = Folder::claim(&disk)?;
+            let bans = Bans::open(&disk.dir).map_err(|source| DiskFault::Folder { dir: disk.dir.clone(), source })?;
+            Ok((folder, bans))
+        })
+        .await
     };
-    let folder = claim.map_err(|_| DiskFault::OpenAborted { dir: disk.dir.clone() })??;
+    let (folder, bans) = claim.map_err(|_| DiskFault::OpenAborted { dir: disk.dir.clone() })??;
     let open_fault = |source| DiskFault::Open { dir: disk.dir.clone(), source };
     let device = FsDeviceBuilder::new(folder.blocks_dir())
         .with_capacity(to_usize(disk.capacity_bytes()))
@@ -174,7 +195,7 @@ async fn open_disk(
         // Files of another owner. The next start then evicts blocks in the order of opening, nothing worse.
         tracing::debug!(%error, "the order of the blocks was not kept");
     }
-    Ok((hybrid, folder))
+    Ok((hybrid, folder, bans))
 }
 
 type MemoryPhase = foyer::HybridCacheBuilderPhaseMemory<u128, StoredRendition, foyer::DefaultHasher>;

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use cache::{CloseReport, Filled};
-use support::{NOW, PATIENCE, count_found, fill, key, open, rendition};
+use support::{NOW, PATIENCE, count_found, fill, key, open, rendition, subject};
 use tokio::sync::oneshot;
 
 const BODY: usize = 20_000;
@@ -15,7 +15,7 @@ async fn closing_waits_for_running_fills_and_keeps_them() {
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, _) = open(dir.path()).await;
     let (finish, finished) = oneshot::channel::<()>();
-    let flight = cache.flight(key(1), NOW, move || async move {
+    let flight = cache.flight(key(1), &subject(1), NOW, move || async move {
         finished.await.map_err(|_| "the gate was dropped")?;
         Ok(Filled::Store(rendition(1, BODY)))
     });
@@ -38,7 +38,7 @@ async fn a_fill_that_takes_too_long_is_left_behind_and_the_rest_is_kept() {
     let (cache, _) = open(dir.path()).await;
     fill(&cache, 1, BODY).await;
     let (finish, finished) = oneshot::channel::<()>();
-    let slow = cache.flight(key(2), NOW, move || async move {
+    let slow = cache.flight(key(2), &subject(2), NOW, move || async move {
         finished.await.map_err(|_| "the gate was dropped")?;
         Ok(Filled::Store(rendition(2, BODY)))
     });

@@ -90,9 +90,9 @@ fn overlong_lifetimes_end_at_the_end_of_time() {
 fn renewing_changes_times_and_validators_only() {
     let old = rendition(5, 100);
     let lifetime = Lifetime::new(UnixMillis(9), Duration::from_secs(1), Duration::ZERO);
-    let renewed = old.renewed(lifetime, 77, SourceValidators::default()).expect("within the limits");
+    let renewed = old.renewed(lifetime, (77, 0), SourceValidators::default()).expect("within the limits");
     let expected = RenditionParts { lifetime, seq: 77, validators: SourceValidators::default(), ..parts(5, 100) };
     assert_eq!(renewed, Rendition::new(expected).expect("within the limits"));
-    let too_long = old.renewed(lifetime, 77, with_source_etag(SOURCE_ETAG_BYTES_MAX + 1));
+    let too_long = old.renewed(lifetime, (77, 0), with_source_etag(SOURCE_ETAG_BYTES_MAX + 1));
     assert_eq!(too_long, Err(RenditionError::SourceEtagTooLong { bytes: SOURCE_ETAG_BYTES_MAX + 1 }));
 }

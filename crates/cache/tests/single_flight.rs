@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cache::{CacheConfig, Filled, Flight, FlightError, Lifetime, Lookup, Rendition, RenditionParts, Role};
-use support::{MIB, NOW, PATIENCE, TestCache, fill, key, metric, open, open_with, parts, rendition};
+use support::{MIB, NOW, PATIENCE, TestCache, fill, key, metric, open, open_with, parts, rendition, subject};
 use tokio::sync::{Notify, oneshot};
 
 /// A fill that runs until it is let go.
@@ -20,7 +20,7 @@ fn gated(cache: &TestCache, seed: u64, bytes: usize) -> (Flight<&'static str>, G
     let (finish, finished) = oneshot::channel();
     let started = Arc::new(Notify::new());
     let has_started = Arc::clone(&started);
-    let flight = cache.flight(key(seed), NOW, move || async move {
+    let flight = cache.flight(key(seed), &subject(seed), NOW, move || async move {
         has_started.notify_one();
         finished.await.map_err(|_| "the gate was dropped")?;
         Ok(Filled::Store(rendition(seed, bytes)))
@@ -43,7 +43,7 @@ async fn five_hundred_waiters_share_one_fill() {
                 if let Lookup::Fresh(entry, _) = cache.lookup(key(9), NOW).await {
                     return (entry, None);
                 }
-                let flight = cache.flight(key(9), NOW, move || async move {
+                let flight = cache.flight(key(9), &subject(9), NOW, move || async move {
                     fills.fetch_add(1, Ordering::SeqCst);
                     Ok(Filled::Store(rendition(9, 20_000)))
                 });
@@ -69,7 +69,7 @@ async fn a_big_body_that_memory_does_not_take_is_filled_once_as_well() {
     fill(&cache, 1, big).await;
     assert!(cache.memory(key(1), NOW).is_none());
     // A late caller whose lookup missed before the first fill landed.
-    let flight = cache.flight(key(1), NOW, || async { Err("filled twice") });
+    let flight = cache.flight(key(1), &subject(1), NOW, || async { Err("filled twice") });
     assert_eq!(*flight.wait(PATIENCE).await.expect("found"), rendition(1, big));
 }
 
@@ -78,7 +78,7 @@ async fn the_first_leads_and_the_others_follow() {
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, registry) = open(dir.path()).await;
     let (leader, gate) = gated(&cache, 1, 100);
-    let follower = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let follower = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     assert_eq!((leader.role(), follower.role()), (Role::Leader, Role::Follower));
     assert_eq!(metric(&registry, "calotype_cache_flights_in_progress", None), Some(1.0));
     gate.finish.send(()).expect("the fill runs");
@@ -97,7 +97,7 @@ async fn a_leader_that_leaves_cancels_nobody() {
     gate.started.notified().await;
     waiting.abort();
     assert!(waiting.await.expect_err("aborted").is_cancelled());
-    let follower = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let follower = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     assert_eq!(follower.role(), Role::Follower);
     gate.finish.send(()).expect("the fill still runs");
     assert_eq!(*follower.wait(PATIENCE).await.expect("filled"), rendition(1, 100));
@@ -129,7 +129,7 @@ async fn a_fill_outlives_the_runtime_of_its_caller() {
     .expect("no panic");
     gate.started.notified().await;
     gate.finish.send(()).expect("the fill still runs");
-    let follower = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let follower = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     assert_eq!(*follower.wait(PATIENCE).await.expect("filled"), rendition(1, 100));
 }
 
@@ -138,11 +138,11 @@ async fn a_panic_reaches_all_waiters_and_the_next_call_works() {
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, registry) = open(dir.path()).await;
     let (go, wait) = oneshot::channel::<()>();
-    let leader = cache.flight(key(1), NOW, move || async move {
+    let leader = cache.flight(key(1), &subject(1), NOW, move || async move {
         wait.await.map_err(|_| "the gate was dropped")?;
         panic!("a decoder fell over")
     });
-    let follower = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let follower = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     go.send(()).expect("the fill runs");
     for flight in [leader, follower] {
         assert_eq!(flight.wait(PATIENCE).await.expect_err("panicked"), FlightError::Panicked);
@@ -159,7 +159,7 @@ async fn a_panic_before_the_first_await_is_caught_as_well() {
     }
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, _) = open(dir.path()).await;
-    let flight = cache.flight(key(1), NOW, || falls_over(true));
+    let flight = cache.flight(key(1), &subject(1), NOW, || falls_over(true));
     assert_eq!(flight.wait(PATIENCE).await.expect_err("panicked"), FlightError::Panicked);
     assert_eq!(*fill(&cache, 1, 100).await, rendition(1, 100));
 }
@@ -169,7 +169,7 @@ async fn an_error_reaches_all_waiters_and_is_not_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, _) = open(dir.path()).await;
     let (leader, gate) = gated(&cache, 1, 100);
-    let follower = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let follower = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     drop(gate);
     for flight in [leader, follower] {
         assert_eq!(flight.wait(PATIENCE).await.expect_err("failed"), FlightError::Failed("the gate was dropped"));
@@ -183,7 +183,7 @@ async fn a_caller_may_give_up_while_the_fill_goes_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, _) = open(dir.path()).await;
     let (impatient, gate) = gated(&cache, 1, 100);
-    let patient = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let patient = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     assert_eq!(impatient.wait(Duration::from_millis(1)).await.expect_err("too slow"), FlightError::TimedOut);
     gate.finish.send(()).expect("the fill still runs");
     assert_eq!(*patient.wait(PATIENCE).await.expect("filled"), rendition(1, 100));
@@ -194,11 +194,11 @@ async fn what_is_passed_answers_all_waiters_but_is_not_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, _) = open(dir.path()).await;
     let (go, wait) = oneshot::channel::<()>();
-    let leader = cache.flight(key(1), NOW, move || async move {
+    let leader = cache.flight(key(1), &subject(1), NOW, move || async move {
         wait.await.map_err(|_| "the gate was dropped")?;
         Ok(Filled::Pass(rendition(1, 100)))
     });
-    let follower = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let follower = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     go.send(()).expect("the fill runs");
     for flight in [leader, follower] {
         assert_eq!(*flight.wait(PATIENCE).await.expect("passed"), rendition(1, 100));
@@ -213,15 +213,15 @@ async fn a_stale_entry_is_refreshed_by_one_flight() {
     let (cache, _) = open(dir.path()).await;
     let soon_stale = Lifetime::new(NOW, Duration::from_secs(1), Duration::from_secs(60));
     let old = Rendition::new(RenditionParts { lifetime: soon_stale, ..parts(1, 100) }).expect("within the limits");
-    let flight = cache.flight(key(1), NOW, move || async move { Ok(Filled::Store(old)) });
+    let flight = cache.flight(key(1), &subject(1), NOW, move || async move { Ok(Filled::Store(old)) });
     flight.wait(PATIENCE).await.expect("filled");
 
     let later = NOW.saturating_add(Duration::from_secs(2));
     let Lookup::Stale(old, _) = cache.lookup(key(1), later).await else { panic!("not stale after its lifetime") };
     let lifetime = Lifetime::new(later, Duration::from_secs(60), Duration::ZERO);
-    let renewed = old.renewed(lifetime, 99, old.validators.clone()).expect("within the limits");
+    let renewed = old.renewed(lifetime, (99, 0), old.validators.clone()).expect("within the limits");
     let expected = renewed.clone();
-    let refresh = cache.flight(key(1), later, move || async move { Ok(Filled::Store(renewed)) });
+    let refresh = cache.flight(key(1), &subject(1), later, move || async move { Ok(Filled::Store(renewed)) });
     assert_eq!(*refresh.wait(PATIENCE).await.expect("renewed"), expected);
     let Lookup::Fresh(entry, _) = cache.lookup(key(1), later).await else { panic!("not fresh after its refresh") };
     assert_eq!(*entry, expected);
@@ -232,12 +232,12 @@ async fn fills_beyond_the_limit_are_refused_and_room_comes_back() {
     let (cache, registry) = open_with(CacheConfig { flights_max: 2, ..CacheConfig::default() }).await;
     let (first, first_gate) = gated(&cache, 1, 100);
     let (_second, _second_gate) = gated(&cache, 2, 100);
-    let refused = cache.flight(key(3), NOW, || async { Err("a third fill ran") });
+    let refused = cache.flight(key(3), &subject(3), NOW, || async { Err("a third fill ran") });
     assert_eq!(refused.role(), Role::Refused);
     assert_eq!(refused.wait(PATIENCE).await.expect_err("refused"), FlightError::TooMany);
     assert_eq!(metric(&registry, "calotype_cache_flights_refused_total", None), Some(1.0));
     // Joining needs no room.
-    let joined = cache.flight(key(1), NOW, || async { Err("a second fill ran") });
+    let joined = cache.flight(key(1), &subject(1), NOW, || async { Err("a second fill ran") });
     assert_eq!(joined.role(), Role::Follower);
     first_gate.finish.send(()).expect("the fill runs");
     joined.wait(PATIENCE).await.expect("filled");

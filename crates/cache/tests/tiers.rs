@@ -94,8 +94,8 @@ async fn the_largest_entry_allowed_arrives_on_disk() {
         };
         let largest = config.clone().validate().expect("good").disk_entry_bytes_max() as usize;
         let (cache, registry) = open_with(config).await;
-        // Exactly the limit: the fixed header of 94 bytes, the content type, the source's tag and no purge tags.
-        let bytes = largest - 94 - "image/webp".len() - "\"4\"".len();
+        // Exactly the limit: the fixed header of 102 bytes, the content type, the source's tag and no purge tags.
+        let bytes = largest - 102 - "image/webp".len() - "\"4\"".len();
         for seed in [4, 8] {
             fill(&cache, seed, bytes).await;
             cache.settled().await;
@@ -130,7 +130,8 @@ async fn lookups_follow_the_lifetime_in_memory_and_on_disk() {
     for (seed, bytes, tier) in [(1, in_memory, Tier::Memory), (2, on_disk, Tier::Disk)] {
         let made = Rendition::new(RenditionParts { lifetime, ..parts(seed, bytes) }).expect("within the limits");
         let expected = made.clone();
-        let flight = cache.flight(key(seed), NOW, move || async move { Ok(Filled::Store(made)) });
+        let flight =
+            cache.flight(key(seed), &support::subject(seed), NOW, move || async move { Ok(Filled::Store(made)) });
         flight.wait(PATIENCE).await.expect("the fill succeeds");
         cache.settled().await;
         for (after_ms, freshness) in [
@@ -184,7 +185,9 @@ async fn a_burst_beyond_the_queue_is_counted_and_nothing_is_called_broken() {
     let bodies: Vec<_> = (0..400).map(|seed| rendition(seed, 100 << 10)).collect();
     let flights: Vec<_> = (0..400)
         .zip(bodies)
-        .map(|(seed, body)| cache.flight(key(seed), NOW, move || async move { Ok(Filled::Store(body)) }))
+        .map(|(seed, body)| {
+            cache.flight(key(seed), &support::subject(seed), NOW, move || async move { Ok(Filled::Store(body)) })
+        })
         .collect();
     for flight in flights {
         flight.wait(PATIENCE).await.expect("every waiter is answered");

@@ -1,7 +1,7 @@
 //! Owns every encoder setting, each with its reason, and the search for a quality that is small enough.
 //!
 //! Must not touch pixels: what arrives is 8-bit sRGB or grey, with alpha only if the encoding holds it. The numbers in the
-//! reasons are in `loadtests/results/QUALITY.md`.
+//! reasons are what `script/loadtest --only encoders` found.
 
 use transform_url::Transform;
 use transform_url::value::Metadata;
@@ -17,13 +17,17 @@ use crate::webp_container::without_metadata;
 
 /// Part of every cache key. To be raised whenever the same source and transform give other bytes than before: a changed
 /// setting below, a changed step, a changed rounding.
-pub const ENCODER_VERSION: u32 = 2;
+pub const ENCODER_VERSION: u32 = 3;
 
 /// Since this version one option says which metadata is kept; the older one is deprecated.
 const KEEP_SINCE: Version = Version { major: 8, minor: 15, micro: 0 };
 
 /// Most encodes of one picture in search of a quality that is small enough.
 const ENCODES_MAX: u32 = 5;
+
+/// Least quality of JPEG XL: what libvips 8.14 makes of a lower one is out of libjxl's range, which then takes its own default
+/// and gives a large, good picture.
+const JXL_QUALITY_MIN: i32 = 5;
 
 /// How one picture is written.
 pub(crate) struct Encoder {
@@ -97,41 +101,48 @@ impl Encoder {
             (Metadata::None, false) => save.flag(c"strip", true)?,
             (Metadata::Copyright | Metadata::Keep, _) => save,
         };
-        let body = self.set(save, quality)?.run_to_buffer()?;
+        let body = self.set(save, quality, is_animation)?.run_to_buffer()?;
         if self.encoding != Encoding::Webp || self.metadata != Metadata::None {
             return Ok(body);
         }
         without_metadata(&body).ok_or_else(|| VipsError::new("webpsave", "the encoder wrote a malformed file"))
     }
 
-    /// The settings.
-    fn set(&self, save: Operation, quality: u8) -> Result<Operation, VipsError> {
+    /// The settings. CPU times are of one megapixel of a photograph, bytes are at equal SSIMULACRA2.
+    fn set(&self, save: Operation, quality: u8, is_animation: bool) -> Result<Operation, VipsError> {
         let q = i32::from(quality);
         Ok(match self.encoding {
             Encoding::Jpeg => save
                 .int(c"Q", q)?
-                // 1 % smaller for a millisecond or two. Progressive saves 0 to 3 % more for as much again, and costs the
-                // client several passes.
+                // 3 % smaller on photographs and 10 % on drawings, for 4 ms. Progressive saves next to nothing more for 9 ms,
+                // and costs the client several passes.
                 .flag(c"optimize-coding", true)?,
+            // Lower efforts save little time, higher ones find nothing more.
             Encoding::Webp if self.lossless => save.flag(c"lossless", true)?.int(c"effort", 4)?,
-            // 2 is twice as fast and 3 to 13 % larger, 6 four times slower and 7 % smaller: what is stored once and sent
-            // often may take 20 ms for a third of a megapixel.
-            Encoding::Webp => save.int(c"Q", q)?.int(c"effort", 4)?,
+            Encoding::Webp => {
+                // 90 ms. 2 takes half of that and is 9 to 11 % larger; 6 takes twice that for 2 %, and with transparency 27
+                // times as long. Smart subsampling takes half as long again for 3 %.
+                let save = save.int(c"Q", q)?.int(c"effort", 4)?;
+                // 5 % smaller for nothing, on drawings too: it smooths block edges less. Moving pictures are 6 % larger with it.
+                if is_animation { save } else { save.text(c"preset", c"photo")? }
+            }
             Encoding::Avif => save
                 .text(c"compression", c"av1")?
                 .int(c"Q", q)?
                 // 10 and 12 bit, which deep sources would get, are slower everywhere and shown by fewer.
                 .int(c"bitdepth", 8)?
-                // The encoder's speed 8: 45 ms for a third of a megapixel. 9 saves half of that and is 10 % larger; 7
-                // takes half as long again for 2 %, and on drawings four times as long.
+                // The encoder's speed 8: 250 ms. 9 takes a quarter of that and is 24 to 57 % larger; 7 takes half as long
+                // again for 2 to 11 %, 6 almost three times as long for 12 to 17 %: too long for who waits.
                 .int(c"effort", 1)?,
-            Encoding::Jxl => {
-                let save = save.int(c"effort", 3)?;
-                if self.lossless { save.flag(c"lossless", true)? } else { save.int(c"Q", q)? }
-            }
-            // 4 is four times as fast and 3 to 12 % larger. A filter chosen for each row is never far from the best one.
-            Encoding::Png => save.int(c"compression", 6)?.text(c"filter", c"all")?,
-            Encoding::Gif => save.int(c"effort", 3)?,
+            // 140 ms, as long as AVIF or less. 3 takes a third of that and is 15 % larger on photographs; 7 half as long again
+            // for 10 % on drawings alone.
+            Encoding::Jxl if self.lossless => save.flag(c"lossless", true)?.int(c"effort", 3)?,
+            Encoding::Jxl => save.int(c"Q", q.max(JXL_QUALITY_MIN))?.int(c"effort", 5)?,
+            // 6 takes more than twice as long for 2 to 4 %. A filter chosen for each row is never far from the best one.
+            Encoding::Png => save.int(c"compression", 4)?.text(c"filter", c"all")?,
+            // Half the dithering is 4 to 5 % smaller than all of it and scores as well or better; without, areas turn into
+            // bands. 5 and more take seven times as long for 1 to 8 %.
+            Encoding::Gif => save.int(c"effort", 3)?.double(c"dither", 0.5)?,
             Encoding::Json | Encoding::Blurhash | Encoding::Thumbhash => save,
         })
     }

@@ -95,6 +95,12 @@ pub enum ImagingError {
         /// The limit.
         limit: u32,
     },
+    /// An SVG with something in it that is not drawn for strangers.
+    #[error("the source is an SVG that {reason}")]
+    SvgRefused {
+        /// What it has or does.
+        reason: &'static str,
+    },
     /// The transform cannot be applied to a picture of this size.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
@@ -116,7 +122,8 @@ impl ImagingError {
             | Self::Corrupt(_)
             | Self::SourceTooLarge { .. }
             | Self::TooManyPixels { .. }
-            | Self::TooManyFrames { .. } => true,
+            | Self::TooManyFrames { .. }
+            | Self::SvgRefused { .. } => true,
             Self::UnsupportedFormat { .. }
             | Self::NotApplicable { .. }
             | Self::NoSuchPage { .. }

@@ -3,8 +3,9 @@
 //! Must not know HTTP, tenants, storage or an async runtime. A call computes on the calling thread and blocks until it is
 //! done, has failed, or its deadline has passed.
 //!
-//! Read in this order: [`Engine`] starts libvips, and `trial` finds out what it can do; `format` tells a picture from its first bytes, `encoding` is what can be
-//! written; `probe` reads a header and `limits` refuses what is too big, before any pixel is decoded; `geometry` computes
+//! Read in this order: [`Engine`] starts libvips, and `trial` finds out what it can do; `format` tells a picture from its
+//! first bytes, `encoding` is what can be written; `probe` reads a header and `limits` refuses what is too big, before any
+//! pixel is decoded; `svg` looks into a vector picture, whose header says nothing; `geometry` computes
 //! every size from numbers alone; `output` chooses the encoding; `render` is one render from beginning to end, `pipeline` the
 //! order of the `steps`; `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason,
 //! `quality` which numbers look alike; `describe` answers with facts instead of pixels. `vips` is the only place that calls
@@ -32,11 +33,13 @@ mod output;
 mod overlay;
 mod palette;
 mod pipeline;
+mod png;
 mod probe;
 mod quality;
 mod render;
 mod report;
 mod steps;
+mod svg;
 mod trial;
 mod vips;
 mod webp_container;

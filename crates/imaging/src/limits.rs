@@ -49,7 +49,12 @@ impl Limits {
         if frames > self.frames {
             return Err(ImagingError::TooManyFrames { frames, limit: self.frames });
         }
-        if !info.is_vector() && info.pixels_of(frames) > self.pixels() {
+        if info.is_vector() { Ok(()) } else { self.check_pixels(info, frames) }
+    }
+
+    /// Checks the pixels of `frames` frames in the source's own size, which is what a trim by colour looks at.
+    pub(crate) fn check_pixels(&self, info: &ImageInfo, frames: u32) -> Result<(), ImagingError> {
+        if info.pixels_of(frames) > self.pixels() {
             return Err(ImagingError::TooManyPixels {
                 width: info.stored.width,
                 height: info.stored.height,

@@ -30,6 +30,7 @@ impl Engine {
         limits.check_header(&header.info, 1)?;
         let info = header.info.clone();
         let size = overlay::size(info.upright, picture, spec.scale);
+        header.check_drawing(info.upright, size)?;
         let geometry = Geometry {
             region: Region { x: 0, y: 0, size: info.upright },
             resized: size,

@@ -9,6 +9,8 @@ use crate::bmp;
 use crate::error::ImagingError;
 use crate::format::{Sniffed, SourceFormat, sniff};
 use crate::geometry::Size;
+use crate::png;
+use crate::svg::{self, Drawing};
 use crate::vips::{BandFormat, Image, Interpretation, Operation, Source, VipsError};
 
 /// What the numbers of a source's pixels mean.
@@ -86,15 +88,19 @@ impl Engine {
     /// Reads the header of one page of `source`, or the frame of that number.
     pub(crate) fn header(&self, source: &Bytes, page: u32) -> Result<Header, ImagingError> {
         let format = self.sniff(source)?;
-        let first = read_header(source, format, 0).map_err(|error| unreadable(error, format, source))?;
+        // Before the library sees it: the size of a drawing that tells none is found by drawing it.
+        let drawing = if format == SourceFormat::Svg { Some(svg::inspect(self, source)?) } else { None };
+        if format == SourceFormat::Png && png::claims_too_much(source) {
+            return Err(ImagingError::Truncated(VipsError::new("png chunks", "a chunk is longer than the file")));
+        }
+        let read = |page| read_header(source, format, page).map_err(|error| unreadable(error, format, source));
+        let first = read(0)?;
         let pages = first.info.pages;
         if page >= pages {
             return Err(ImagingError::NoSuchPage { page, pages });
         }
-        if page == 0 {
-            return Ok(first);
-        }
-        read_header(source, format, page).map_err(|error| unreadable(error, format, source))
+        let header = if page == 0 { first } else { read(page)? };
+        Ok(Header { drawing, ..header })
     }
 
     /// The format of `source`, if this engine reads it.
@@ -121,6 +127,18 @@ pub(crate) struct Header {
     pub(crate) info: ImageInfo,
     /// The picture it belongs to, not decoded yet; `None` where the decoder reads all or nothing.
     pub(crate) image: Option<Image>,
+    /// What drawing it costs, if it is a vector picture.
+    pub(crate) drawing: Option<Drawing>,
+}
+
+impl Header {
+    /// Refuses a vector picture that would take too long if `drawn` pixels became of a part of `part` units of it.
+    pub(crate) fn check_drawing(&self, part: Size, drawn: Size) -> Result<(), ImagingError> {
+        let Some(drawing) = &self.drawing else { return Ok(()) };
+        let (across, down) =
+            (f64::from(drawn.width) / f64::from(part.width), f64::from(drawn.height) / f64::from(part.height));
+        drawing.check(drawn.pixels(), across.max(down))
+    }
 }
 
 /// How much a decoder itself shrinks or enlarges.
@@ -166,10 +184,14 @@ pub(crate) fn open(source: &Bytes, format: SourceFormat, scale: Scale, pages: Pa
 
 fn read_header(source: &Bytes, format: SourceFormat, page: u32) -> Result<Header, VipsError> {
     if format == SourceFormat::Bmp {
-        return bmp::header(source).map(|header| Header { info: describe_bmp(&header, source.len()), image: None });
+        return bmp::header(source).map(|header| Header {
+            info: describe_bmp(&header, source.len()),
+            image: None,
+            drawing: None,
+        });
     }
     let image = open(source, format, Scale::Full, Pages::One(page))?;
-    Ok(Header { info: describe(&image, format, source.len()), image: Some(image) })
+    Ok(Header { info: describe(&image, format, source.len()), image: Some(image), drawing: None })
 }
 
 /// The error for a source that could not be opened or decoded.

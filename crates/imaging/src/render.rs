@@ -18,6 +18,9 @@ use crate::quality::EncoderDefaults;
 use crate::steps::{resize, trim, upright};
 use crate::vips::{Image, Operation, VipsError, Watch};
 
+/// Longest side of a vector picture that is drawn to find out whether it can be, in pixels.
+const DRAWN_AGAIN_PX: f64 = 256.0;
+
 /// What a rendition is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
@@ -134,6 +137,8 @@ impl Job<'_> {
         let used = region(header.info.upright, transform)?;
         let used = match transform.trim() {
             Some(Trim::Border { tolerance }) => {
+                self.limits.check_pixels(&header.info, 1)?;
+                header.check_drawing(header.info.stored, header.info.stored)?;
                 self.without_border(&header.info, used, tolerance).map_err(|error| self.explain(error))?
             }
             Some(Trim::Sides { .. }) | None => used,
@@ -169,6 +174,7 @@ impl Job<'_> {
                 return Err(ImagingError::NotApplicable { op: "overlay", reason: "its image was not given" });
             }
         };
+        header.check_drawing(geometry.region.size, geometry.resized)?;
         let info = header.info.clone();
         let pipeline = Pipeline { info: &info, geometry, transform: self.transform, frames, keeps_alpha, overlay };
         let picture =
@@ -220,6 +226,16 @@ impl Job<'_> {
     fn everything(&self, format: SourceFormat) -> Result<Image, VipsError> {
         let source = self.inputs.source;
         let first = open(source, format, Scale::Full, self.page())?;
+        if format == SourceFormat::Svg {
+            // Its own size may be any, and how large it is drawn makes no difference to whether it can be.
+            let longest = first.width().max(first.height()).max(1);
+            return open(
+                source,
+                format,
+                Scale::Factor(DRAWN_AGAIN_PX.min(f64::from(longest)) / f64::from(longest)),
+                self.page(),
+            );
+        }
         if format.pages_are_frames() && self.transform.is_animated() && first.pages() > 1 {
             return open(source, format, Scale::Full, Pages::First(first.pages().min(self.limits.frames)));
         }

@@ -44,8 +44,10 @@ fn alpha_survives_in_every_encoding_that_holds_it() {
     for format in ["png", "webp", "avif"] {
         let rendered = render(&disc(), &format!("w=60,f={format}"));
         let picture = rgba(&rendered.body, "v=1");
-        assert_eq!(picture.get_pixel(1, 1).0[3], 0, "{format}");
-        assert_eq!(picture.get_pixel(30, 30).0[3], 255, "{format}");
+        // AVIF's alpha has losses too.
+        let lost = if format == "avif" { 2 } else { 0 };
+        assert!(picture.get_pixel(1, 1).0[3] <= lost, "{format}");
+        assert!(picture.get_pixel(30, 30).0[3] >= 255 - lost, "{format}");
     }
 }
 

@@ -130,9 +130,6 @@ fn each_op_in_each_format() {
             let grounds: &[[u8; 3]] = if encoding.has_alpha() { &[[255; 3], [0, 0, 0]] } else { &[[255; 3]] };
             for ground in grounds {
                 let score = score(&on(&golden, *ground), &on(&found, *ground));
-                if std::env::var_os("SHOW_SCORES").is_some() {
-                    println!("{name} {} {score:.1}", encoding.name());
-                }
                 if score < least(encoding) {
                     wrong.push(format!("{name} as {}: {score:.1}", encoding.name()));
                 }

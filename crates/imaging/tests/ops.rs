@@ -293,7 +293,7 @@ fn bmp_is_read() {
     assert_eq!(rgb(&source, "v=1"), picture);
     assert_eq!(rgb(&source, "w=30").dimensions(), (30, 20));
     let clear = images::hard_edged(20, [1, 2, 3], [0; 3]);
-    let found = rgba(&images::bmp(&DynamicImage::from(clear.clone())), "v=1");
+    let found = rgba(&images::bmp(&DynamicImage::from(clear)), "v=1");
     assert_eq!((found.get_pixel(0, 0).0[3], found.get_pixel(10, 10).0[3]), (0, 255));
 }
 

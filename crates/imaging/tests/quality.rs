@@ -58,7 +58,6 @@ fn renditions_come_near_to_a_full_decode_in_linear_light() {
         for (encoding, least) in DEFAULT_MIN.into_iter().filter(|(encoding, _)| can.writes.contains(encoding)) {
             let body = render(&source, &format!("{ops},f={}", encoding.name())).body;
             let found = score(&reference, &rgb(&body, "v=1"));
-            println!("{ops} {}: {found:.1}", encoding.name());
             assert!(found >= least, "{ops} as {}: {found:.1}", encoding.name());
         }
     }
@@ -79,7 +78,6 @@ fn the_same_word_looks_alike_in_every_format() {
                 score(&reference, &rgb(&body, "v=1"))
             })
             .collect();
-        println!("{word}: {scores:.1?}");
         let (least, most) = scores.iter().fold((f64::MAX, f64::MIN), |(a, b), score| (a.min(*score), b.max(*score)));
         // One picture is no corpus: what is alike on average differs by some points on each.
         assert!(most - least <= 12.0, "{word}: {scores:.1?}");

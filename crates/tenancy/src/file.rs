@@ -21,6 +21,10 @@ use crate::{Freshness, Origin, OriginKind, Policy, RegisteredImage, S3Origin, Si
 /// Longest time an answer may be called fresh or be served stale, in seconds: a year.
 const SECONDS_MAX: u64 = 31_536_000;
 
+/// Most tags of an origin, and longest of them in bytes.
+const TAGS_MAX: usize = 16;
+const TAG_BYTES_MAX: usize = 128;
+
 /// The policy file as written. `docs/policy.md` explains every key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +70,8 @@ struct OriginTable {
     folder: Option<PathBuf>,
     s3: Option<S3Origin>,
     http: Option<HttpTable>,
+    #[serde(default)]
+    tags: Vec<String>,
 }
 
 /// Why a policy file is not used.
@@ -239,6 +245,12 @@ impl OriginTable {
         let checked = OriginName::new(name)
             .map_err(|_| report.add(&key, "an origin's name is 1 to 63 of a-z, 0-9, \"-\" and \"_\""))
             .ok();
+        let is_tag =
+            |tag: &String| (1..=TAG_BYTES_MAX).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_graphic());
+        if self.tags.len() > TAGS_MAX || !self.tags.iter().all(is_tag) {
+            let why = format!("at most {TAGS_MAX} tags of 1 to {TAG_BYTES_MAX} visible ASCII characters each");
+            report.add(&format!("{key}.tags"), why);
+        }
         let kind = match (self.folder, self.s3, self.http) {
             (Some(folder), None, None) if folder.is_absolute() => OriginKind::Folder(folder),
             (Some(folder), None, None) => {
@@ -252,7 +264,7 @@ impl OriginTable {
                 return None;
             }
         };
-        checked.map(|name| (name, Arc::new(Origin { kind })))
+        checked.map(|name| (name, Arc::new(Origin { kind, tags: self.tags })))
     }
 }
 

@@ -13,6 +13,8 @@ use crate::{HttpOrigin, Secret};
 pub struct Origin {
     /// What it is.
     pub kind: OriginKind,
+    /// Tags of all its pictures, by which they can be purged.
+    pub tags: Vec<String>,
 }
 
 impl Origin {

@@ -78,6 +78,7 @@ fn every_mistake_is_reported_at_once() {
         images.escape = "@local/../a.png"
         images."No" = "@local/a.png"
         origins.local.folder = "photos"
+        origins.local.tags = ["two words"]
         origins.none = {}
         origins."Up".folder = "/x"
         origins.two = { folder = "/x", http = { base_url = "https://a.example/" } }
@@ -108,6 +109,7 @@ fn every_mistake_is_reported_at_once() {
         "tenants.demo.images.escape",
         "tenants.demo.images.No",
         "tenants.demo.origins.local.folder",
+        "tenants.demo.origins.local.tags",
         "tenants.demo.origins.none",
         "tenants.demo.origins.Up",
         "tenants.demo.origins.two",

@@ -14,6 +14,7 @@ mod originals;
 mod playground;
 mod playground_in_a_browser;
 mod policy;
+mod purge;
 mod registered;
 mod renditions;
 mod signing;

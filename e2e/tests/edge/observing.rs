@@ -170,6 +170,19 @@ async fn the_admin_port_answers_health_and_capabilities_and_the_public_port_does
             assert!(capabilities[list].as_array().expect("a list").contains(&format.into()), "{capabilities}");
         }
     }
+    // Each format is either there, or missing with a reason.
+    for (lists, formats) in [
+        (
+            ("reads", "cannot_read"),
+            ["jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "jxl", "svg", "bmp"].as_slice(),
+        ),
+        (("writes", "cannot_write"), ["jpeg", "png", "webp", "avif", "jxl", "gif", "json"].as_slice()),
+    ] {
+        for format in formats {
+            let is_there = capabilities[lists.0].as_array().expect("a list").contains(&(*format).into());
+            assert_ne!(is_there, capabilities[lists.1][format].is_string(), "{format}: {capabilities}");
+        }
+    }
     assert_eq!(edge.admin("/nothing").await.status, 404);
     for path in ["/healthz", "/readyz", "/metrics", "/capabilities"] {
         assert_ne!(edge.get(path).await.status, 200, "{path} is public");

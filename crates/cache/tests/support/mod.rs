@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cache::{
     CacheConfig, CacheKey, Entry, Filled, KeyBuilder, Lifetime, Lookup, Rendition, RenditionCache, RenditionParts,
-    SourceValidators, UnixMillis,
+    SourceValidators, Subject, UnixMillis,
 };
 use prometheus::Registry;
 use tokio::runtime::Handle;
@@ -38,6 +38,10 @@ pub fn key(seed: u64) -> CacheKey {
     KeyBuilder::new().number(seed).finish()
 }
 
+pub fn subject(seed: u64) -> Subject {
+    Subject { tenant: seed % 7, sources: [seed ^ 0xff].into() }
+}
+
 pub fn parts(seed: u64, bytes: usize) -> RenditionParts {
     RenditionParts {
         status: 200,
@@ -50,6 +54,7 @@ pub fn parts(seed: u64, bytes: usize) -> RenditionParts {
         },
         lifetime: Lifetime::new(NOW, Duration::from_secs(3600), Duration::from_secs(86400)),
         seq: seed,
+        begun: 0,
         tenant: seed % 7,
         source: seed ^ 0xff,
         tags: (0..seed % 4).collect(),
@@ -77,7 +82,8 @@ pub async fn open(dir: &Path) -> (TestCache, Registry) {
 }
 
 pub async fn fill(cache: &TestCache, seed: u64, bytes: usize) -> Entry {
-    let flight = cache.flight(key(seed), NOW, move || async move { Ok(Filled::Store(rendition(seed, bytes))) });
+    let flight =
+        cache.flight(key(seed), &subject(seed), NOW, move || async move { Ok(Filled::Store(rendition(seed, bytes))) });
     flight.wait(PATIENCE).await.expect("the fill succeeds")
 }
 

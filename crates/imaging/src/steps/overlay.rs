@@ -47,7 +47,8 @@ pub(crate) fn overlay(image: &Image, layer: &Image, spec: &Overlay) -> Result<Im
             over_at(image, layer, x, y)
         }
         OverlayPlace::Tile => {
-            let tile = Size::new(layer.width() + spec.x, layer.height() + spec.y);
+            // What lies beyond the picture of a wide gap is never seen.
+            let tile = Size::new((layer.width() + spec.x).min(across), (layer.height() + spec.y).min(down));
             let tile = lay(layer, tile, 0, 0)?.to_memory()?;
             let tiles = Operation::new(c"replicate")?
                 .image(c"in", &tile)?

@@ -127,6 +127,9 @@ fn silence_warnings() {
     ) {
     }
     let levels = bindings::GLogLevelFlags_G_LOG_LEVEL_WARNING | bindings::GLogLevelFlags_G_LOG_LEVEL_INFO;
-    // SAFETY: the handler is a function without state and lives as long as the process.
-    unsafe { bindings::g_log_set_handler(c"VIPS".as_ptr(), levels, Some(ignore), std::ptr::null_mut()) };
+    // The second one complains of sizes that no picture can have.
+    for domain in [c"VIPS", c"GLib-GObject"] {
+        // SAFETY: the handler is a function without state and lives as long as the process.
+        unsafe { bindings::g_log_set_handler(domain.as_ptr(), levels, Some(ignore), std::ptr::null_mut()) };
+    }
 }

@@ -1,6 +1,8 @@
 //! What every test of this crate starts from: an engine, ops as in a URL, and pixels to look at.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod bounded;
+
 use bytes::Bytes;
 use image::{DynamicImage, RgbImage, RgbaImage};
 use imaging::{Class, EncoderDefaults, Engine, EngineOptions, ImagingError, Inputs, Limits, Rendered};

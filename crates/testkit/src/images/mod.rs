@@ -2,13 +2,16 @@
 //!
 //! Must not read files: what a test needs to know about a picture is in the code that makes it.
 
+pub mod bmp;
 pub mod colour;
+pub mod frames;
 pub mod hostile;
 pub mod jpeg;
 pub mod metadata;
 mod paint;
 pub mod png;
-mod tiff;
+pub mod svg;
+pub mod tiff;
 
 pub use paint::{PLACES, hard_edged, photo, places, swatches};
 

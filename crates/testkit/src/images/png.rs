@@ -122,8 +122,12 @@ pub(super) fn header(width: u32, height: u32, kind: u8, interlace: u8) -> Vec<u8
 
 /// A whole file of one header and one block of image data.
 pub(super) fn file(header: &[u8], data: &[u8]) -> Vec<u8> {
+    chunks(&[(b"IHDR", header), (b"IDAT", data), (b"IEND", &[])])
+}
+
+fn chunks(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (name, body) in [(b"IHDR", header), (b"IDAT", data), (b"IEND", &[])] {
+    for (name, body) in chunks {
         let length = u32::try_from(body.len()).expect("a chunk is below 4 GiB");
         let checked = [&name[..], body].concat();
         bytes.write_all(&length.to_be_bytes()).expect("written to memory");
@@ -151,6 +155,61 @@ pub(super) fn zlib_stored(data: &[u8]) -> Vec<u8> {
     });
     bytes.extend((b << 16 | a).to_be_bytes());
     bytes
+}
+
+/// A zlib stream that inflates to `count` zeros, a hundred and fiftieth of that long (RFC 1951 §3.2.6).
+pub fn zlib_zeros(count: u64) -> Vec<u8> {
+    let mut bits = Bits { bytes: vec![0x78, 0x01], filled: 0 };
+    // The last block, with fixed codes; a zero; then 258 more at a time from one byte back.
+    bits.push(0b011, 3);
+    bits.push(reversed(0b0011_0000, 8), 8);
+    let repeats = count.saturating_sub(1) / 258;
+    for _ in 0..repeats {
+        bits.push(reversed(0b1100_0101, 8), 13);
+    }
+    bits.push(0, 7);
+    let sum = (1 + repeats * 258) % 65_521;
+    [&bits.bytes[..], &u32::try_from(sum << 16 | 1).expect("two numbers below 65,521").to_be_bytes()].concat()
+}
+
+/// A PNG of one grey pixel whose profile is what `compressed` inflates to.
+pub fn with_compressed_profile(compressed: &[u8]) -> Vec<u8> {
+    let profile = [b"p\0\0", compressed].concat();
+    chunks(&[(b"IHDR", &header(1, 1, 0, 0)), (b"iCCP", &profile), (b"IDAT", &zlib_stored(&[0, 99])), (b"IEND", &[])])
+}
+
+/// A PNG of one grey pixel with a chunk of this name before its pixels, which holds `data` and claims to hold `length` bytes.
+pub fn with_chunk(name: [u8; 4], data: &[u8], length: usize) -> Vec<u8> {
+    let data_chunk = zlib_stored(&[0, 99]);
+    let mut bytes = chunks(&[(b"IHDR", &header(1, 1, 0, 0)), (&name, data), (b"IDAT", &data_chunk), (b"IEND", &[])]);
+    // After the magic number and the header with its frame.
+    const AT: usize = 8 + 13 + 12;
+    bytes[AT..AT + 4].copy_from_slice(&u32::try_from(length).expect("below 4 GiB").to_be_bytes());
+    bytes
+}
+
+struct Bits {
+    bytes: Vec<u8>,
+    filled: u32,
+}
+
+impl Bits {
+    /// Adds the lowest `count` bits of `bits`, the lowest first.
+    fn push(&mut self, bits: u32, count: u32) {
+        for at in 0..count {
+            if self.filled == 0 {
+                self.bytes.push(0);
+            }
+            let bit = u8::from(bits >> at & 1 == 1);
+            *self.bytes.last_mut().expect("pushed above") |= bit << self.filled;
+            self.filled = (self.filled + 1) % 8;
+        }
+    }
+}
+
+/// The lowest `count` bits in the other order: Huffman codes are stored from their highest bit on.
+fn reversed(bits: u32, count: u32) -> u32 {
+    bits.reverse_bits() >> (32 - count)
 }
 
 /// PNG specification, annex D.

@@ -1,0 +1,287 @@
+//! What has been purged: bans, each with a number, and whether a rendition is older than one that covers it.
+//!
+//! A purge touches no entry. It is a number: everything it covers that was begun before it is a miss from then on, in
+//! memory, on disk and in flight, so that a tenant with a million renditions is purged in a microsecond. Must not know what
+//! tenants, sources and tags are: they are plain numbers that the caller has hashed.
+//!
+//! Invariant: forgetting may only ever purge more. When bans become too many they are replaced by a wider one.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::ban_log::BanLog;
+use crate::key::CacheKey;
+use crate::rendition::Rendition;
+
+/// Bans of one tenant that are told apart; one more, and the whole tenant is banned instead.
+const TENANT_BANS_MAX: usize = 65_536;
+/// Bans that are told apart in all; one more, and the tenant with most of them is banned as a whole.
+const BANS_MAX: usize = 1_000_000;
+
+/// What a purge covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Everything of everybody.
+    Everything,
+    /// Everything of a tenant.
+    Tenant {
+        /// Whose.
+        tenant: u64,
+    },
+    /// Everything that was made with a source: renditions of it, and those that it is laid over.
+    Source {
+        /// Whose.
+        tenant: u64,
+        /// The source.
+        source: u64,
+    },
+    /// Everything that carries a tag.
+    Tag {
+        /// Whose.
+        tenant: u64,
+        /// The tag.
+        tag: u64,
+    },
+    /// One rendition.
+    Key {
+        /// Whose.
+        tenant: u64,
+        /// Its key.
+        key: CacheKey,
+    },
+}
+
+/// What a fill is going to be, as far as it is known before it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Whose.
+    pub tenant: u64,
+    /// Made with which sources.
+    pub sources: Box<[u64]>,
+}
+
+/// Why a purge may not outlive the process. It is in force all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// The cache folder cannot be used now, but what is in it may come back with the next start.
+    #[error("the purge is in force, but is lost with the next restart: the cache folder cannot be used")]
+    NoFolder,
+    /// It cannot be written down.
+    #[error("the purge is in force, but is lost with the next restart: it cannot be written to the cache folder")]
+    Write(#[source] io::Error),
+}
+
+/// The bans in force. Purging writes them down before it says that it is done.
+#[derive(Debug)]
+pub struct Bans {
+    /// The number of the newest ban. A rendition that was begun with this number is older than none.
+    latest: AtomicU64,
+    table: RwLock<Table>,
+    log: Mutex<Log>,
+    /// Differs whenever bans may have been lost, and is part of every key in the store: what was kept before is not found.
+    epoch: u128,
+}
+
+#[derive(Debug)]
+enum Log {
+    /// Nothing outlives the process, so no ban has to.
+    NotNeeded,
+    /// There is a folder, but it is not ours.
+    Missing,
+    Open(BanLog),
+}
+
+impl Bans {
+    /// Bans of a cache without a disk.
+    pub(crate) fn in_memory(epoch: u128) -> Self {
+        Self::new(Log::NotNeeded, Table::default(), epoch)
+    }
+
+    /// Bans of a cache whose folder cannot be used now.
+    pub(crate) fn without_folder(epoch: u128) -> Self {
+        Self::new(Log::Missing, Table::default(), epoch)
+    }
+
+    /// The bans that are written down in a folder, which must be claimed. Blocking.
+    ///
+    /// # Errors
+    /// When they can be neither read nor begun anew.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let mut table = Table::default();
+        let mut log = BanLog::open(dir, |scope, number| table.add(scope, number))?;
+        if log.is_wordy(table.count) {
+            log.rewrite(table.iter())?;
+        }
+        let epoch = log.epoch();
+        Ok(Self::new(Log::Open(log), table, epoch))
+    }
+
+    fn new(log: Log, table: Table, epoch: u128) -> Self {
+        Self { latest: AtomicU64::new(table.latest), table: RwLock::new(table), log: Mutex::new(log), epoch }
+    }
+
+    /// Bans what `scope` covers and was begun before this call. Blocking: waits for the disk.
+    ///
+    /// # Errors
+    /// [`PurgeError`]: it is in force, but may not outlive the process.
+    pub fn purge(&self, scope: Scope) -> Result<u64, PurgeError> {
+        let mut log = self.log.lock();
+        let number = self.latest.load(Ordering::Acquire) + 1;
+        self.table.write().add(scope, number);
+        // After the table: who reads the new number also finds the ban.
+        self.latest.store(number, Ordering::Release);
+        match &mut *log {
+            Log::NotNeeded => Ok(number),
+            Log::Missing => Err(PurgeError::NoFolder),
+            Log::Open(log) => log.append(scope, number).map(|()| number).map_err(PurgeError::Write),
+        }
+    }
+
+    /// The number of the newest ban: what is begun now is older than none so far.
+    #[must_use]
+    pub fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    /// Whether anything that was begun at `since` with these sources is banned, whatever is made of it.
+    #[must_use]
+    pub fn is_source_banned(&self, subject: &Subject, since: u64) -> bool {
+        since < self.latest() && self.table.read().covers_sources(subject, since)
+    }
+
+    /// How many bans are told apart.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.table.read().count
+    }
+
+    pub(crate) fn epoch(&self) -> u128 {
+        self.epoch
+    }
+
+    /// Whether a kept rendition must not be answered with any more.
+    pub(crate) fn is_banned(&self, key: CacheKey, rendition: &Rendition) -> bool {
+        // The usual case costs one load.
+        rendition.begun < self.latest() && self.table.read().covers(key, rendition)
+    }
+
+    /// Whether a fill that was begun at `since` may give what is banned by now, so that nobody may join it. Its tags are not
+    /// known yet, so a ban of any tag of the tenant counts.
+    pub(crate) fn is_outdated(&self, key: CacheKey, subject: &Subject, since: u64) -> bool {
+        since < self.latest() && self.table.read().covers_fill(key, subject, since)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    everything: u64,
+    tenants: HashMap<u64, TenantBans>,
+    /// Bans below tenants.
+    count: usize,
+    latest: u64,
+}
+
+#[derive(Debug, Default)]
+struct TenantBans {
+    whole: u64,
+    sources: HashMap<u64, u64>,
+    tags: HashMap<u64, u64>,
+    keys: HashMap<CacheKey, u64>,
+    newest_tag: u64,
+}
+
+impl Table {
+    fn add(&mut self, scope: Scope, number: u64) {
+        self.latest = self.latest.max(number);
+        match scope {
+            Scope::Everything => {
+                *self = Self { everything: number, latest: self.latest, ..Self::default() };
+            }
+            Scope::Tenant { tenant } => self.ban_whole(tenant, number),
+            Scope::Source { tenant, source } => self.add_below(tenant, |bans| bans.sources.insert(source, number)),
+            Scope::Key { tenant, key } => self.add_below(tenant, |bans| bans.keys.insert(key, number)),
+            Scope::Tag { tenant, tag } => self.add_below(tenant, |bans| {
+                bans.newest_tag = bans.newest_tag.max(number);
+                bans.tags.insert(tag, number)
+            }),
+        }
+        while self.count > BANS_MAX {
+            let largest = self.tenants.iter().max_by_key(|(_, bans)| bans.count()).map(|(tenant, _)| *tenant);
+            let Some(tenant) = largest else { break };
+            self.ban_whole(tenant, self.latest);
+        }
+        if self.tenants.len() > BANS_MAX {
+            self.add(Scope::Everything, self.latest);
+        }
+    }
+
+    fn add_below(&mut self, tenant: u64, add: impl FnOnce(&mut TenantBans) -> Option<u64>) {
+        let bans = self.tenants.entry(tenant).or_default();
+        let is_new = add(bans).is_none();
+        let is_full = bans.count() > TENANT_BANS_MAX;
+        self.count += usize::from(is_new);
+        if is_full {
+            self.ban_whole(tenant, self.latest);
+        }
+    }
+
+    /// Bans a tenant as a whole, which makes its narrower bans superfluous.
+    fn ban_whole(&mut self, tenant: u64, number: u64) {
+        let bans = self.tenants.entry(tenant).or_default();
+        self.count -= bans.count();
+        *bans = TenantBans { whole: number, ..TenantBans::default() };
+    }
+
+    fn covers(&self, key: CacheKey, rendition: &Rendition) -> bool {
+        let since = rendition.begun;
+        let Some(bans) = self.tenants.get(&rendition.tenant) else { return self.everything > since };
+        self.everything > since
+            || bans.whole > since
+            || bans.is_source_banned(rendition.source, since)
+            || is_newer(&bans.keys, &key, since)
+            // The sources of overlays are among the tags.
+            || rendition.tags.iter().any(|tag| is_newer(&bans.tags, tag, since) || bans.is_source_banned(*tag, since))
+    }
+
+    fn covers_sources(&self, subject: &Subject, since: u64) -> bool {
+        let Some(bans) = self.tenants.get(&subject.tenant) else { return self.everything > since };
+        let is_banned = |source: &u64| bans.is_source_banned(*source, since);
+        self.everything > since || bans.whole > since || subject.sources.iter().any(is_banned)
+    }
+
+    fn covers_fill(&self, key: CacheKey, subject: &Subject, since: u64) -> bool {
+        let covers_it = |bans: &TenantBans| bans.newest_tag > since || is_newer(&bans.keys, &key, since);
+        self.tenants.get(&subject.tenant).is_some_and(covers_it) || self.covers_sources(subject, since)
+    }
+
+    /// The bans in an order in which adding them gives this table again.
+    fn iter(&self) -> impl Iterator<Item = (Scope, u64)> + '_ {
+        let everything = (self.everything > 0).then_some((Scope::Everything, self.everything));
+        let tenants = self.tenants.iter().flat_map(|(&tenant, bans)| {
+            let whole = (bans.whole > 0).then_some((Scope::Tenant { tenant }, bans.whole));
+            let sources = bans.sources.iter().map(move |(&source, &at)| (Scope::Source { tenant, source }, at));
+            let tags = bans.tags.iter().map(move |(&tag, &at)| (Scope::Tag { tenant, tag }, at));
+            let keys = bans.keys.iter().map(move |(&key, &at)| (Scope::Key { tenant, key }, at));
+            whole.into_iter().chain(sources).chain(tags).chain(keys)
+        });
+        everything.into_iter().chain(tenants)
+    }
+}
+
+impl TenantBans {
+    fn count(&self) -> usize {
+        self.sources.len() + self.tags.len() + self.keys.len()
+    }
+
+    fn is_source_banned(&self, source: u64, since: u64) -> bool {
+        is_newer(&self.sources, &source, since)
+    }
+}
+
+fn is_newer<K: Eq + std::hash::Hash>(bans: &HashMap<K, u64>, of: &K, since: u64) -> bool {
+    bans.get(of).is_some_and(|at| *at > since)
+}

@@ -1,0 +1,149 @@
+//! `POST /purge`: what is taken back, how soon, for whom, and that it stays taken back.
+
+use image::{Rgba, RgbaImage};
+use testkit::edge::{Edge, EdgeSetup, assert_problem, picture};
+use testkit::http::{self, Request, Response};
+use testkit::images::png;
+
+use crate::support::{cache_status, photo};
+
+const TOKEN: &str = "a token for this test only";
+
+fn setup() -> EdgeSetup {
+    EdgeSetup::new().set("admin_token", format!("\"{TOKEN}\""))
+}
+
+async fn order(edge: &Edge, body: &str) -> Response {
+    let request = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
+    http::send(edge.admin_addr(), &request.body(body.to_owned())).await.expect("the admin port answers")
+}
+
+#[track_caller]
+fn assert_purged(answer: &Response) {
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
+}
+
+async fn is_hit(edge: &Edge, target: &str) -> bool {
+    let answer = edge.get(target).await;
+    picture(&answer, answer.header("content-type").unwrap_or_default());
+    cache_status(&answer).contains("; hit;")
+}
+
+#[tokio::test]
+async fn each_scope_takes_back_what_it_names_and_nothing_else() {
+    let tables = "[tenants.other]\nopen = true\n[tenants.other.origins.local]\n";
+    let edge = setup();
+    let folder = edge.originals().display().to_string();
+    let edge = edge.tables(&format!("{tables}folder = {folder:?}\n")).tenant(&format!(
+        "origins.season = {{ folder = {folder:?}, tags = [\"summer\"] }}\nimages.logo = \"@local/logo.png\""
+    ));
+    let edge = edge.start().await;
+    edge.setup().put("a.jpg", photo(60, 40));
+    edge.setup().put("b.jpg", photo(60, 40));
+    edge.setup().put("logo.png", png::rgba(&RgbaImage::from_pixel(4, 4, Rgba([255, 0, 0, 255]))));
+    let targets = [
+        "/demo/w=30,f=jpeg/@local/a.jpg",
+        "/demo/w=20,f=jpeg/@local/a.jpg",
+        "/demo/w=30,f=jpeg/@local/b.jpg",
+        "/demo/w=30,f=jpeg,overlay=logo/@local/b.jpg",
+        "/demo/w=30,f=jpeg/@season/a.jpg",
+        "/other/w=30,f=jpeg/@local/a.jpg",
+    ];
+    for (body, gone) in [
+        (r#"{"url":"/demo/f=jpeg,width=30/@local/a.jpg?kid=a&sig=b"}"#, &[0][..]),
+        (r#"{"url":"/w=30,f=jpeg/@local/a.jpg","tenant":"other"}"#, &[5]),
+        // The same file under another origin's name is the same source.
+        (r#"{"source":"@local/a.jpg","tenant":"demo"}"#, &[0, 1, 4]),
+        (r#"{"source":"@local/logo.png","tenant":"demo"}"#, &[3]),
+        (r#"{"tag":"summer","tenant":"demo"}"#, &[4]),
+        (r#"{"tag":"summer","tenant":"other"}"#, &[]),
+        (r#"{"all":true,"tenant":"demo"}"#, &[0, 1, 2, 3, 4]),
+        (r#"{"all":true}"#, &[0, 1, 2, 3, 4, 5]),
+    ] {
+        for target in targets {
+            edge.get(target).await;
+            assert!(is_hit(&edge, target).await, "{target}");
+        }
+        assert_purged(&order(&edge, body).await);
+        for (number, target) in targets.iter().enumerate() {
+            assert_eq!(is_hit(&edge, target).await, !gone.contains(&number), "{body}: {target}");
+        }
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn what_changed_without_a_trace_shows_after_a_purge() {
+    let edge = setup().tenant("images.logo = \"@local/logo.png\"\nmax_age_seconds = 3600").start().await;
+    let sheet = |colour| png::rgba(&RgbaImage::from_pixel(40, 40, Rgba(colour)));
+    edge.setup().put("a.png", sheet([0, 0, 255, 255]));
+    edge.setup().put("logo.png", sheet([255, 0, 0, 255]));
+    let target = "/demo/w=40,f=png,overlay=logo,v=1/@local/a.png";
+    let before = edge.get(target).await.body;
+    edge.setup().put("logo.png", sheet([0, 255, 0, 255]));
+    assert_eq!(edge.get(target).await.body, before, "a version is for ever");
+    // The overlay that the edge holds in memory is forgotten too.
+    assert_purged(&order(&edge, r#"{"source":"@local/logo.png","tenant":"demo"}"#).await);
+    assert_ne!(edge.get(target).await.body, before);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_purge_outlives_a_kill() {
+    let edge = setup().start().await;
+    edge.setup().put("a.jpg", photo(60, 40));
+    edge.setup().put("b.jpg", photo(60, 40));
+    let (a, b) = ("/demo/w=30,f=jpeg,v=1/@local/a.jpg", "/demo/w=30,f=jpeg,v=1/@local/b.jpg");
+    for target in [a, b] {
+        edge.get(target).await;
+    }
+    testkit::edge::eventually("an empty queue of writes", async || {
+        (edge.metric("calotype_cache_unflushed_entries").await == 0.0).then_some(())
+    })
+    .await;
+    assert_purged(&order(&edge, r#"{"source":"@local/a.jpg","tenant":"demo"}"#).await);
+    let edge = edge.kill().await.start().await;
+    assert!(!is_hit(&edge, a).await, "purged before the kill");
+    assert!(is_hit(&edge, b).await);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn orders_that_are_wrong_or_not_allowed() {
+    let edge = setup().start().await;
+    edge.setup().put("a.jpg", photo(60, 40));
+    edge.get("/demo/w=30,f=jpeg/@local/a.jpg").await;
+    for (body, status, code) in [
+        ("", 400, "bad-purge"),
+        ("{}", 400, "bad-purge"),
+        ("[]", 400, "bad-purge"),
+        (r#"{"all":true,"tag":"x","tenant":"demo"}"#, 400, "bad-purge"),
+        (r#"{"tag":"x"}"#, 400, "bad-purge"),
+        (r#"{"al":true}"#, 400, "bad-purge"),
+        (r#"{"source":"@local/../a.jpg","tenant":"demo"}"#, 400, "bad-path"),
+        (r#"{"source":"@nowhere/a.jpg","tenant":"demo"}"#, 404, "unknown-origin"),
+        (r#"{"all":true,"tenant":"nobody"}"#, 404, "unknown-tenant"),
+        (r#"{"url":"/demo/widht=3/@local/a.jpg"}"#, 400, "unknown-op"),
+        (r#"{"url":"/demo/-/@local/a.jpg"}"#, 400, "bad-purge"),
+    ] {
+        assert_problem(&order(&edge, body).await, status, code);
+    }
+    let long = format!(r#"{{"all":true,"tenant":"{}"}}"#, "x".repeat(20_000));
+    assert_problem(&order(&edge, &long).await, 400, "bad-purge");
+    for wrong in ["Bearer not the token", "Basic YTpi", "Bearer "] {
+        let request = Request::new(::http::Method::POST, "/purge").header("authorization", wrong);
+        let answer = http::send(edge.admin_addr(), &request.body(r#"{"all":true}"#)).await.expect("answers");
+        assert_problem(&answer, 401, "unauthorized");
+    }
+    assert_eq!(edge.admin("/purge").await.status.as_u16(), 405);
+    // The public port has no such thing.
+    let public = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
+    assert_eq!(edge.send(&public.body(r#"{"all":true}"#)).await.status.as_u16(), 405);
+    assert!(is_hit(&edge, "/demo/w=30,f=jpeg/@local/a.jpg").await, "nothing was purged");
+    assert!(!edge.log().contains(TOKEN));
+    edge.stop().await;
+
+    let edge = EdgeSetup::new().start().await;
+    assert_problem(&order(&edge, r#"{"all":true}"#).await, 403, "purge-off");
+    edge.stop().await;
+}

@@ -1,0 +1,148 @@
+//! Studies of the imaging engine alone, one folder or file each: what settings are chosen by, and what ops cost.
+//!
+//! A study starts no server, and writes a report of its own. Must not change a setting; `crates/imaging` holds them.
+
+mod animation;
+mod encoders;
+mod ops;
+mod quality;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use tempfile::{NamedTempFile, TempDir};
+use tokio::process::Command;
+
+use crate::child::{self, Took};
+use crate::darkroom::Darkroom;
+use crate::gallery::{self, Picture};
+use crate::machine::Machine;
+
+/// The programs that studies measure with. `script/loadtest` builds and installs them.
+#[derive(Debug, Args)]
+pub struct StudyTools {
+    /// The compiled ceiling/encode.c.
+    #[arg(long, value_name = "FILE", default_value = "target/release/encode")]
+    pub encode: PathBuf,
+    /// The compiled ceiling/ops.c.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ops")]
+    pub libvips_ops: PathBuf,
+    /// The compiled ceiling/shrink.c.
+    #[arg(long, value_name = "FILE", default_value = "target/release/shrink")]
+    pub shrink: PathBuf,
+    /// libvips' own program for thumbnails.
+    #[arg(long, value_name = "FILE", default_value = "/usr/bin/vipsthumbnail")]
+    pub vipsthumbnail: PathBuf,
+    /// GNU time.
+    #[arg(long, value_name = "FILE", default_value = "/usr/bin/time")]
+    pub time: PathBuf,
+    /// A folder of photographs and drawings that join the painted pictures.
+    #[arg(long, value_name = "FOLDER", env = "CALOTYPE_CORPUS")]
+    pub corpus: Option<PathBuf>,
+}
+
+/// What can be studied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StudyName {
+    /// Which qualities of which encoder look alike.
+    Quality,
+    /// What encoder settings cost.
+    Encoders,
+    /// What each op costs.
+    Ops,
+    /// What an animation costs in time and memory.
+    Animation,
+}
+
+/// Everything that a study needs.
+pub struct Desk<'a> {
+    /// The programs.
+    pub tools: &'a StudyTools,
+    /// Fewer rounds and pictures.
+    pub quick: bool,
+    /// The engine.
+    pub darkroom: Darkroom,
+    folder: TempDir,
+}
+
+impl Desk<'_> {
+    /// A folder for files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Rounds of what is timed.
+    pub fn rounds(&self) -> usize {
+        if self.quick { 2 } else { 5 }
+    }
+
+    /// The pictures that encoders are judged by.
+    fn stills(&self) -> anyhow::Result<Vec<Picture>> {
+        eprintln!("  making the pictures");
+        gallery::stills(&self.darkroom, self.folder(), self.tools.corpus.as_deref(), self.quick)
+    }
+
+    /// Encodes `file`, a libvips file name, so many times with `saver`, an ending with options.
+    async fn encode(&self, file: &str, saver: &str, count: usize) -> anyhow::Result<(Took, Bytes)> {
+        let out = NamedTempFile::new_in(self.folder())?.into_temp_path();
+        let warm_ups = if count > 1 { "1" } else { "0" };
+        let mut command = Command::new(&self.tools.encode);
+        command.args([file, saver, warm_ups, &count.to_string()]).arg(&out);
+        let took = child::measured(&mut command).await.with_context(|| saver.to_owned())?;
+        Ok((took, fs::read(&out)?.into()))
+    }
+
+    /// This program as a loop of one rendition.
+    pub fn render_loop(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("render");
+        Ok(command)
+    }
+}
+
+impl StudyName {
+    /// The name of its report.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Quality => "QUALITY.md",
+            Self::Encoders => "ENCODERS.md",
+            Self::Ops => "OPS.md",
+            Self::Animation => "ANIMATION.md",
+        }
+    }
+
+    /// Makes the study; its report.
+    ///
+    /// # Errors
+    /// When something cannot be measured.
+    pub async fn study(self, tools: &StudyTools, quick: bool) -> anyhow::Result<String> {
+        for program in [&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time] {
+            anyhow::ensure!(program.is_file(), "{} is missing; script/loadtest sees to it", program.display());
+        }
+        let folder = tempfile::Builder::new().prefix("calotype-study-").tempdir().context("no temporary folder")?;
+        let desk = Desk { tools, quick, darkroom: Darkroom::open()?, folder };
+        let (title, body) = match self {
+            Self::Quality => ("Equal quality", quality::study(&desk).await?),
+            Self::Encoders => ("Encoder settings", encoders::study(&desk).await?),
+            Self::Ops => ("What each op costs", ops::study(&desk).await?),
+            Self::Animation => ("What an animation costs", animation::study(&desk).await?),
+        };
+        let machine = Machine::look().await;
+        let warning = if quick {
+            "**A quick run**: few pictures and rounds. Run without `--quick` before quoting a number.\n\n"
+        } else {
+            ""
+        };
+        Ok(format!(
+            "# {title}\n\nWritten by `script/loadtest --only {name}`; do not edit.\n\n{warning}{machine} libvips {libvips}.\n\n\
+             CPU time is user and system time. The machine may be shared: CPU times are medians of interleaved rounds, and \
+             differences of less than 10 % mean nothing.\n\n{body}",
+            name = self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+            machine = machine.describe(),
+            libvips = desk.darkroom.libvips(),
+        ))
+    }
+}

@@ -1,0 +1,33 @@
+//! The 64 bits by which an entry of the cache knows whose it is, what it was made from and how it is tagged.
+//!
+//! Each includes the tenant, so that no tenant's purge can reach another's pictures.
+
+use tenancy::TenantId;
+
+use crate::origins::OpenOrigin;
+use crate::source::SourcePath;
+
+/// Names a tenant.
+pub fn tenant_mark(tenant: &TenantId) -> u64 {
+    hash(&["tenant", tenant.as_str()])
+}
+
+/// Names a source of a tenant.
+pub fn source_mark(tenant: &TenantId, origin: &OpenOrigin, path: &SourcePath) -> u64 {
+    hash(&["source", tenant.as_str(), &origin.identity, path.as_str()])
+}
+
+/// Names a tag of a tenant.
+pub fn tag_mark(tenant: &TenantId, tag: &str) -> u64 {
+    hash(&["tag", tenant.as_str(), tag])
+}
+
+fn hash(parts: &[&str]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}

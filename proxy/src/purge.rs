@@ -1,0 +1,172 @@
+//! `POST /purge` on the admin port: takes content back.
+//!
+//! Must not answer before the purge is written down: what was acknowledged holds after a crash too. Must not be open: the
+//! token is the only thing between a stranger in the network and an empty cache.
+
+use std::sync::Arc;
+
+use cache::{Bans, PurgeError, Scope};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tenancy::Tenant;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use transform_url::{Source, TenantSlug, native};
+
+use crate::decision::{self, Decision, Wanted};
+use crate::marks::{source_mark, tag_mark, tenant_mark};
+use crate::policy::{ActivePolicy, PolicyInForce};
+use crate::problem::EdgeError;
+
+/// Longest body that is read, in bytes.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Takes purges.
+pub struct Purger {
+    /// What has been purged.
+    pub bans: Arc<Bans>,
+    /// The policy in force.
+    pub policy: Arc<PolicyInForce>,
+    /// A hash of the token that callers must know; without one nobody may purge.
+    pub token: Option<blake3::Hash>,
+    /// The IO runtime: writing a purge down waits for the disk.
+    pub io: Handle,
+}
+
+/// What to purge: exactly one of `url`, `source`, `tag` and `all`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    /// Whose; not needed with a whole `url`, and left out with `all` to purge everybody's.
+    tenant: Option<String>,
+    /// One delivery URL's path, in every format that it is answered in.
+    url: Option<String>,
+    /// A source as in URLs: all that was made of it, or with it as an overlay.
+    source: Option<String>,
+    /// Everything with this tag.
+    tag: Option<String>,
+    /// Everything.
+    #[serde(default)]
+    all: bool,
+}
+
+/// The answer: what was purged was begun before this number.
+#[derive(Debug, Serialize)]
+pub struct Purged {
+    /// Counts the purges of this edge.
+    pub purge: u64,
+}
+
+/// Why nothing was purged, or not for sure.
+#[derive(Debug, Error)]
+pub enum PurgeRefusal {
+    /// No token is set.
+    #[error("purging is off: set admin_token (CALOTYPE_PROXY__ADMIN_TOKEN) and restart the edge")]
+    Off,
+    /// The request does not have it.
+    #[error("send the edge's admin_token as \"Authorization: Bearer …\"")]
+    Unauthorized,
+    /// The body is not an order.
+    #[error("the body must be JSON with one of \"url\", \"source\", \"tag\" and \"all\", and mostly \"tenant\": {0}")]
+    BadOrder(String),
+    /// What it names does not exist.
+    #[error(transparent)]
+    Target(#[from] EdgeError),
+    /// It is in force, but may be forgotten.
+    #[error(transparent)]
+    NotDurable(#[from] PurgeError),
+}
+
+impl PurgeRefusal {
+    /// Status and stable code.
+    pub fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Off => (StatusCode::FORBIDDEN, "purge-off"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::BadOrder(_) => (StatusCode::BAD_REQUEST, "bad-purge"),
+            Self::Target(error) => error.status_and_code(),
+            Self::NotDurable(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-durable"),
+        }
+    }
+}
+
+impl Purger {
+    /// Carries out the purge that `body` orders.
+    ///
+    /// # Errors
+    /// [`PurgeRefusal`].
+    pub async fn purge(&self, headers: &HeaderMap, body: &[u8]) -> Result<Purged, PurgeRefusal> {
+        self.check_token(headers)?;
+        let order = serde_json::from_slice(body).map_err(|error| PurgeRefusal::BadOrder(error.to_string()))?;
+        let scopes = scopes(&self.policy.get(), &order)?;
+        let bans = Arc::clone(&self.bans);
+        let written = self.io.spawn_blocking(move || {
+            // Every one is put in force, whether or not one before it could be written down.
+            scopes.into_iter().map(|scope| bans.purge(scope)).collect::<Vec<_>>()
+        });
+        let mut purge = 0;
+        for number in written.await.map_err(|_| EdgeError::Internal)? {
+            purge = number?;
+        }
+        tracing::info!(tenant = order.tenant, url = order.url, source = order.source, tag = order.tag, purge, "purged");
+        Ok(Purged { purge })
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), PurgeRefusal> {
+        let wanted = self.token.as_ref().ok_or(PurgeRefusal::Off)?;
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        // Hashes compare in constant time.
+        match given {
+            Some(given) if blake3::hash(given.as_bytes()) == *wanted => Ok(()),
+            _ => Err(PurgeRefusal::Unauthorized),
+        }
+    }
+}
+
+/// What an order covers; a URL has several renditions.
+fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefusal> {
+    let bad = |why: &str| Err(PurgeRefusal::BadOrder(why.to_owned()));
+    let tenant = order.tenant.as_deref().map(|name| named(active, name)).transpose()?;
+    match (order, tenant) {
+        (Order { url: Some(url), source: None, tag: None, all: false, .. }, tenant) => of_url(active, url, tenant),
+        (Order { url: None, source: Some(source), tag: None, all: false, .. }, Some(tenant)) => {
+            let source = Source::parse(source).map_err(EdgeError::from)?;
+            let (origin, path) = decision::locate(active, tenant, &source)?;
+            let source = source_mark(&tenant.id, &origin, &path);
+            Ok(vec![Scope::Source { tenant: tenant_mark(&tenant.id), source }])
+        }
+        (Order { url: None, source: None, tag: Some(tag), all: false, .. }, Some(tenant)) => {
+            Ok(vec![Scope::Tag { tenant: tenant_mark(&tenant.id), tag: tag_mark(&tenant.id, tag) }])
+        }
+        (Order { url: None, source: None, tag: None, all: true, .. }, Some(tenant)) => {
+            Ok(vec![Scope::Tenant { tenant: tenant_mark(&tenant.id) }])
+        }
+        (Order { url: None, source: None, tag: None, all: true, .. }, None) => Ok(vec![Scope::Everything]),
+        (Order { url: None, source: None, tag: None, all: false, .. }, _) => bad("it says nothing of what to purge"),
+        (Order { url: None, all: false, source, tag, .. }, None) if source.is_some() != tag.is_some() => {
+            bad("\"tenant\" is missing")
+        }
+        _ => bad("it says more than one thing to purge"),
+    }
+}
+
+fn named<'a>(active: &'a ActivePolicy, name: &str) -> Result<&'a Arc<Tenant>, EdgeError> {
+    let slug = TenantSlug::new(name).map_err(|_| EdgeError::UnknownTenant(name.to_owned()))?;
+    active.policy.tenant(&slug).ok_or_else(|| EdgeError::UnknownTenant(name.to_owned()))
+}
+
+/// With a tenant the path may lack its tenant part, as on a host of its own.
+fn of_url(active: &ActivePolicy, url: &str, tenant: Option<&Arc<Tenant>>) -> Result<Vec<Scope>, PurgeRefusal> {
+    // Signatures are no part of what is cached.
+    let path = url.split('?').next().unwrap_or_default().as_bytes();
+    let has_tenant = native::parse(path, None).is_ok_and(|request| {
+        tenant.is_none_or(|tenant| tenant.slug == request.tenant) && active.policy.tenant(&request.tenant).is_some()
+    });
+    let host_tenant = tenant.filter(|_| !has_tenant).map(|tenant| &tenant.slug);
+    let decision = Decision::of_path(active, host_tenant, path)?;
+    let tenant = tenant_mark(&decision.tenant.id);
+    match &decision.wanted {
+        Wanted::Rendition(wanted) => Ok(wanted.keys().into_iter().map(|key| Scope::Key { tenant, key }).collect()),
+        Wanted::Original => Err(PurgeRefusal::BadOrder("originals are not cached".to_owned())),
+    }
+}
