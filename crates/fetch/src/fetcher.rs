@@ -121,9 +121,11 @@ impl GetOptions {
 
 /// The guarded client. Cheap to clone; clones share connections.
 #[derive(Clone)]
-pub struct Fetcher {
+pub struct Fetcher(Arc<Inner>);
+
+struct Inner {
     client: Client<HttpsConnector<Connector>, Empty<Bytes>>,
-    config: Arc<FetchConfig>,
+    config: FetchConfig,
 }
 
 impl Fetcher {
@@ -147,7 +149,7 @@ impl Fetcher {
             .http1_max_buf_size(config.limits.header_bytes.max(8192))
             .http1_max_headers(HEADER_LINES_MAX)
             .build(https);
-        Self { client, config: Arc::new(config) }
+        Self(Arc::new(Inner { client, config }))
     }
 
     /// Fetches a resource. When this returns, the header has come and the body waits to be read.
@@ -156,7 +158,7 @@ impl Fetcher {
     /// [`FetchError`]; [`FetchError::NotModified`] and [`FetchError::RangeNotSatisfiable`] only if `options` asks for them.
     pub async fn get(&self, url: &Url, options: &GetOptions) -> Result<Response, FetchError> {
         let answer = self.answer(&Method::GET, url, options).await?;
-        accept(answer, options, self.config.limits.stall_timeout)
+        accept(answer, options, self.0.config.limits.stall_timeout)
     }
 
     /// What the server says of a resource, without its bytes. Range and condition of `options` are not used. A server
@@ -200,14 +202,14 @@ impl Fetcher {
     ) -> Result<http::Response<Incoming>, FetchError> {
         let mut url = first.clone();
         for _ in 0..=REDIRECTS_MAX {
-            target::check(&url, &self.config.ports, &self.config.private)?;
-            if !(self.config.rule)(&url) {
+            target::check(&url, &self.0.config.ports, &self.0.config.private)?;
+            if !(self.0.config.rule)(&url) {
                 return Err(FetchError::NotAllowed);
             }
-            let own_headers = (url.origin() == first.origin()).then_some(&self.config.headers);
+            let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
             let request = request(method, &url, own_headers, options)?;
-            let limit = self.config.limits.head_timeout;
-            let answer = timeout(limit, self.client.request(request)).await;
+            let limit = self.0.config.limits.head_timeout;
+            let answer = timeout(limit, self.0.client.request(request)).await;
             let answer = answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
@@ -221,7 +223,7 @@ impl Fetcher {
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No headers: they may be secrets.
-        f.debug_struct("Fetcher").field("private", &self.config.private).finish_non_exhaustive()
+        f.debug_struct("Fetcher").field("private", &self.0.config.private).finish_non_exhaustive()
     }
 }
 
@@ -244,8 +246,7 @@ fn request(
     if let Some(range) = options.range {
         headers.insert(header::RANGE, HeaderValue::try_from(range.to_header()).expect("digits are allowed"));
     }
-    let validators = options.if_changed.iter();
-    for validators in validators {
+    if let Some(validators) = &options.if_changed {
         if let Some(etag) = validators.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
             headers.insert(header::IF_NONE_MATCH, etag);
         }
