@@ -155,8 +155,9 @@ fn only_the_guarded_client_and_the_stores_send_http_requests() {
     for tool in ["testkit", "devstack", "loadtests", "e2e"] {
         clients.remove(tool);
     }
-    // What tenants name goes through `fetch`; what operators name may go through the SDK of S3.
-    assert_eq!(clients, BTreeSet::from(["fetch", "storage"]));
+    // What tenants name goes through `fetch`; what operators name may go through the SDK of S3, and the command line asks
+    // the operator's own edges.
+    assert_eq!(clients, BTreeSet::from(["cli", "fetch", "storage"]));
 }
 
 #[test]
