@@ -19,7 +19,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("imaging", &["tokio*", "http", "hyper*", "reqwest", "pingora*", "foyer*", "storage", "tenancy", "cache", "aws-*"]),
     ("cache", &["pingora*", "libvips*", "imaging", "storage", "tenancy", "transform-url", "aws-*"]),
     ("storage", &["imaging", "libvips*", "pingora*", "foyer*", "cache", "tenancy", "transform-url"]),
-    ("fetch", &["pingora*", "storage", "tenancy"]),
+    ("fetch", &["pingora*", "storage", "tenancy", "imaging", "cache", "aws-*"]),
     (
         "tenancy",
         &["sqlx*", "http", "hyper*", "reqwest", "rocket*", "pingora*", "storage", "imaging", "cache", "tokio*"],
@@ -136,6 +136,28 @@ fn tools_for_tests_are_no_part_of_a_service() {
             assert!(!linked.contains(tool), "{member} → {tool}");
         }
     }
+}
+
+/// Crates that can send HTTP requests.
+const HTTP_CLIENTS: [&str; 8] =
+    ["hyper*", "reqwest*", "ureq*", "curl*", "isahc", "awc", "attohttpc", "aws-smithy-http-client"];
+
+#[test]
+fn only_the_guarded_client_and_the_stores_send_http_requests() {
+    let workspace = Workspace::read();
+    let mut clients = BTreeSet::new();
+    for package in workspace.metadata.workspace_packages() {
+        let normal = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+        if normal.into_iter().any(|used| HTTP_CLIENTS.iter().any(|client| matches(client, &used.name))) {
+            clients.insert(package.name.as_str());
+        }
+    }
+    for tool in ["testkit", "devstack", "loadtests", "e2e"] {
+        clients.remove(tool);
+    }
+    // What tenants name goes through `fetch`; what operators name may go through the SDK of S3, and the command line asks
+    // the operator's own edges.
+    assert_eq!(clients, BTreeSet::from(["cli", "fetch", "storage"]));
 }
 
 #[test]

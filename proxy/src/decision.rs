@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use cache::{CacheKey, KeyBuilder, Subject};
 use imaging::{Class, ENCODER_VERSION};
-use storage::{ObjectPath, ObjectStore, StorageError};
+use storage::{ObjectPath, StorageError};
 use tenancy::Tenant;
 use transform_url::native::{self, Delivery, Request};
 use transform_url::value::{Format, Name};
-use transform_url::{Ops, OriginName, Source, TenantSlug, Transform};
+use transform_url::{Ops, OriginName, TenantSlug, Transform};
 
 use crate::authorise::{authorise, check_expiry};
 use crate::marks::{source_mark, tag_mark, tenant_mark};
@@ -20,6 +20,7 @@ use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
 use crate::registered::Registered;
+use crate::source::{Source, SourcePath};
 
 /// What is to be delivered.
 pub struct Decision {
@@ -27,8 +28,8 @@ pub struct Decision {
     pub tenant: Arc<Tenant>,
     /// Where its original is.
     pub origin: Arc<OpenOrigin>,
-    /// The path in that origin.
-    pub path: ObjectPath,
+    /// The path in that origin, or the URL.
+    pub path: SourcePath,
     /// The original itself, or what is made of it.
     pub wanted: Wanted,
     /// The policy's version.
@@ -144,11 +145,11 @@ impl Decision {
         self.origin.tags().iter().map(|tag| tag_mark(&self.tenant.id, tag))
     }
 
-    /// The opened store.
+    /// What the original is read from.
     ///
     /// # Errors
     /// [`EdgeError::BrokenOrigin`] when it could not be opened.
-    pub fn store(&self) -> Result<&ObjectStore, EdgeError> {
+    pub fn store(&self) -> Result<&Source, EdgeError> {
         self.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))
     }
 }
@@ -158,31 +159,31 @@ fn whose_is<'a>(active: &'a ActivePolicy, request: &Request<'_>) -> Result<&'a A
     tenant.ok_or_else(|| EdgeError::UnknownTenant(request.tenant.to_string()))
 }
 
+type Place = (Arc<OpenOrigin>, SourcePath);
+
 /// Where a source is.
 ///
 /// # Errors
 /// What the tenant does not have.
-pub fn locate(
-    active: &ActivePolicy,
-    tenant: &Tenant,
-    source: &Source,
-) -> Result<(Arc<OpenOrigin>, ObjectPath), EdgeError> {
+pub fn locate(active: &ActivePolicy, tenant: &Tenant, source: &transform_url::Source) -> Result<Place, EdgeError> {
     match source {
-        Source::Origin { origin, path } => locate_in(active, tenant, origin, path),
-        Source::Upload(_) => Err(EdgeError::NotImplemented("serving uploads by public id".to_owned())),
-        Source::Url(_) => Err(EdgeError::NotImplemented("fetching sources by URL".to_owned())),
+        transform_url::Source::Origin { origin, path } => locate_in(active, tenant, origin, path),
+        transform_url::Source::Upload(_) => Err(EdgeError::NotImplemented("serving uploads by public id".to_owned())),
+        transform_url::Source::Url(text) => locate_url(active, tenant, text),
     }
 }
 
-fn locate_in(
-    active: &ActivePolicy,
-    tenant: &Tenant,
-    origin: &OriginName,
-    path: &str,
-) -> Result<(Arc<OpenOrigin>, ObjectPath), EdgeError> {
+/// A URL is a source where the tenant's list says so; the client that fetches it asks the list again at each redirect.
+fn locate_url(active: &ActivePolicy, tenant: &Tenant, text: &str) -> Result<Place, EdgeError> {
+    let url = fetch::parse_url(text).map_err(|error| EdgeError::BadSourceUrl(error.to_string()))?;
+    let web = active.origins.urls(&tenant.id).filter(|_| tenant.urls.allow(&url));
+    Ok((Arc::clone(web.ok_or(EdgeError::SourceNotAllowed)?), SourcePath::Url(Box::new(url))))
+}
+
+fn locate_in(active: &ActivePolicy, tenant: &Tenant, origin: &OriginName, path: &str) -> Result<Place, EdgeError> {
     let open = active.origins.get(&tenant.id, origin).ok_or_else(|| EdgeError::UnknownOrigin(origin.to_string()))?;
     let path = ObjectPath::new(path).map_err(StorageError::from)?;
-    Ok((Arc::clone(open), path))
+    Ok((Arc::clone(open), SourcePath::Object(path)))
 }
 
 /// The registered image of this name.
@@ -197,7 +198,7 @@ fn resolve(
     active: &ActivePolicy,
     tenant: &Tenant,
     ops: &Ops,
-    (origin, path): (&OpenOrigin, &ObjectPath),
+    (origin, path): (&OpenOrigin, &SourcePath),
 ) -> Result<WantedRendition, EdgeError> {
     let transform = ops.resolve(|name| tenant.presets.get(name))?;
     let image = |name| registered(active, tenant, name);

@@ -78,6 +78,10 @@ impl Edge {
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return Err(EdgeError::Method);
         }
+        // An edge as the origin of an edge, or of itself: each would wait for the next.
+        if fetch::is_fetch_of_ours(&head.headers) {
+            return Err(EdgeError::Loop);
+        }
         let decision = self.decide(head, &mut facts.tenant)?;
         match &decision.wanted {
             Wanted::Original => {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cache::{Entry, Filled};
 use imaging::{Class, EncoderDefaults, Engine, Inputs, Limits, Rendered};
-use storage::{GetOptions, ObjectMeta, StorageError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout_at;
 
@@ -17,6 +16,7 @@ use crate::kept;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
+use crate::source::{Ask, SourceError, SourceMeta};
 
 /// Unit of the memory budget: a semaphore's permits are 32 bits wide.
 const KIB: u64 = 1024;
@@ -60,14 +60,14 @@ pub struct FillReport {
 /// An original in memory, with the room that it takes.
 struct Original<'a> {
     bytes: Bytes,
-    meta: ObjectMeta,
+    meta: SourceMeta,
     room: SemaphorePermit<'a>,
 }
 
 /// What the source gave.
 enum Fetched<'a> {
     Original(Original<'a>),
-    NotModified,
+    NotModified(fetch::Freshness),
 }
 
 impl Filler {
@@ -135,22 +135,26 @@ impl Filler {
         let inputs = timeout_at(deadline.into(), async {
             let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
             let previous = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
-            Ok::<_, EdgeError>((self.fetch(plan, previous).await?, overlay))
+            Ok::<_, EdgeError>((self.fetch(plan, previous, deadline).await?, overlay))
         });
         let inputs = inputs.await;
         taken.fetch = Some(started.elapsed());
         let (fetched, overlay) = inputs.map_err(|_| EdgeError::Deadline)??;
         let original = match (fetched, previous) {
             (Fetched::Original(original), _) => original,
-            (Fetched::NotModified, Some(previous)) => {
+            (Fetched::NotModified(freshness), Some(previous)) => {
                 taken.not_modified = true;
                 let validators = previous.validators.clone();
                 return previous
-                    .renewed(kept::lifetime(plan), (plan.decision.sequence, kept::begun(overlay.as_ref())), validators)
-                    .map(Filled::Store)
+                    .renewed(
+                        kept::lifetime(plan, freshness),
+                        (plan.decision.sequence, kept::begun(overlay.as_ref())),
+                        validators,
+                    )
+                    .map(|rendition| kept::as_allowed(rendition, freshness))
                     .map_err(internal);
             }
-            (Fetched::NotModified, None) => return Err(internal("not modified without a condition")),
+            (Fetched::NotModified(_), None) => return Err(internal("not modified without a condition")),
         };
         if original.bytes.is_empty() {
             return Err(EdgeError::Empty);
@@ -197,21 +201,30 @@ impl Filler {
         }
     }
 
-    async fn fetch(&self, plan: &Plan<'_>, previous: Option<&Entry>) -> Result<Fetched<'_>, EdgeError> {
+    async fn fetch(
+        &self,
+        plan: &Plan<'_>,
+        previous: Option<&Entry>,
+        deadline: Instant,
+    ) -> Result<Fetched<'_>, EdgeError> {
         // Only a picture is worth keeping; a cached problem is tried anew.
         let if_changed = previous.filter(|entry| entry.status == 200).and_then(|entry| kept::storage_validators(entry));
-        let options = GetOptions { range: None, if_changed };
-        let object = match plan.decision.store()?.get(&plan.decision.path, options).await {
-            Err(StorageError::NotModified) => return Ok(Fetched::NotModified),
-            object => object?,
-        };
         let limit = self.limits.source_bytes as u64;
-        if object.meta.size > limit {
-            return Err(StorageError::TooLarge { limit }.into());
+        let ask = Ask { if_changed, deadline: Some(deadline), ..Ask::new(limit) };
+        let object = match plan.decision.store()?.get(&plan.decision.path, &ask).await {
+            Ok(object) => object,
+            Err(error) => return error.not_modified().map(Fetched::NotModified).ok_or_else(|| error.into()),
+        };
+        // A body of unknown size may become as large as any.
+        let size = object.meta.size.unwrap_or(limit);
+        if size > limit {
+            return Err(SourceError::too_large(limit).into());
         }
-        let permits = u32::try_from(object.meta.size.div_ceil(KIB)).unwrap_or(u32::MAX);
-        let room = self.room.acquire_many(permits).await.map_err(internal)?;
+        let permits = u32::try_from(size.div_ceil(KIB)).unwrap_or(u32::MAX);
+        let mut room = self.room.acquire_many(permits).await.map_err(internal)?;
         let bytes = object.body.collect(limit).await?;
+        let needed = bytes.len().div_ceil(KIB as usize);
+        drop(room.split((permits as usize).saturating_sub(needed)));
         Ok(Fetched::Original(Original { bytes, meta: object.meta, room }))
     }
 

@@ -9,25 +9,44 @@ use cache::{
     Filled, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, Subject,
     UnixMillis,
 };
+use fetch::Freshness as Said;
 use imaging::Rendered;
-use storage::{ObjectMeta, Validators};
+use storage::Validators;
+use tenancy::Freshness;
 
 use crate::fill::{Plan, internal};
 use crate::problem::{self, EdgeError, NEGATIVE_TTL};
 use crate::registered::RegisteredBytes;
+use crate::source::SourceMeta;
 
 /// How long a versioned rendition is fresh: its URL changes when it does.
 const VERSIONED_TTL: Duration = Duration::from_secs(31_536_000);
 
-/// How long what a plan makes is used, from now on.
-pub fn lifetime(plan: &Plan<'_>) -> Lifetime {
-    let freshness = plan.decision.tenant.freshness;
-    let (fresh, stale) = if plan.wanted.transform.is_versioned() {
-        (VERSIONED_TTL, Duration::ZERO)
+/// What the policy lets be used, shortened by what the source says: a source may ask for less, never for more.
+pub fn shortened(policy: Freshness, said: Said) -> Freshness {
+    if !said.may_store {
+        return Freshness { max_age: Duration::ZERO, stale_while_revalidate: Duration::ZERO };
+    }
+    Freshness {
+        max_age: said.max_age.map_or(policy.max_age, |max_age| max_age.min(policy.max_age)),
+        stale_while_revalidate: if said.may_serve_stale { policy.stale_while_revalidate } else { Duration::ZERO },
+    }
+}
+
+/// How long what a plan makes of a source that says so much is used, from now on. A versioned URL names a picture that
+/// never changes, whatever the source says of how long it does not.
+pub fn lifetime(plan: &Plan<'_>, said: Said) -> Lifetime {
+    let freshness = if plan.wanted.transform.is_versioned() && said.may_store {
+        Freshness { max_age: VERSIONED_TTL, stale_while_revalidate: Duration::ZERO }
     } else {
-        (freshness.max_age, freshness.stale_while_revalidate)
+        shortened(plan.decision.tenant.freshness, said)
     };
-    Lifetime::new(UnixMillis::now(), fresh, stale)
+    Lifetime::new(UnixMillis::now(), freshness.max_age, freshness.stale_while_revalidate)
+}
+
+/// Kept, unless the source forbids it.
+pub fn as_allowed(rendition: Rendition, said: Said) -> Filled {
+    if said.may_store { Filled::Store(rendition) } else { Filled::Pass(rendition) }
 }
 
 /// A rendition of the original that `meta` describes, made with `overlay`.
@@ -37,12 +56,13 @@ pub fn lifetime(plan: &Plan<'_>) -> Lifetime {
 pub fn picture(
     plan: &Plan<'_>,
     rendered: Rendered,
-    meta: &ObjectMeta,
+    meta: &SourceMeta,
     overlay: Option<&RegisteredBytes>,
 ) -> Result<Filled, EdgeError> {
-    let made =
-        Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime: lifetime(plan) };
-    rendition(plan, made, source_validators(meta), overlay).map(Filled::Store)
+    let lifetime = lifetime(plan, meta.freshness);
+    let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
+    let rendition = rendition(plan, made, source_validators(meta), overlay)?;
+    Ok(as_allowed(rendition, meta.freshness))
 }
 
 /// The answer that the original is not there or not usable: kept, but not for long.
@@ -100,7 +120,7 @@ fn short() -> Lifetime {
     Lifetime::new(UnixMillis::now(), NEGATIVE_TTL, Duration::ZERO)
 }
 
-fn source_validators(meta: &ObjectMeta) -> SourceValidators {
+fn source_validators(meta: &SourceMeta) -> SourceValidators {
     SourceValidators {
         etag: meta.etag.as_deref().filter(|etag| etag.len() <= SOURCE_ETAG_BYTES_MAX).map(Into::into),
         last_modified: meta.last_modified.and_then(unix_millis),

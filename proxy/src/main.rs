@@ -29,6 +29,7 @@ mod registered;
 mod rendition;
 mod reply;
 mod server;
+mod source;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -2,10 +2,10 @@
 //!
 //! Each includes the tenant, so that no tenant's purge can reach another's pictures.
 
-use storage::ObjectPath;
 use tenancy::TenantId;
 
 use crate::origins::OpenOrigin;
+use crate::source::SourcePath;
 
 /// Names a tenant.
 pub fn tenant_mark(tenant: &TenantId) -> u64 {
@@ -13,7 +13,7 @@ pub fn tenant_mark(tenant: &TenantId) -> u64 {
 }
 
 /// Names a source of a tenant.
-pub fn source_mark(tenant: &TenantId, origin: &OpenOrigin, path: &ObjectPath) -> u64 {
+pub fn source_mark(tenant: &TenantId, origin: &OpenOrigin, path: &SourcePath) -> u64 {
     hash(&["source", tenant.as_str(), &origin.identity, path.as_str()])
 }
 

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, header};
 use pingora_http::RequestHeader;
-use storage::{ByteRange, GetOptions, Object, ObjectMeta, ServedRange, StorageError};
+use storage::{ByteRange, ServedRange};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::decision::Decision;
 use crate::edge::Edge;
 use crate::problem::EdgeError;
+use crate::source::{Ask, SourceError, SourceMeta, SourceObject};
 
 /// Chunks between the store and the connection: enough to overlap reading and writing.
 const CHUNKS_AHEAD: usize = 2;
@@ -24,13 +25,13 @@ pub struct OriginalAnswer {
     /// What was asked for.
     pub decision: Arc<Decision>,
     /// What the store says of it.
-    pub meta: ObjectMeta,
+    pub meta: SourceMeta,
     /// Its content type and whether a browser may show it.
     pub kind: MediaKind,
     /// The part that is sent; `None` is all of it.
     pub range: Option<ServedRange>,
     /// Its bytes; `None` when only the head is asked for, or the client has it already.
-    pub body: Option<mpsc::Receiver<Result<Bytes, StorageError>>>,
+    pub body: Option<mpsc::Receiver<Result<Bytes, SourceError>>>,
 }
 
 /// A content type, and whether it is safe to show on this host.
@@ -77,13 +78,13 @@ const SAFE: [(&str, &str); 25] = [
 /// Those of the store.
 pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -> Result<OriginalAnswer, EdgeError> {
     let limit = edge.original_bytes_max;
-    let check = |meta: &ObjectMeta| match meta.size > limit {
-        true => Err(EdgeError::from(StorageError::TooLarge { limit })),
+    let check = |meta: &SourceMeta| match meta.size.is_some_and(|size| size > limit) {
+        true => Err(EdgeError::from(SourceError::too_large(limit))),
         false => Ok(()),
     };
     let store = decision.store()?.clone();
     let mut range = (head.method == Method::GET).then(|| parse_range(&head.headers)).flatten();
-    let answer = |meta: ObjectMeta, range, body| {
+    let answer = |meta: SourceMeta, range, body| {
         let kind = media_kind(decision.path.as_str(), meta.content_type.as_deref());
         OriginalAnswer { decision: Arc::clone(decision), kind, meta, range, body }
     };
@@ -92,7 +93,11 @@ pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -
         [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
     if head.method == Method::HEAD || is_conditional || head.headers.contains_key(header::IF_RANGE) {
         let (store, path) = (store.clone(), decision.path.clone());
-        let meta = edge.io.spawn(async move { store.head(&path).await }).await.map_err(|_| EdgeError::Internal)??;
+        let meta = edge
+            .io
+            .spawn(async move { store.head(&path, &Ask::new(limit)).await })
+            .await
+            .map_err(|_| EdgeError::Internal)??;
         check(&meta)?;
         let has_it = is_conditional && is_current(&head.headers, &meta);
         if head.method == Method::HEAD || has_it {
@@ -107,7 +112,7 @@ pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -
     let (chunks, body) = mpsc::channel(CHUNKS_AHEAD);
     let path = decision.path.clone();
     edge.io.spawn(async move {
-        match store.get(&path, GetOptions { range, if_changed: None }).await {
+        match store.get(&path, &Ask { range, ..Ask::new(limit) }).await {
             Ok(object) => {
                 if opened.send(Ok((object.meta.clone(), object.range))).is_ok() {
                     pump(object, chunks).await;
@@ -122,7 +127,7 @@ pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -
 }
 
 /// Moves the body into the channel until it ends, fails, or the client is gone.
-async fn pump(mut object: Object, chunks: mpsc::Sender<Result<Bytes, StorageError>>) {
+async fn pump(mut object: SourceObject, chunks: mpsc::Sender<Result<Bytes, SourceError>>) {
     while let Some(chunk) = object.body.next().await {
         let failed = chunk.is_err();
         if chunks.send(chunk).await.is_err() || failed {
@@ -149,7 +154,7 @@ pub fn parse_range(headers: &HeaderMap) -> Option<ByteRange> {
 }
 
 /// `If-Range`: strong entity tags or the exact date (RFC 9110, section 13.1.5); without it every range applies.
-fn range_still_applies(headers: &HeaderMap, meta: &ObjectMeta) -> bool {
+fn range_still_applies(headers: &HeaderMap, meta: &SourceMeta) -> bool {
     let Some(condition) = headers.get(header::IF_RANGE).map(|value| value.as_bytes()) else { return true };
     if condition.starts_with(b"\"") {
         return meta.etag.as_deref().is_some_and(|etag| etag.as_bytes() == condition);
@@ -158,7 +163,7 @@ fn range_still_applies(headers: &HeaderMap, meta: &ObjectMeta) -> bool {
 }
 
 /// `If-None-Match`, or else `If-Modified-Since` (RFC 9110, section 13.2.2).
-fn is_current(headers: &HeaderMap, meta: &ObjectMeta) -> bool {
+fn is_current(headers: &HeaderMap, meta: &SourceMeta) -> bool {
     if let Some(tags) = headers.get(header::IF_NONE_MATCH) {
         let etag = meta.etag.as_deref().unwrap_or_default();
         return !etag.is_empty()
@@ -172,7 +177,7 @@ fn is_current(headers: &HeaderMap, meta: &ObjectMeta) -> bool {
 }
 
 /// `Last-Modified` of an original.
-pub fn last_modified(meta: &ObjectMeta) -> Option<String> {
+pub fn last_modified(meta: &SourceMeta) -> Option<String> {
     meta.last_modified.map(httpdate::fmt_http_date)
 }
 
@@ -245,15 +250,16 @@ mod tests {
 
     #[test]
     fn if_range_takes_strong_tags_only() {
-        let meta = ObjectMeta {
-            size: 1,
+        let meta = SourceMeta {
+            size: Some(1),
             content_type: None,
             etag: Some("W/\"a\"".into()),
             last_modified: Some(std::time::UNIX_EPOCH),
+            freshness: fetch::Freshness::default(),
         };
         assert!(!range_still_applies(&headers(header::IF_RANGE, "W/\"a\""), &meta));
         assert!(range_still_applies(&headers(header::IF_RANGE, "Thu, 01 Jan 1970 00:00:00 GMT"), &meta));
-        let strong = ObjectMeta { etag: Some("\"a\"".into()), ..meta };
+        let strong = SourceMeta { etag: Some("\"a\"".into()), ..meta };
         assert!(range_still_applies(&headers(header::IF_RANGE, "\"a\""), &strong));
         assert!(!range_still_applies(&headers(header::IF_RANGE, "\"b\""), &strong));
     }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fetch::FetchError;
 use http::StatusCode;
 use imaging::ImagingError;
 use serde::Serialize;
@@ -13,6 +14,7 @@ use thiserror::Error;
 use transform_url::UrlError;
 
 use crate::pool::PoolError;
+use crate::source::SourceError;
 
 /// How long the answer "there is no such picture" is kept. Short: the picture may be on its way.
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(10);
@@ -75,7 +77,16 @@ pub enum EdgeError {
     Empty,
     /// The store.
     #[error("the original cannot be read: {0}")]
-    Source(Arc<StorageError>),
+    Source(Arc<SourceError>),
+    /// The source looks like a URL and is none.
+    #[error("the source is not a URL that can be fetched: {0}")]
+    BadSourceUrl(String),
+    /// The source is a URL that no pattern of the tenant matches.
+    #[error("this tenant does not allow this URL as a source")]
+    SourceNotAllowed,
+    /// The request comes from a Calotype that fetches.
+    #[error("the request was sent by an edge that fetches an original: it would go in circles")]
+    Loop,
     /// The tenant has no registered image of this name.
     #[error("the tenant has no registered image {0:?}")]
     UnknownImage(String),
@@ -85,7 +96,7 @@ pub enum EdgeError {
         /// Its name.
         name: String,
         /// What the store says.
-        error: Arc<StorageError>,
+        error: Arc<SourceError>,
     },
     /// The origin could not be opened when the policy was loaded.
     #[error("the origin is misconfigured")]
@@ -104,9 +115,15 @@ pub enum EdgeError {
     Internal,
 }
 
+impl From<SourceError> for EdgeError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(Arc::new(error))
+    }
+}
+
 impl From<StorageError> for EdgeError {
     fn from(error: StorageError) -> Self {
-        Self::Source(Arc::new(error))
+        SourceError::from(error).into()
     }
 }
 
@@ -147,6 +164,9 @@ impl EdgeError {
             Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "not-implemented"),
             Self::Empty => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "source-empty"),
             Self::Source(error) => source_status_and_code(error),
+            Self::BadSourceUrl(_) => (StatusCode::BAD_REQUEST, "bad-path"),
+            Self::SourceNotAllowed => (StatusCode::FORBIDDEN, "source-not-allowed"),
+            Self::Loop => (StatusCode::LOOP_DETECTED, "loop-detected"),
             Self::UnknownImage(_) => (StatusCode::BAD_REQUEST, "unknown-image"),
             Self::RegisteredImage { .. } => (StatusCode::BAD_GATEWAY, "registered-image-failed"),
             Self::BrokenOrigin(_) => (StatusCode::BAD_GATEWAY, "origin-misconfigured"),
@@ -213,7 +233,40 @@ pub fn body(status: StatusCode, code: &'static str, detail: String) -> Vec<u8> {
     serde_json::to_vec(&problem).expect("strings and numbers are always JSON")
 }
 
-fn source_status_and_code(error: &StorageError) -> (StatusCode, &'static str) {
+fn source_status_and_code(error: &SourceError) -> (StatusCode, &'static str) {
+    match error {
+        SourceError::Store(error) => store_status_and_code(error),
+        SourceError::Web(error) => web_status_and_code(error),
+    }
+}
+
+fn web_status_and_code(error: &FetchError) -> (StatusCode, &'static str) {
+    match error {
+        FetchError::Status(status) => match status.as_u16() {
+            404 | 410 => (StatusCode::NOT_FOUND, "source-not-found"),
+            401 | 403 => (StatusCode::BAD_GATEWAY, "source-denied"),
+            429 | 500.. => (StatusCode::BAD_GATEWAY, "source-unavailable"),
+            _ => (StatusCode::BAD_GATEWAY, "source-failed"),
+        },
+        // The policy, held against where a name or a redirect leads.
+        FetchError::NotAllowed
+        | FetchError::AddressRefused(_)
+        | FetchError::RedirectRefused { .. }
+        | FetchError::Url { .. } => (StatusCode::FORBIDDEN, "source-not-allowed"),
+        FetchError::TooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "source-too-large"),
+        FetchError::RangeNotSatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "range-not-satisfiable"),
+        FetchError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "source-timeout"),
+        FetchError::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+        FetchError::Truncated { .. } => (StatusCode::BAD_GATEWAY, "source-incomplete"),
+        FetchError::Unreachable { .. } | FetchError::Broken { .. } => (StatusCode::BAD_GATEWAY, "source-unavailable"),
+        FetchError::TooManyRedirects { .. }
+        | FetchError::Encoding { .. }
+        | FetchError::BadAnswer { .. }
+        | FetchError::NotModified { .. } => (StatusCode::BAD_GATEWAY, "source-failed"),
+    }
+}
+
+fn store_status_and_code(error: &StorageError) -> (StatusCode, &'static str) {
     match error {
         StorageError::NotFound => (StatusCode::NOT_FOUND, "source-not-found"),
         // To a client, what it may not see is not there.
@@ -231,7 +284,7 @@ fn source_status_and_code(error: &StorageError) -> (StatusCode, &'static str) {
     }
 }
 
-fn source_detail(error: &StorageError) -> &'static str {
+fn source_detail(error: &SourceError) -> &'static str {
     match source_status_and_code(error).1 {
         "source-not-found" => "the original does not exist",
         "bad-path" => "the source is not a valid path",
@@ -241,6 +294,8 @@ fn source_detail(error: &StorageError) -> &'static str {
         "source-denied" => "the origin denies us the original; the tenant's credentials need attention",
         "source-incomplete" => "the origin did not send the whole original",
         "source-unavailable" => "the origin cannot be reached",
+        "source-not-allowed" => "the original's URL, or where it leads, is not allowed",
+        "deadline" => "the answer was not ready in time",
         _ => "the origin cannot deliver the original",
     }
 }
@@ -328,10 +383,13 @@ mod tests {
             EdgeError::SignatureExpired,
             EdgeError::ExpiryRequired,
             EdgeError::OriginalsOff,
+            EdgeError::BadSourceUrl("a".into()),
+            EdgeError::SourceNotAllowed,
+            EdgeError::Loop,
             EdgeError::NotImplemented("a".into()),
             EdgeError::BrokenOrigin("a".into()),
             EdgeError::UnknownImage("a".into()),
-            EdgeError::RegisteredImage { name: "a".into(), error: Arc::new(StorageError::NotFound) },
+            EdgeError::RegisteredImage { name: "a".into(), error: Arc::new(StorageError::NotFound.into()) },
             EdgeError::Busy,
             EdgeError::Deadline,
             EdgeError::Internal,
@@ -343,6 +401,8 @@ mod tests {
             StorageError::Truncated { expected: 2, got: 1, source: None }.into(),
             StorageError::Unavailable { source: store() }.into(),
             StorageError::Rejected { source: store() }.into(),
+            SourceError::from(FetchError::NotAllowed).into(),
+            SourceError::from(FetchError::TooManyRedirects { limit: 3 }).into(),
             ImagingError::Empty.into(),
             ImagingError::NotAnImage.into(),
             ImagingError::UnsupportedFormat { action: "read", format: "a", reason: "b" }.into(),

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cache::{Bans, Subject};
 use parking_lot::Mutex;
-use storage::{GetOptions, ObjectPath, ObjectStore, StorageError, Validators};
+use storage::Validators;
 
 use crate::origins::OpenOrigin;
 use crate::problem::EdgeError;
+use crate::source::{Ask, Source, SourceError, SourcePath};
 
 /// Bytes of registered images held in memory.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
@@ -35,7 +36,7 @@ pub struct Registered {
     /// Where it is.
     pub origin: Arc<OpenOrigin>,
     /// The path in that origin.
-    pub path: ObjectPath,
+    pub path: SourcePath,
 }
 
 /// The bytes of a registered image.
@@ -90,12 +91,12 @@ impl RegisteredImages {
         let store = wanted.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))?;
         match fetch(store, &wanted.path, self.validators(wanted.source)).await {
             Ok((bytes, validators)) => Ok(self.keep(wanted.source, bytes, validators, begun)),
-            Err(StorageError::NotFound) => {
+            Err(error) if error.is_not_found() => {
                 self.kept.lock().remove(&wanted.source);
-                Err(failed(StorageError::NotFound))
+                Err(failed(error))
             }
-            Err(StorageError::NotModified) => {
-                self.renew(wanted.source, Some(begun)).ok_or_else(|| failed(StorageError::NotModified))
+            Err(error) if error.not_modified().is_some() => {
+                self.renew(wanted.source, Some(begun)).ok_or_else(|| failed(error))
             }
             Err(error) => self.renew(wanted.source, None).ok_or_else(|| failed(error)),
         }
@@ -151,13 +152,13 @@ impl RegisteredImages {
 }
 
 async fn fetch(
-    store: &ObjectStore,
-    path: &ObjectPath,
+    store: &Source,
+    path: &SourcePath,
     if_changed: Option<Validators>,
-) -> Result<(Bytes, Validators), StorageError> {
-    let object = store.get(path, GetOptions { range: None, if_changed }).await?;
-    if object.meta.size > IMAGE_BYTES_MAX {
-        return Err(StorageError::TooLarge { limit: IMAGE_BYTES_MAX });
+) -> Result<(Bytes, Validators), SourceError> {
+    let object = store.get(path, &Ask { if_changed, ..Ask::new(IMAGE_BYTES_MAX) }).await?;
+    if object.meta.size.is_some_and(|size| size > IMAGE_BYTES_MAX) {
+        return Err(SourceError::too_large(IMAGE_BYTES_MAX));
     }
     let validators = object.meta.validators();
     Ok((object.body.collect(IMAGE_BYTES_MAX).await?, validators))

@@ -6,17 +6,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache::{Lifetime, UnixMillis};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use cache::{Entry, Lifetime, UnixMillis};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::protocols::http::conditional_filter::{not_modified_filter, to_304};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{RangeType, range_header_filter};
-use storage::StorageError;
 use tenancy::Freshness;
 
 use crate::decision::Wanted;
 use crate::edge::Facts;
 use crate::fill::FillReport;
+use crate::kept::shortened;
 use crate::original::{OriginalAnswer, last_modified, parse_range};
 use crate::problem::{self, EdgeError};
 use crate::rendition::{Came, RenditionAnswer};
@@ -44,6 +44,8 @@ const SANDBOX: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 /// Pingora counts "no more than this, and this itself is too many": 2 lets exactly one range through. Several are
 /// answered with the whole picture, as RFC 9110 allows.
 const RANGES_MAX: Option<usize> = Some(2);
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A URL with a version: its answer never changes.
 const VERSIONED: Freshness =
@@ -84,6 +86,7 @@ pub fn rendition(request: &RequestHeader, answer: &RenditionAnswer, facts: &Fact
     };
     let freshness = at_most(if versioned { VERSIONED } else { answer.decision.tenant.freshness }, entry.lifetime);
     let cache_control = match left {
+        _ if is_passed_on(entry) => NO_STORE,
         None => cache_control(freshness),
         Some(left) => expiring_cache_control(freshness, age, left),
     };
@@ -126,8 +129,9 @@ pub fn original(request: &RequestHeader, answer: &OriginalAnswer, id: &str) -> B
         (false, None) => StatusCode::OK,
     };
     let mut head = start(status.as_u16(), id)?;
-    let freshness = answer.decision.tenant.freshness;
+    let freshness = shortened(answer.decision.tenant.freshness, answer.meta.freshness);
     let cache_control = match seconds_left(answer.decision.expires, UnixMillis::now()) {
+        _ if !answer.meta.freshness.may_store => NO_STORE,
         None => cache_control(freshness),
         Some(left) => expiring_cache_control(freshness, 0, left),
     };
@@ -147,13 +151,18 @@ pub fn original(request: &RequestHeader, answer: &OriginalAnswer, id: &str) -> B
         head.insert_header(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"))?;
         head.insert_header(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX))?;
     }
-    match answer.range {
-        Some(range) => {
-            let text = format!("bytes {}-{}/{}", range.first, range.last, answer.meta.size);
-            head.insert_header(header::CONTENT_RANGE, text)?;
+    match (answer.range, answer.meta.size) {
+        (Some(range), size) => {
+            let size = size.map_or_else(|| "*".to_owned(), |size| size.to_string());
+            head.insert_header(header::CONTENT_RANGE, format!("bytes {}-{}/{size}", range.first, range.last))?;
             head.insert_header(header::CONTENT_LENGTH, range.len())?;
         }
-        None => head.insert_header(header::CONTENT_LENGTH, answer.meta.size)?,
+        (None, Some(size)) => head.insert_header(header::CONTENT_LENGTH, size)?,
+        // Without a length or chunks, a body that is cut off would look whole.
+        (None, None) if request.version == Version::HTTP_11 && answer.body.is_some() => {
+            head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        }
+        (None, None) => {}
     }
     Ok(Reply { header: head, body: Bytes::new() })
 }
@@ -168,12 +177,12 @@ pub fn problem(request: &RequestHeader, error: &EdgeError, id: &str) -> BoxResul
     let mut head = start(status.as_u16(), id)?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE))?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    head.insert_header(header::CACHE_CONTROL, NO_STORE)?;
     match error {
         EdgeError::Method => head.insert_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))?,
         EdgeError::Busy => head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?,
         EdgeError::Source(source) => {
-            if let StorageError::RangeNotSatisfiable { size } = source.as_ref() {
+            if let Some(size) = source.unsatisfied_size() {
                 head.insert_header(header::CONTENT_RANGE, format!("bytes */{size}"))?;
             }
         }
@@ -213,6 +222,11 @@ fn content_type(text: &str) -> HeaderValue {
         Some(known) => HeaderValue::from_static(known),
         None => HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream")),
     }
+}
+
+/// The source forbids to keep it: no cache further on may do so either.
+fn is_passed_on(entry: &Entry) -> bool {
+    !entry.is_kept() && entry.lifetime.stale_until() == entry.lifetime.created()
 }
 
 /// What the policy says, but no longer than this very rendition is used: a fallback is short-lived.
@@ -264,6 +278,7 @@ fn cache_status(answer: &RenditionAnswer, fill: Option<&FillReport>) -> HeaderVa
         Came::Disk => "Calotype; hit; detail=disk",
         Came::Stale => "Calotype; hit; detail=stale",
         Came::Collapsed => "Calotype; fwd=uri-miss; collapsed",
+        Came::Filled { .. } if is_passed_on(&answer.entry) => "Calotype; fwd=uri-miss",
         Came::Filled { .. } if fill.is_some_and(|fill| fill.not_modified) => {
             "Calotype; fwd=stale; fwd-status=304; stored"
         }

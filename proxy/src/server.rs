@@ -160,7 +160,7 @@ async fn write(session: &mut Session, reply: Reply) -> Result<()> {
     if is_whole { Ok(()) } else { session.write_response_body(Some(reply.body), true).await }
 }
 
-type Chunks = mpsc::Receiver<std::result::Result<Bytes, storage::StorageError>>;
+type Chunks = mpsc::Receiver<std::result::Result<Bytes, crate::source::SourceError>>;
 
 /// Streams an original. If its store fails half-way, the connection is cut: a short body must not look like a whole one.
 async fn stream(session: &mut Session, reply: Reply, mut chunks: Chunks, context: &mut RequestContext) -> Result<()> {

@@ -23,6 +23,12 @@ impl Entry {
         Self(Held::Cached(entry))
     }
 
+    /// False when it was passed on without being kept.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        matches!(self.0, Held::Cached(_))
+    }
+
     pub(crate) fn loose(rendition: Rendition) -> Self {
         Self(Held::Loose(Arc::new(rendition)))
     }

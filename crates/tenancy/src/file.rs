@@ -1,6 +1,7 @@
 //! The static policy file (TOML), and its translation into a [`Policy`] with every mistake reported at once.
 
 mod signing;
+mod web;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use transform_url::value::{Name, OpValue};
 use transform_url::{Ops, OriginName, Source, TenantSlug};
 
 use self::signing::{Signed, UnsignedTable, check_keys};
+use self::web::{HttpTable, check_urls};
 use crate::{Freshness, Origin, OriginKind, Policy, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
 
 /// Longest time an answer may be called fresh or be served stale, in seconds: a year.
@@ -54,6 +56,10 @@ struct TenantTable {
     images: BTreeMap<String, String>,
     #[serde(default)]
     origins: BTreeMap<String, OriginTable>,
+    #[serde(default)]
+    allowed_urls: Vec<String>,
+    #[serde(default)]
+    allow_private: Vec<String>,
     max_age_seconds: Option<u64>,
     stale_while_revalidate_seconds: Option<u64>,
 }
@@ -63,6 +69,7 @@ struct TenantTable {
 struct OriginTable {
     folder: Option<PathBuf>,
     s3: Option<S3Origin>,
+    http: Option<HttpTable>,
     #[serde(default)]
     tags: Vec<String>,
 }
@@ -155,13 +162,14 @@ impl TenantTable {
         let images = self.images.iter();
         let images = images.filter_map(|(name, source)| check_image(name, source, &self.origins, report)).collect();
         let origins = self.origins.into_iter().filter_map(|(name, table)| table.check(&name, report)).collect();
+        let urls = Arc::new(check_urls(&self.allowed_urls, &self.allow_private, report));
         let slug = TenantSlug::new(slug)
             .map_err(|_| report.add("", "a tenant's name is 1 to 63 of a-z, 0-9 and \"-\", and not a reserved word"))
             .ok()?;
         let hosts = self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let id = TenantId(slug.to_string());
         let (open, originals) = (self.open, self.originals);
-        Some(Tenant { id, slug, open, originals, signing, hosts, presets, images, origins, freshness })
+        Some(Tenant { id, slug, open, originals, signing, hosts, presets, images, origins, urls, freshness })
     }
 
     fn freshness(&self, report: &mut Report<'_>) -> Freshness {
@@ -243,15 +251,16 @@ impl OriginTable {
             let why = format!("at most {TAGS_MAX} tags of 1 to {TAG_BYTES_MAX} visible ASCII characters each");
             report.add(&format!("{key}.tags"), why);
         }
-        let kind = match (self.folder, self.s3) {
-            (Some(folder), None) if folder.is_absolute() => OriginKind::Folder(folder),
-            (Some(folder), None) => {
+        let kind = match (self.folder, self.s3, self.http) {
+            (Some(folder), None, None) if folder.is_absolute() => OriginKind::Folder(folder),
+            (Some(folder), None, None) => {
                 report.add(&format!("{key}.folder"), format!("{} is not an absolute path", folder.display()));
                 return None;
             }
-            (None, Some(s3)) => OriginKind::S3(check_s3(s3, &key, report)?),
-            (None, None) | (Some(_), Some(_)) => {
-                report.add(&key, "an origin has exactly one of \"folder\" and \"s3\"");
+            (None, Some(s3), None) => OriginKind::S3(check_s3(s3, &key, report)?),
+            (None, None, Some(http)) => OriginKind::Http(http.check(&format!("{key}.http"), report)?),
+            _ => {
+                report.add(&key, "an origin has exactly one of \"folder\", \"s3\" and \"http\"");
                 return None;
             }
         };

@@ -8,9 +8,11 @@ mod origin;
 mod policy;
 mod secret;
 mod signing;
+mod web;
 
 pub use file::{Mistake, PolicyError, PolicyFile};
 pub use origin::{Origin, OriginKind, S3Origin};
 pub use policy::{Freshness, Policy, RegisteredImage, Tenant, TenantId};
 pub use secret::Secret;
 pub use signing::{Signing, Unsigned};
+pub use web::{HttpOrigin, UrlPattern, UrlPatternError, UrlSources};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::Secret;
+use crate::{HttpOrigin, Secret};
 
 /// A named origin of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,7 @@ impl Origin {
     pub fn identity(&self) -> String {
         match &self.kind {
             OriginKind::Folder(path) => format!("folder\n{}", path.display()),
+            OriginKind::Http(http) => format!("http\n{}", http.base_url),
             OriginKind::S3(s3) => {
                 format!("s3\n{}\n{}\n{}", s3.endpoint.as_deref().unwrap_or(&s3.region), s3.bucket, s3.prefix)
             }
@@ -37,6 +38,8 @@ pub enum OriginKind {
     Folder(PathBuf),
     /// A bucket of an S3-compatible store.
     S3(S3Origin),
+    /// A base URL of a web server.
+    Http(HttpOrigin),
 }
 
 /// A bucket, and how to reach it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use transform_url::value::Name;
 use transform_url::{Ops, OriginName, TenantSlug};
 
-use crate::{Origin, Signing};
+use crate::{Origin, Signing, UrlSources};
 
 /// Every tenant, by name and by host.
 #[derive(Debug, Default)]
@@ -94,6 +94,8 @@ pub struct Tenant {
     pub images: HashMap<Name, RegisteredImage>,
     /// Named origins.
     pub origins: HashMap<OriginName, Arc<Origin>>,
+    /// The URLs that may be named as a source.
+    pub urls: Arc<UrlSources>,
     /// How long answers stay fresh.
     pub freshness: Freshness,
 }

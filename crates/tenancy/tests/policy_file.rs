@@ -81,6 +81,12 @@ fn every_mistake_is_reported_at_once() {
         origins.local.tags = ["two words"]
         origins.none = {}
         origins."Up".folder = "/x"
+        origins.two = { folder = "/x", http = { base_url = "https://a.example/" } }
+        origins.user.http = { base_url = "https://user:password@a.example/" }
+        origins.open_end.http = { base_url = "https://a.example/img" }
+        origins.scheme.http = { base_url = "ftp://a.example/" }
+        origins.web.http = { base_url = "http://a.example/", allow_private = ["http://x", "*.a", ""], headers = { Host = "x", "a b" = "x", "x-key" = "a\nhush" } }
+        allowed_urls = ["example.com/*"]
         origins.s = { s3 = { bucket = "", prefix = "/p", endpoint = "host:9000", access_key_id = "half" } }
         [tenants.other]
         hosts = ["A.example"]
@@ -106,6 +112,15 @@ fn every_mistake_is_reported_at_once() {
         "tenants.demo.origins.local.tags",
         "tenants.demo.origins.none",
         "tenants.demo.origins.Up",
+        "tenants.demo.origins.two",
+        "tenants.demo.origins.user.http.base_url",
+        "tenants.demo.origins.open_end.http.base_url",
+        "tenants.demo.origins.scheme.http.base_url",
+        "tenants.demo.origins.web.http.allow_private",
+        "tenants.demo.origins.web.http.headers.Host",
+        "tenants.demo.origins.web.http.headers.a b",
+        "tenants.demo.origins.web.http.headers.x-key",
+        "tenants.demo.allowed_urls",
         "tenants.demo.origins.s.s3.bucket",
         "tenants.demo.origins.s.s3.prefix",
         "tenants.demo.origins.s.s3.endpoint",
@@ -114,6 +129,8 @@ fn every_mistake_is_reported_at_once() {
     ] {
         assert!(keys.contains(&key), "{key} is missing in {keys:#?}");
     }
+    let told = format!("{mistakes:?}");
+    assert!(!told.contains("password@") && !told.contains("hush"), "{told}");
 }
 
 #[test]
@@ -146,7 +163,8 @@ fn documented(guide: &str) -> Policy {
 fn the_documented_example_is_read() {
     let policy = documented("docs/policy.md");
     let demo = policy.tenant(&slug("demo")).expect("there");
-    assert_eq!((demo.presets.len(), demo.images.len(), demo.origins.len(), demo.hosts.len()), (1, 2, 2, 1));
+    assert_eq!((demo.presets.len(), demo.images.len(), demo.origins.len(), demo.hosts.len()), (1, 2, 3, 1));
+    assert_eq!(demo.urls.allowed.len(), 2);
     assert_eq!((demo.signing.keys.len(), demo.signing.unsigned.widths.len()), (1, 2));
 }
 

@@ -4,4 +4,5 @@ pub mod edge;
 pub mod faulty;
 pub mod http;
 pub mod images;
+pub mod web;
 pub mod webdriver;

@@ -2,8 +2,9 @@
 
 use testkit::edge::{EdgeSetup, assert_problem};
 use testkit::http::{Request, Response};
+use testkit::web::Page;
 
-use crate::support::{S3Rig, photo};
+use crate::support::{S3Rig, WebRig, photo};
 
 fn etag(answer: &Response) -> String {
     answer.header("etag").expect("there").to_owned()
@@ -88,6 +89,16 @@ async fn from_s3() {
     rig.put("a.jpg", &bytes);
     let edge = rig.edge().start().await;
     check("/demo/-/@s3/a.jpg", &bytes, &edge, true).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn from_a_web_server() {
+    let rig = WebRig::start().await;
+    let bytes = photo(300, 200);
+    rig.server.put("/img/a.jpg", Page::new(bytes.clone()).header("content-type", "image/jpeg"));
+    let edge = rig.edge().start().await;
+    check("/demo/-/@web/a.jpg", &bytes, &edge, true).await;
     edge.stop().await;
 }
 

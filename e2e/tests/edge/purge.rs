@@ -4,8 +4,9 @@ use image::{Rgba, RgbaImage};
 use testkit::edge::{Edge, EdgeSetup, assert_problem, picture};
 use testkit::http::{self, Request, Response};
 use testkit::images::png;
+use testkit::web::Page;
 
-use crate::support::{cache_status, photo};
+use crate::support::{WebRig, cache_status, photo};
 
 const TOKEN: &str = "a token for this test only";
 
@@ -146,4 +147,20 @@ async fn orders_that_are_wrong_or_not_allowed() {
     let edge = EdgeSetup::new().start().await;
     assert_problem(&order(&edge, r#"{"all":true}"#).await, 403, "purge-off");
     edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_on_a_web_server_is_named_as_in_urls() {
+    let rig = WebRig::start().await;
+    rig.server.put("/img/a.jpg", Page::new(photo(60, 40)));
+    let url = format!("{}/img/a.jpg", rig.relay.url());
+    let allowed = format!("allowed_urls = [\"{url}\"]\nallow_private = [\"127.0.0.1\"]");
+    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\"")).tenant(&allowed).start().await;
+    for source in ["@web/a.jpg", url.as_str()] {
+        let target = format!("/demo/w=30,f=jpeg/{source}");
+        picture(&edge.get(&target).await, "image/jpeg");
+        assert!(is_hit(&edge, &target).await);
+        assert_purged(&order(&edge, &format!(r#"{{"source":"{source}","tenant":"demo"}}"#)).await);
+        assert!(!is_hit(&edge, &target).await, "{source}");
+    }
 }

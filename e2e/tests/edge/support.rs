@@ -10,6 +10,7 @@ use testkit::edge::{Edge, EdgeSetup};
 use testkit::faulty::FaultyRelay;
 use testkit::http::Response;
 use testkit::images;
+use testkit::web::WebServer;
 
 /// The bucket of [`S3Rig`].
 pub const BUCKET: &str = "pictures";
@@ -88,5 +89,26 @@ impl S3Rig {
     /// An edge whose tenant has the bucket as `@s3`.
     pub fn edge(&self) -> EdgeSetup {
         EdgeSetup::new().tenant(&self.origin("s3", BUCKET, &self.server.keys().secret_key))
+    }
+}
+
+/// A web server and a relay before it.
+pub struct WebRig {
+    pub relay: FaultyRelay,
+    pub server: WebServer,
+}
+
+impl WebRig {
+    pub async fn start() -> Self {
+        let server = WebServer::start().await.expect("a web server");
+        let relay = FaultyRelay::start(server.address()).await.expect("a relay");
+        Self { relay, server }
+    }
+
+    /// An edge whose tenant has the server's folder `/img/` as `@web`.
+    pub fn edge(&self) -> EdgeSetup {
+        let base_url = format!("{}/img/", self.relay.url());
+        let origin = format!("base_url = \"{base_url}\", allow_private = [\"127.0.0.1\"]");
+        EdgeSetup::new().tenant(&format!("origins.web.http = {{ {origin}, headers = {{ x-key = \"s3cret\" }} }}"))
     }
 }

@@ -11,10 +11,11 @@ use storage::{ListLimit, ObjectPath, ObjectPrefix, ObjectStore, StorageError};
 use tenancy::Tenant;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
-use transform_url::{OriginName, Source};
+use transform_url::OriginName;
 
 use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
+use crate::source::Source;
 
 /// For the whole list, all origins together.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -101,7 +102,8 @@ async fn list_origin(
     io: &Handle,
     deadline: Instant,
 ) -> Result<(Vec<String>, bool), String> {
-    let store = origin.store.clone()?;
+    // What a web server has, nobody can list.
+    let Source::Objects(store) = origin.store.clone()? else { return Ok((Vec::new(), false)) };
     let too_late = |_| format!("not listed within {TIME_LIMIT:?}");
     let permit = timeout_at(deadline, Arc::clone(&origin.listing).acquire_owned()).await.map_err(too_late)?;
     let name = name.clone();
@@ -124,7 +126,7 @@ async fn pictures_of(store: &ObjectStore, origin: &OriginName) -> Result<(Vec<St
             if pictures.len() == PICTURES_MAX {
                 return Ok((pictures, true));
             }
-            let source = Source::Origin { origin: origin.clone(), path: entry.path.as_str().to_owned() };
+            let source = transform_url::Source::Origin { origin: origin.clone(), path: entry.path.as_str().to_owned() };
             pictures.push(source.to_string());
         }
         after = page.next;

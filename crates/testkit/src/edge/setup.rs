@@ -30,6 +30,7 @@ pub struct EdgeSetup {
     file_blocks_max: Option<u32>,
     tenant_keys: String,
     tables: String,
+    environment: BTreeMap<String, String>,
 }
 
 /// A port that nobody else is given: a socket that is bound but deaf keeps it, and lets a listener that also says
@@ -73,6 +74,7 @@ impl EdgeSetup {
             file_blocks_max: None,
             tenant_keys: String::new(),
             tables: String::new(),
+            environment: BTreeMap::new(),
         };
         let quoted = |path: PathBuf| format!("{:?}", path.display().to_string());
         let (cache, policy) = (quoted(setup.cache_dir()), quoted(setup.home().join("policy.toml")));
@@ -115,6 +117,13 @@ impl EdgeSetup {
     pub fn tables(mut self, tables: &str) -> Self {
         self.tables.push_str(tables);
         self.tables.push('\n');
+        self
+    }
+
+    /// Sets a variable of the process's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -223,6 +232,7 @@ impl EdgeSetup {
         };
         command.arg("--config").arg(self.home.path().join("edge.toml")).stdin(Stdio::null());
         without_settings_of_ours(&mut command);
+        command.envs(&self.environment);
         if captured {
             let file = |name| File::create(self.home.path().join(name)).expect("the folder is ours");
             command.stdout(file("events")).stderr(file("log"));
