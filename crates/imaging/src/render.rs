@@ -152,7 +152,7 @@ impl Job<'_> {
         self.guard(&image);
         // Only the first frame of an animation was opened, and a vector picture has the size that it was probed at.
         let image = resize::cut(image, upright::stored_region(used, info.upright, info.orientation), info.stored)?;
-        let inside = trim::find(&upright::upright(image.to_memory()?, info.orientation)?, tolerance)?;
+        let inside = trim::find(&upright::upright(image, info.orientation)?, tolerance)?;
         Ok(Region { x: used.x + inside.x, y: used.y + inside.y, size: inside.size })
     }
 

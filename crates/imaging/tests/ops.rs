@@ -207,6 +207,17 @@ fn a_trim_cuts_the_border_away() {
     let found = rgb(&turned, "trim=30");
     assert!(found.width().abs_diff(60) <= 2 && found.height().abs_diff(30) <= 2, "{:?}", found.dimensions());
 
+    // Single pixels are noise, and a thin line is none if it is two pixels thick.
+    let mut noisy = picture.clone();
+    for (x, y) in [(3, 3), (90, 70), (50, 2)] {
+        noisy.put_pixel(x, y, Rgb([0, 0, 0]));
+    }
+    assert_eq!(rgb(&png::rgb(&noisy, &png::Extras::default()), "trim=5"), images::places(60, 30));
+    image::imageops::overlay(&mut noisy, &RgbImage::from_pixel(100, 2, Rgb([0; 3])), 0, 76);
+    assert_eq!(rgb(&png::rgb(&noisy, &png::Extras::default()), "trim=5").dimensions(), (100, 67));
+    let grey = png::grey(&DynamicImage::from(picture.clone()).into_luma8(), &png::Extras::default());
+    assert_eq!(rgb(&grey, "trim=5").dimensions(), (60, 30));
+
     let blank = png::rgb(&RgbImage::from_pixel(20, 10, Rgb([7; 3])), &png::Extras::default());
     assert_eq!(rgb(&blank, "trim=10").dimensions(), (20, 10), "border all over");
     let mut sticker = RgbaImage::new(50, 40);

@@ -141,32 +141,6 @@ impl Operation {
         self.run_for(c"out", |value| unsafe { bindings::g_value_get_double(value) })
     }
 
-    /// Runs an operation for several whole numbers, for instance the sides of a box.
-    pub(crate) fn run_to_ints<const N: usize>(mut self, outputs: [&'static CStr; N]) -> Result<[i32; N], VipsError> {
-        self.build()?;
-        let mut numbers = [0; N];
-        for (number, output) in numbers.iter_mut().zip(outputs) {
-            // SAFETY: the value is of the int type.
-            *number = self.output(output, |value| unsafe { bindings::g_value_get_int(value) })?;
-        }
-        Ok(numbers)
-    }
-
-    /// Runs an operation for a list of numbers, for instance the channels of one pixel.
-    pub(crate) fn run_to_doubles(self, output: &'static CStr) -> Result<Vec<f64>, VipsError> {
-        self.run_for(output, |value| {
-            let mut count: c_int = 0;
-            // SAFETY: the value is of the array type, which it keeps alive; its length is written.
-            let numbers = unsafe { bindings::vips_value_get_array_double(value, &raw mut count) };
-            let count = usize::try_from(count).unwrap_or(0);
-            if numbers.is_null() {
-                return Vec::new();
-            }
-            // SAFETY: the array holds `count` numbers, which are copied at once.
-            unsafe { std::slice::from_raw_parts(numbers, count) }.to_vec()
-        })
-    }
-
     fn run_for<T>(mut self, output: &'static CStr, read: impl FnOnce(&GValue) -> T) -> Result<T, VipsError> {
         self.build()?;
         self.output(output, read)
