@@ -16,7 +16,7 @@ use transform_url::{Ops, OriginName, Source, TenantSlug};
 
 use self::signing::{Signed, UnsignedTable, check_keys};
 use self::web::{HttpTable, check_urls};
-use crate::{Freshness, Origin, OriginKind, Policy, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
+use crate::{Freshness, Origin, OriginKind, Policy, RatesTable, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
 
 /// Longest time an answer may be called fresh or be served stale, in seconds: a year.
 const SECONDS_MAX: u64 = 31_536_000;
@@ -62,6 +62,8 @@ struct TenantTable {
     allow_private: Vec<String>,
     max_age_seconds: Option<u64>,
     stale_while_revalidate_seconds: Option<u64>,
+    #[serde(default)]
+    rates: RatesTable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,6 +151,9 @@ impl Report<'_> {
 impl TenantTable {
     fn check(self, slug: &str, report: &mut Report<'_>) -> Option<Tenant> {
         let freshness = self.freshness(report);
+        let rates = self
+            .rates
+            .check(|key, number, why| report.add(&format!("rates.{key}"), format!("{number} is not allowed: {why}")));
         if self.signed == Signed::Required && self.open {
             report.add("signed", "\"required\" contradicts open = true, which lets unsigned URLs use every op");
         }
@@ -169,7 +174,7 @@ impl TenantTable {
         let hosts = self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let id = TenantId(slug.to_string());
         let (open, originals) = (self.open, self.originals);
-        Some(Tenant { id, slug, open, originals, signing, hosts, presets, images, origins, urls, freshness })
+        Some(Tenant { id, slug, open, originals, signing, hosts, presets, images, origins, urls, freshness, rates })
     }
 
     fn freshness(&self, report: &mut Report<'_>) -> Freshness {

@@ -6,6 +6,7 @@
 mod file;
 mod origin;
 mod policy;
+mod rates;
 mod secret;
 mod signing;
 mod web;
@@ -13,6 +14,7 @@ mod web;
 pub use file::{Mistake, PolicyError, PolicyFile};
 pub use origin::{Origin, OriginKind, S3Origin};
 pub use policy::{Freshness, Policy, RegisteredImage, Tenant, TenantId};
+pub use rates::{Rate, Rates, RatesTable};
 pub use secret::Secret;
 pub use signing::{Signing, Unsigned};
 pub use web::{HttpOrigin, UrlPattern, UrlPatternError, UrlSources};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use transform_url::value::Name;
 use transform_url::{Ops, OriginName, TenantSlug};
 
-use crate::{Origin, Signing, UrlSources};
+use crate::{Origin, Rates, Signing, UrlSources};
 
 /// Every tenant, by name and by host.
 #[derive(Debug, Default)]
@@ -98,6 +98,8 @@ pub struct Tenant {
     pub urls: Arc<UrlSources>,
     /// How long answers stay fresh.
     pub freshness: Freshness,
+    /// How fast requests and fills may come.
+    pub rates: Rates,
 }
 
 /// Where a registered image is.
