@@ -81,7 +81,8 @@ impl Connections {
             idle: Duration::from_secs(60),
             interval: Duration::from_secs(10),
             count: 3,
-            user_timeout: self.limits.send_time,
+            // After our own patience, which is counted.
+            user_timeout: 2 * self.limits.send_time,
         }
     }
 

@@ -5,25 +5,21 @@
 //! a table of fixed size, where two that fall on the same cell are counted as one.
 //! Must not know who is asking: the caller says which address and which tenant.
 
-use std::collections::HashMap;
+mod addresses;
+mod tenants;
+
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock, MonotonicClock, Reference};
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed, StateStore};
-use governor::{NotUntil, Quota, RateLimiter};
+use governor::{NotUntil, Quota};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-use tenancy::{Policy, Rate, Rates, TenantId};
+use tenancy::{Rate, Rates};
 
+use self::addresses::{ByAddress, by_address};
+pub use self::tenants::{RatesOfTenants, TenantRates};
 use crate::client::counted_as;
-
-/// Cells for addresses, of 8 bytes each. With 10,000 addresses asking at a time, one in fourteen shares its cell.
-const CELLS: usize = 1 << 17;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,91 +73,6 @@ impl fmt::Display for OverRate {
     }
 }
 
-type Exact<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
-type ByAddress<C> = RateLimiter<IpAddr, Cells, C, NoOpMiddleware<<C as Clock>::Instant>>;
-
-/// Counts for addresses: as many as there are cells. The hash is seeded at random, so that nobody can choose whom to
-/// share a cell with.
-struct Cells {
-    cells: Box<[InMemoryState]>,
-    hasher: RandomState,
-}
-
-impl Cells {
-    fn new() -> Self {
-        Self { cells: (0..CELLS).map(|_| InMemoryState::default()).collect(), hasher: RandomState::new() }
-    }
-}
-
-impl StateStore for Cells {
-    type Key = IpAddr;
-
-    fn measure_and_replace<T, F, E>(&self, address: &IpAddr, decide: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        // The remainder is below CELLS, which fits every usize.
-        let index = (self.hasher.hash_one(address) % CELLS as u64) as usize;
-        self.cells[index].measure_and_replace(&NotKeyed::NonKey, decide)
-    }
-}
-
-/// The counts of one tenant.
-pub struct TenantRates<C: Clock = MonotonicClock> {
-    rates: Rates,
-    requests: Option<Arc<Exact<C>>>,
-    fills: Option<Arc<Exact<C>>>,
-}
-
-impl<C: Clock> fmt::Debug for TenantRates<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rates.fmt(f)
-    }
-}
-
-impl<C: Clock + Clone> TenantRates<C> {
-    /// Counts for these rates. Those whose numbers are what they were go on from `before`.
-    fn new(rates: Rates, before: Option<&Self>, clock: &C) -> Self {
-        let of = |rate: Option<Rate>, kept: Option<(Option<Rate>, &Option<Arc<Exact<C>>>)>| match kept {
-            Some((before, count)) if before == rate => count.clone(),
-            _ => rate.map(|rate| Arc::new(RateLimiter::new(quota(rate), InMemoryState::default(), clock.clone()))),
-        };
-        Self {
-            rates,
-            requests: of(rates.requests, before.map(|before| (before.rates.requests, &before.requests))),
-            fills: of(rates.fills, before.map(|before| (before.rates.fills, &before.fills))),
-        }
-    }
-
-    fn count(&self, kind: Kind) -> Option<&Arc<Exact<C>>> {
-        match kind {
-            Kind::Request => self.requests.as_ref(),
-            Kind::Fill => self.fills.as_ref(),
-        }
-    }
-}
-
-/// The counts of all tenants that have rates.
-#[derive(Debug, Default)]
-pub struct RatesOfTenants(HashMap<TenantId, Arc<TenantRates>>);
-
-impl RatesOfTenants {
-    /// The counts for a policy that follows `before`'s.
-    pub fn of(policy: &Policy, before: &Self) -> Self {
-        let limited = policy.tenants().filter(|tenant| tenant.rates != Rates::default());
-        let counts = limited.map(|tenant| {
-            let before = before.get(&tenant.id).map(AsRef::as_ref);
-            (tenant.id.clone(), Arc::new(TenantRates::new(tenant.rates, before, &MonotonicClock)))
-        });
-        Self(counts.collect())
-    }
-
-    /// The counts of a tenant; `None` if it has no rates.
-    pub fn get(&self, tenant: &TenantId) -> Option<&Arc<TenantRates>> {
-        self.0.get(tenant)
-    }
-}
-
 /// The counts of addresses, and what was refused.
 pub struct RateLimits<C: Clock = MonotonicClock> {
     requests: Option<ByAddress<C>>,
@@ -190,11 +101,9 @@ impl<C: Clock + Clone> RateLimits<C> {
             &["of", "rate"],
         )?;
         registry.register(Box::new(refused.clone()))?;
-        let by_address =
-            |rate: Option<Rate>| rate.map(|rate| RateLimiter::new(quota(rate), Cells::new(), clock.clone()));
         Ok(Self {
-            requests: by_address(addresses.requests),
-            fills: by_address(addresses.fills),
+            requests: addresses.requests.map(|rate| by_address(rate, clock)),
+            fills: addresses.fills.map(|rate| by_address(rate, clock)),
             refused: ["address", "tenant"]
                 .map(|of| ["requests", "fills"].map(|rate| refused.with_label_values(&[of, rate]))),
         })
@@ -213,7 +122,7 @@ impl<C: Clock + Clone> RateLimits<C> {
             let is_allowed = counts.check_key(&counted_as(client));
             is_allowed.map_err(|until| self.refuse(Whose::Address, kind, &until, counts.clock()))?;
         }
-        if let Some(count) = tenant.and_then(|tenant| tenant.count(kind)) {
+        if let Some(count) = tenant.and_then(|tenant| tenant.limiter(kind)) {
             let is_allowed = count.check();
             is_allowed.map_err(|until| self.refuse(Whose::Tenant, kind, &until, count.clock()))?;
         }
@@ -243,6 +152,7 @@ mod tests {
 
     use governor::clock::FakeRelativeClock;
 
+    use super::addresses::CELLS;
     use super::*;
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));

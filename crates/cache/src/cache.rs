@@ -65,7 +65,7 @@ pub enum Role {
     Leader,
     /// This call joined a fill that ran already.
     Follower,
-    /// No fill was started: too many run. Waiting gives [`FlightError::TooMany`] at once.
+    /// No fill was started: too many run, or the caller may not start one. Waiting gives [`FlightError::TooMany`] at once.
     Refused,
 }
 
