@@ -160,6 +160,8 @@ fn parse_node(text: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::proptest;
+
     use super::*;
 
     fn trusted(header: ForwardedHeader) -> TrustedProxies {
@@ -268,6 +270,22 @@ mod tests {
     fn several_lines_are_one_list() {
         let lines: [&[u8]; 3] = [b"1.1.1.1", b"198.51.100.7, 10.0.0.3", b"10.0.0.2"];
         check_with(ForwardedHeader::XForwardedFor, "10.0.0.1", &lines, "198.51.100.7");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_claims_the_proxys_word_counts(claim in "[\\PC\t]{0,60}|[\",;=\\\\:.\\[\\]a-f0-9 ]{0,60}") {
+            for (header, added) in [
+                (ForwardedHeader::XForwardedFor, "198.51.100.7"),
+                (ForwardedHeader::Forwarded, "for=198.51.100.7"),
+                (ForwardedHeader::Forwarded, "for=\"198.51.100.7:4711\";by=\"a,b\""),
+            ] {
+                let line = format!("{claim}, {added}");
+                check_with(header, "10.0.0.1", &[line.as_bytes()], "198.51.100.7");
+                check_with(header, "10.0.0.1", &[claim.as_bytes(), added.as_bytes()], "198.51.100.7");
+                check_with(header, "203.0.113.9", &[line.as_bytes()], "203.0.113.9");
+            }
+        }
     }
 
     #[test]

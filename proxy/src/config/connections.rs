@@ -37,7 +37,7 @@ impl Default for ConnectionsTable {
         Self {
             max: 16_384,
             per_address: 1024,
-            requests: 1000,
+            requests: 10_000,
             idle_seconds: 75,
             header_seconds: 10,
             header_bytes: 16 * 1024,
