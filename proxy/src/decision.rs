@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use cache::{CacheKey, KeyBuilder, Subject};
+use fetch::CacheTags;
 use imaging::{Class, ENCODER_VERSION};
 use storage::{ObjectPath, StorageError};
 use tenancy::Tenant;
@@ -15,7 +16,7 @@ use transform_url::value::{Format, Name};
 use transform_url::{Ops, OriginName, TenantSlug, Transform};
 
 use crate::authorise::{authorise, check_expiry};
-use crate::marks::{source_mark, tag_mark, tenant_mark};
+use crate::marks::{source_mark, tag_marks, tenant_mark};
 use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
@@ -140,9 +141,9 @@ impl Decision {
         Subject { tenant: tenant_mark(&self.tenant.id), sources: sources.into() }
     }
 
-    /// The marks of the tags that its origin gives all its pictures.
-    pub fn tags(&self) -> impl Iterator<Item = u64> + '_ {
-        self.origin.tags().iter().map(|tag| tag_mark(&self.tenant.id, tag))
+    /// The marks of the original's tags; `told` are those of its own server.
+    pub fn tags(&self, told: Option<&CacheTags>) -> Vec<u64> {
+        tag_marks(&self.tenant.id, &self.origin, told)
     }
 
     /// What the original is read from.
@@ -190,8 +191,8 @@ fn locate_in(active: &ActivePolicy, tenant: &Tenant, origin: &OriginName, path: 
 fn registered(active: &ActivePolicy, tenant: &Tenant, name: &Name) -> Result<Registered, EdgeError> {
     let image = tenant.images.get(name).ok_or_else(|| EdgeError::UnknownImage(name.to_string()))?;
     let (origin, path) = locate_in(active, tenant, &image.origin, &image.path)?;
-    let (of_tenant, source) = (tenant_mark(&tenant.id), source_mark(&tenant.id, &origin, &path));
-    Ok(Registered { name: name.to_string(), tenant: of_tenant, source, origin, path })
+    let source = source_mark(&tenant.id, &origin, &path);
+    Ok(Registered { name: name.to_string(), tenant: tenant.id.clone(), source, origin, path })
 }
 
 fn resolve(

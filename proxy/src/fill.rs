@@ -16,7 +16,7 @@ use crate::kept;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
-use crate::source::{Ask, SourceError, SourceMeta};
+use crate::source::{Ask, NotModified, SourceError, SourceMeta};
 
 /// Unit of the memory budget: a semaphore's permits are 32 bits wide.
 const KIB: u64 = 1024;
@@ -67,7 +67,7 @@ struct Original<'a> {
 /// What the source gave.
 enum Fetched<'a> {
     Original(Original<'a>),
-    NotModified(fetch::Freshness),
+    NotModified(NotModified),
 }
 
 impl Filler {
@@ -102,18 +102,19 @@ impl Filler {
         report: Option<&OnceLock<FillReport>>,
     ) -> Result<Filled, EdgeError> {
         let mut taken = FillReport::default();
-        let is_refresh = report.is_none();
         let deadline = Instant::now() + self.deadline;
-        let filled = match self.make(plan, previous, deadline, &mut taken).await {
-            // What the cache has is better than a fallback, as long as the original may come back.
-            Err(error) if is_refresh && !error.is_lasting() => {
-                // Nobody waits who could tell.
-                tracing::warn!(tenant = %plan.decision.tenant.slug, path = plan.decision.path.as_str(), cause = error.cause(), %error, "refresh failed");
-                Err(error)
-            }
+        let filled = match self.make(plan, previous.as_ref(), deadline, &mut taken).await {
             Err(error) => {
+                if report.is_none() && !error.is_lasting() {
+                    // Nobody waits who could tell.
+                    tracing::warn!(tenant = %plan.decision.tenant.slug, path = plan.decision.path.as_str(), cause = error.cause(), %error, "refresh failed");
+                }
                 taken.failure = Some(error.clone());
-                self.instead(plan, error, deadline).await
+                // What the cache has is better than a fallback, as long as the original may come back.
+                match kept::held(previous.as_ref(), &error) {
+                    Some(held) => Ok(held),
+                    None => self.instead(plan, error, deadline).await,
+                }
             }
             filled => filled,
         };
@@ -127,14 +128,14 @@ impl Filler {
     async fn make(
         &self,
         plan: &Plan<'_>,
-        previous: Option<Entry>,
+        previous: Option<&Entry>,
         deadline: Instant,
         taken: &mut FillReport,
     ) -> Result<Filled, EdgeError> {
         let started = Instant::now();
         let inputs = timeout_at(deadline.into(), async {
             let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
-            let previous = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
+            let previous = previous.filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
             Ok::<_, EdgeError>((self.fetch(plan, previous, deadline).await?, overlay))
         });
         let inputs = inputs.await;
@@ -142,17 +143,9 @@ impl Filler {
         let (fetched, overlay) = inputs.map_err(|_| EdgeError::Deadline)??;
         let original = match (fetched, previous) {
             (Fetched::Original(original), _) => original,
-            (Fetched::NotModified(freshness), Some(previous)) => {
+            (Fetched::NotModified(unchanged), Some(previous)) => {
                 taken.not_modified = true;
-                let validators = previous.validators.clone();
-                return previous
-                    .renewed(
-                        kept::lifetime(plan, freshness),
-                        (plan.decision.sequence, kept::begun(overlay.as_ref())),
-                        validators,
-                    )
-                    .map(|rendition| kept::as_allowed(rendition, freshness))
-                    .map_err(internal);
+                return kept::renewed(plan, previous, &unchanged, overlay.as_ref());
             }
             (Fetched::NotModified(_), None) => return Err(internal("not modified without a condition")),
         };
@@ -171,7 +164,7 @@ impl Filler {
     async fn instead(&self, plan: &Plan<'_>, error: EdgeError, deadline: Instant) -> Result<Filled, EdgeError> {
         if plan.wanted.fallback.is_some() && error.is_of_source() {
             match self.fall_back(plan, deadline).await {
-                Ok(rendered) => return kept::fallback(plan, rendered, &error),
+                Ok((rendered, images)) => return kept::fallback(plan, rendered, &images, &error),
                 Err(second) => {
                     tracing::warn!(tenant = %plan.decision.tenant.slug, cause = second.cause(), error = %second, "fallback failed");
                 }
@@ -180,14 +173,20 @@ impl Filler {
         if error.is_lasting() { kept::negative(plan, &error) } else { Err(error) }
     }
 
-    async fn fall_back(&self, plan: &Plan<'_>, deadline: Instant) -> Result<Rendered, EdgeError> {
+    /// A rendition of the fallback, and the images that it was made with.
+    async fn fall_back(
+        &self,
+        plan: &Plan<'_>,
+        deadline: Instant,
+    ) -> Result<(Rendered, Vec<RegisteredBytes>), EdgeError> {
         let images = timeout_at(deadline.into(), async {
             let fallback = self.registered(plan, plan.wanted.fallback.as_ref()).await?;
             Ok::<_, EdgeError>((fallback, self.registered(plan, plan.wanted.overlay.as_ref()).await?))
         });
         let (fallback, overlay) = images.await.map_err(|_| EdgeError::Deadline)??;
-        let source = fallback.ok_or(EdgeError::Internal)?.bytes;
-        Ok(self.render(plan, source, overlay.as_ref(), deadline).await?.value?)
+        let source = fallback.as_ref().ok_or(EdgeError::Internal)?.bytes.clone();
+        let rendered = self.render(plan, source, overlay.as_ref(), deadline).await?.value?;
+        Ok((rendered, fallback.into_iter().chain(overlay).collect()))
     }
 
     async fn registered(

@@ -8,6 +8,7 @@
 mod access;
 mod admin;
 mod authorise;
+mod cache_headers;
 mod config;
 mod decision;
 mod drain;
@@ -30,6 +31,7 @@ mod rendition;
 mod reply;
 mod server;
 mod source;
+mod spans;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -22,6 +22,9 @@ const TENANT_BANS_MAX: usize = 65_536;
 /// Bans that are told apart in all; one more, and the tenant with most of them is banned as a whole.
 const BANS_MAX: usize = 1_000_000;
 
+/// Among the tags of a rendition that carries more of them than are kept: a ban of any tag of its tenant covers it.
+pub const ANY_TAG: u64 = u64::MAX;
+
 /// What a purge covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -147,10 +150,11 @@ impl Bans {
         self.latest.load(Ordering::Acquire)
     }
 
-    /// Whether anything that was begun at `since` with these sources is banned, whatever is made of it.
+    /// Whether an original of a tenant that was asked for at `since`, and carries these tags, is banned, whatever is made
+    /// of it.
     #[must_use]
-    pub fn is_source_banned(&self, subject: &Subject, since: u64) -> bool {
-        since < self.latest() && self.table.read().covers_sources(subject, since)
+    pub fn is_original_banned(&self, tenant: u64, source: u64, tags: &[u64], since: u64) -> bool {
+        since < self.latest() && self.table.read().covers_original(tenant, source, tags, since)
     }
 
     /// How many bans are told apart.
@@ -243,14 +247,22 @@ impl Table {
             || bans.whole > since
             || bans.is_source_banned(rendition.source, since)
             || is_newer(&bans.keys, &key, since)
-            // The sources of overlays are among the tags.
-            || rendition.tags.iter().any(|tag| is_newer(&bans.tags, tag, since) || bans.is_source_banned(*tag, since))
+            || rendition.tags.iter().any(|tag| bans.is_tag_banned(*tag, since))
     }
 
     fn covers_sources(&self, subject: &Subject, since: u64) -> bool {
         let Some(bans) = self.tenants.get(&subject.tenant) else { return self.everything > since };
         let is_banned = |source: &u64| bans.is_source_banned(*source, since);
         self.everything > since || bans.whole > since || subject.sources.iter().any(is_banned)
+    }
+
+    fn covers_original(&self, tenant: u64, source: u64, tags: &[u64], since: u64) -> bool {
+        let Some(bans) = self.tenants.get(&tenant) else { return self.everything > since };
+        let is_tag_banned = |tag: &u64| bans.is_tag_banned(*tag, since);
+        self.everything > since
+            || bans.whole > since
+            || bans.is_source_banned(source, since)
+            || tags.iter().any(is_tag_banned)
     }
 
     fn covers_fill(&self, key: CacheKey, subject: &Subject, since: u64) -> bool {
@@ -279,6 +291,12 @@ impl TenantBans {
 
     fn is_source_banned(&self, source: u64, since: u64) -> bool {
         is_newer(&self.sources, &source, since)
+    }
+
+    fn is_tag_banned(&self, tag: u64, since: u64) -> bool {
+        let is_any_banned = tag == ANY_TAG && self.newest_tag > since;
+        // The sources of overlays are among the tags.
+        is_any_banned || is_newer(&self.tags, &tag, since) || self.is_source_banned(tag, since)
     }
 }
 

@@ -35,7 +35,7 @@ mod write_log;
 
 mod cache;
 
-pub use bans::{Bans, PurgeError, Scope, Subject};
+pub use bans::{ANY_TAG, Bans, PurgeError, Scope, Subject};
 pub use cache::{CacheOpenError, CloseReport, Filled, Flight, Lookup, RenditionCache, Role, Tier};
 pub use config::{CacheConfig, CacheSettings, ConfigMistake, ConfigMistakes};
 pub use disk_state::{DiskFault, DiskState};
@@ -45,5 +45,5 @@ pub use flight::FlightError;
 pub use key::{CacheKey, KeyBuilder};
 pub use rendition::{
     BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionError,
-    RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
+    RenditionParts, Renewal, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
 };

@@ -105,14 +105,17 @@ impl Store {
 
     /// Keeps a rendition, replacing what the key had.
     pub(crate) fn insert(&self, key: CacheKey, rendition: Rendition) -> Entry {
-        Entry::cached(match &self.disk {
-            Ok(writes) => writes.insert(self.stored(key), rendition),
-            Err(_) => {
-                let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
-                let stored = StoredRendition { rendition, position: LogPosition::default() };
-                self.hybrid.insert_with_properties(self.stored(key), stored, in_memory)
-            }
-        })
+        match &self.disk {
+            Ok(writes) => Entry::cached(writes.insert(self.stored(key), rendition)),
+            Err(_) => self.hold(key, rendition),
+        }
+    }
+
+    /// Keeps a rendition in memory only. What the disk has of the key stays there.
+    pub(crate) fn hold(&self, key: CacheKey, rendition: Rendition) -> Entry {
+        let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
+        let stored = StoredRendition { rendition, position: LogPosition::default() };
+        Entry::cached(self.hybrid.insert_with_properties(self.stored(key), stored, in_memory))
     }
 
     pub(crate) async fn settled(&self) {
@@ -146,6 +149,7 @@ impl Store {
                 }
                 Lookup::Fresh(Entry::cached(found), tier)
             }
+            Freshness::Held => Lookup::Held(Entry::cached(found), tier),
             Freshness::Stale => Lookup::Stale(Entry::cached(found), tier),
             Freshness::Expired => Lookup::Miss { expired: Some(Entry::cached(found)) },
         }
