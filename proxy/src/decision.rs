@@ -55,6 +55,9 @@ pub struct WantedRendition {
     pub overlay: Option<Registered>,
     /// What takes its place when it is missing or broken.
     pub fallback: Option<Registered>,
+    /// The key of the original in the cache of originals. A version in the URL is part of it: a new one must not be made
+    /// of what was fetched for the old one.
+    pub original: CacheKey,
     keys: Keys,
 }
 
@@ -141,6 +144,12 @@ impl Decision {
         Subject { tenant: tenant_mark(&self.tenant.id), sources: sources.into() }
     }
 
+    /// What a purge of the original goes by.
+    pub fn subject_of_original(&self) -> Subject {
+        let source = source_mark(&self.tenant.id, &self.origin, &self.path);
+        Subject { tenant: tenant_mark(&self.tenant.id), sources: [source].into() }
+    }
+
     /// The marks of the original's tags; `told` are those of its own server.
     pub fn tags(&self, told: Option<&CacheTags>) -> Vec<u64> {
         tag_marks(&self.tenant.id, &self.origin, told)
@@ -205,6 +214,13 @@ fn resolve(
     let image = |name| registered(active, tenant, name);
     let overlay = transform.overlay().map(|overlay| image(&overlay.name)).transpose()?;
     let fallback = transform.fallback().map(image).transpose()?;
+    let version = transform.ops().v.as_ref().map_or("", |version| version.as_str());
+    let mut original = KeyBuilder::new()
+        .part(b"original")
+        .part(tenant.id.as_str().as_bytes())
+        .part(origin.identity.as_bytes())
+        .part(path.as_str().as_bytes())
+        .part(version.as_bytes());
     // Everything that the bytes of the answer depend on, and nothing else.
     let mut key = KeyBuilder::new()
         .number(u64::from(ENCODER_VERSION))
@@ -215,6 +231,7 @@ fn resolve(
     // The same folder under another name may give other tags, and a purge by tag must find them all.
     for tag in origin.tags() {
         key = key.part(b"tag").part(tag.as_bytes());
+        original = original.part(tag.as_bytes());
     }
     for image in [&overlay, &fallback].into_iter().flatten() {
         key = key.part(image.origin.identity.as_bytes()).part(image.path.as_str().as_bytes());
@@ -225,5 +242,5 @@ fn resolve(
     } else {
         Keys::One(key.finish())
     };
-    Ok(WantedRendition { transform, overlay, fallback, keys })
+    Ok(WantedRendition { transform, overlay, fallback, original: original.finish(), keys })
 }

@@ -9,33 +9,34 @@ use cache::{
     ANY_TAG, Entry, Filled, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionParts, Renewal, SOURCE_ETAG_BYTES_MAX,
     SourceValidators, Subject, TAGS_MAX, UnixMillis,
 };
-use fetch::{CacheTags, Freshness as Said};
 use imaging::Rendered;
 use storage::Validators;
 
 use crate::fill::{Plan, internal};
 use crate::problem::{self, EdgeError};
 use crate::registered::RegisteredBytes;
-use crate::source::{NotModified, SourceMeta};
+use crate::source::SourceMeta;
+use crate::source_cache::Provenance;
 use crate::spans::Spans;
 
 /// How long a source that failed is left alone, as long as there is something else to answer with.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// A rendition of the original that `meta` describes, made with `overlay`.
+/// A rendition of an original, made with `overlay`.
 ///
 /// # Errors
 /// [`EdgeError::Internal`] if it breaks a limit of the cache.
 pub fn picture(
     plan: &Plan<'_>,
     rendered: Rendered,
-    meta: &SourceMeta,
+    original: Provenance,
     overlay: Option<&RegisteredBytes>,
 ) -> Result<Filled, EdgeError> {
-    let lifetime = lifetime(plan, meta.freshness);
+    let lifetime = lifetime(plan, &original);
     let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
-    let rendition = rendition(plan, made, source_validators(meta), &Marked::new(meta.tags.as_ref(), overlay))?;
-    Ok(as_allowed(rendition, meta.freshness))
+    let Provenance { validators, may_store, begun, tags, .. } = original;
+    let rendition = rendition(plan, made, validators, &Marked::new(begun, tags.unwrap_or_default(), overlay))?;
+    Ok(as_allowed(rendition, may_store))
 }
 
 /// What the cache had, as it is again, because neither the original nor `overlay` changed.
@@ -45,21 +46,16 @@ pub fn picture(
 pub fn renewed(
     plan: &Plan<'_>,
     previous: &Entry,
-    unchanged: &NotModified,
+    unchanged: Provenance,
     overlay: Option<&RegisteredBytes>,
 ) -> Result<Filled, EdgeError> {
-    let marked = Marked::new(unchanged.tags.as_ref(), overlay);
+    let (lifetime, is_silent) = (lifetime(plan, &unchanged), unchanged.tags.is_none());
+    let marked = Marked::new(unchanged.begun, unchanged.tags.unwrap_or_default(), overlay);
     // What a server says of tags replaces what it said before; silence does not.
-    let tags = if unchanged.tags.is_some() { tags(plan, &marked)? } else { previous.tags.clone() };
-    let renewal = Renewal {
-        lifetime: lifetime(plan, unchanged.freshness),
-        seq: plan.decision.sequence,
-        begun: marked.begun(),
-        validators: previous.validators.clone(),
-        tags,
-    };
-    let rendition = previous.renewed(renewal).map_err(internal)?;
-    Ok(as_allowed(rendition, unchanged.freshness))
+    let tags = if is_silent { previous.tags.clone() } else { tags(plan, &marked)? };
+    let (seq, begun, validators) = (plan.decision.sequence, marked.begun(), unchanged.validators);
+    let rendition = previous.renewed(Renewal { lifetime, seq, begun, validators, tags }).map_err(internal)?;
+    Ok(as_allowed(rendition, unchanged.may_store))
 }
 
 /// What the cache had, used on because its source failed with `error`; `None` if it is too old for that, was no picture,
@@ -78,7 +74,8 @@ pub fn negative(plan: &Plan<'_>, error: &EdgeError) -> Result<Filled, EdgeError>
     let lifetime = short(plan);
     let made =
         Made { content_type: problem::CONTENT_TYPE, body: error.body().into(), status: status.as_u16(), lifetime };
-    let rendition = rendition(plan, made, SourceValidators::default(), &Marked::default())?;
+    let marked = Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), None);
+    let rendition = rendition(plan, made, SourceValidators::default(), &marked)?;
     let is_kept = lifetime.created() < lifetime.fresh_until();
     Ok(if is_kept { Filled::Store(rendition) } else { Filled::Pass(rendition) })
 }
@@ -96,7 +93,8 @@ pub fn fallback(
 ) -> Result<Filled, EdgeError> {
     let lifetime = short(plan);
     let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
-    let marked = Marked { told: None, images: images.iter().collect() };
+    let marked =
+        Marked { images: images.iter().collect(), ..Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), None) };
     let rendition = rendition(plan, made, SourceValidators::default(), &marked)?;
     Ok(if error.is_lasting() { Filled::Store(rendition) } else { Filled::Pass(rendition) })
 }
@@ -122,34 +120,36 @@ struct Made {
 }
 
 /// What a rendition is purged by, beside what its URL says.
-#[derive(Default)]
 struct Marked<'a> {
-    /// The tags that the original's server tells.
-    told: Option<&'a CacheTags>,
+    /// Since when the original has been held.
+    begun: u64,
+    /// The marks of the original's tags.
+    tags: Vec<u64>,
     /// The registered images that it was made with.
     images: Vec<&'a RegisteredBytes>,
 }
 
 impl<'a> Marked<'a> {
-    fn new(told: Option<&'a CacheTags>, overlay: Option<&'a RegisteredBytes>) -> Self {
-        Self { told, images: overlay.into_iter().collect() }
+    fn new(begun: u64, tags: Vec<u64>, overlay: Option<&'a RegisteredBytes>) -> Self {
+        Self { begun, tags, images: overlay.into_iter().collect() }
     }
 
     /// Since when what the rendition is made with has been held.
     fn begun(&self) -> u64 {
-        self.images.iter().map(|image| image.begun).min().unwrap_or(NOT_HELD_BEFORE)
+        self.images.iter().map(|image| image.begun).fold(self.begun, u64::min)
     }
 }
 
-/// How long what a plan makes of a source that says so much is used. A versioned URL names a picture that never changes,
+/// As long as its original is used, and as the policy in force wants. A versioned URL names a picture that never changes,
 /// whatever the source says of how long it does not.
-fn lifetime(plan: &Plan<'_>, said: Said) -> Lifetime {
-    let spans = if plan.wanted.transform.is_versioned() && said.may_store {
-        Spans::VERSIONED
-    } else {
-        Spans::shortened(&plan.decision.tenant.freshness, said)
-    };
-    spans.starting_now()
+fn lifetime(plan: &Plan<'_>, original: &Provenance) -> Lifetime {
+    if plan.wanted.transform.is_versioned() && original.may_store {
+        return Spans::VERSIONED.starting_now();
+    }
+    let spans = Spans::of_lifetime(original.lifetime).at_most(Spans::of_policy(&plan.decision.tenant.freshness));
+    let (lifetime, now) = (spans.starting_at(original.lifetime.created()), UnixMillis::now());
+    let held = original.lifetime.retry_at().and_then(|retry_at| lifetime.held(now, retry_at.saturating_since(now)));
+    held.unwrap_or(lifetime)
 }
 
 fn short(plan: &Plan<'_>) -> Lifetime {
@@ -157,11 +157,17 @@ fn short(plan: &Plan<'_>) -> Lifetime {
 }
 
 /// Kept, unless the source forbids it.
-fn as_allowed(rendition: Rendition, said: Said) -> Filled {
-    if said.may_store { Filled::Store(rendition) } else { Filled::Pass(rendition) }
+fn as_allowed(rendition: Rendition, may_store: bool) -> Filled {
+    match (may_store, rendition.lifetime.retry_at()) {
+        (true, None) => Filled::Store(rendition),
+        // Its original is held, and so is what is made of it.
+        (true, Some(_)) => Filled::Hold(rendition),
+        (false, _) => Filled::Pass(rendition),
+    }
 }
 
-fn source_validators(meta: &SourceMeta) -> SourceValidators {
+/// What is remembered of the version of an original.
+pub fn source_validators(meta: &SourceMeta) -> SourceValidators {
     SourceValidators {
         etag: meta.etag.as_deref().filter(|etag| etag.len() <= SOURCE_ETAG_BYTES_MAX).map(Into::into),
         last_modified: meta.last_modified.and_then(unix_millis),
@@ -199,7 +205,7 @@ fn tags(plan: &Plan<'_>, marked: &Marked<'_>) -> Result<Box<[u64]>, EdgeError> {
     let versions = marked.images.iter().map(|image| image.version);
     let of_images = marked.images.iter().flat_map(|image| image.tags.iter().copied());
     let mut tags: Vec<u64> = registered.iter().copied().chain(versions).collect();
-    tags.extend(plan.decision.tags(marked.told).into_iter().chain(of_images));
+    tags.extend(marked.tags.iter().copied().chain(of_images));
     if tags.len() > TAGS_MAX {
         tags.truncate(TAGS_MAX - 1);
         tags.push(ANY_TAG);

@@ -232,6 +232,11 @@ impl SourceError {
 }
 
 impl Source {
+    /// False for a folder of this machine.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self, Self::Objects(ObjectStore::Folder(_)))
+    }
+
     /// Opens an original for reading. When this returns, what is known of it is there and the body waits to be read.
     ///
     /// # Errors

@@ -72,6 +72,11 @@ impl Spans {
 
     /// From now on.
     pub fn starting_now(self) -> Lifetime {
-        Lifetime::new(UnixMillis::now(), self.max_age, self.stale_while_revalidate).or_on_error(self.stale_if_error)
+        self.starting_at(UnixMillis::now())
+    }
+
+    /// From then on.
+    pub fn starting_at(self, created: UnixMillis) -> Lifetime {
+        Lifetime::new(created, self.max_age, self.stale_while_revalidate).or_on_error(self.stale_if_error)
     }
 }

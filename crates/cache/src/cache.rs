@@ -120,8 +120,31 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     /// # Errors
     /// Only for metrics that exist already in `registry`, or a memory cache that cannot be built.
     pub async fn open(settings: CacheSettings, registry: &Registry, io: Handle) -> Result<Self, CacheOpenError> {
-        let metrics = CacheMetrics::register(registry)?;
-        let store = Arc::new(Store::open(&settings, metrics.clone(), io.clone()).await?);
+        Self::open_with(settings, None, registry, io).await
+    }
+
+    /// Opens a second cache under the bans of another: what is purged there is purged here, and their numbers compare.
+    /// The metrics prefix must be another, too.
+    ///
+    /// # Errors
+    /// As for [`RenditionCache::open`].
+    pub async fn open_beside(
+        settings: CacheSettings,
+        bans: &Arc<Bans>,
+        registry: &Registry,
+        io: Handle,
+    ) -> Result<Self, CacheOpenError> {
+        Self::open_with(settings, Some(Arc::clone(bans)), registry, io).await
+    }
+
+    async fn open_with(
+        settings: CacheSettings,
+        bans: Option<Arc<Bans>>,
+        registry: &Registry,
+        io: Handle,
+    ) -> Result<Self, CacheOpenError> {
+        let metrics = CacheMetrics::register(settings.metrics_prefix, registry)?;
+        let store = Arc::new(Store::open(&settings, bans, metrics.clone(), io.clone()).await?);
         let flights = Flights::new(settings.flights_max, metrics.clone());
         Ok(Self { inner: Arc::new(Inner { store, flights, metrics, io }) })
     }

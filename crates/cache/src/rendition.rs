@@ -229,6 +229,14 @@ impl Rendition {
         Ok(Self { parts, etag })
     }
 
+    /// The same without an entity tag, for what is kept but never answered with: hashing a large body costs much.
+    ///
+    /// # Errors
+    /// Names the first part that breaks its limit.
+    pub fn untagged(parts: RenditionParts) -> Result<Self, RenditionError> {
+        Self::with_etag(parts, ETag::from_digest([0; 16]))
+    }
+
     /// The same bytes with a new lifetime, after the sources of all inputs confirmed that they did not change.
     ///
     /// # Errors
@@ -245,6 +253,12 @@ impl Rendition {
     pub fn held(&self, now: UnixMillis, pause: Duration) -> Option<Self> {
         let lifetime = self.lifetime.held(now, pause)?;
         Some(Self { parts: RenditionParts { lifetime, ..self.parts.clone() }, etag: self.etag })
+    }
+
+    /// The same bytes with another lifetime.
+    #[must_use]
+    pub fn with_lifetime(&self, lifetime: Lifetime) -> Self {
+        Self { parts: RenditionParts { lifetime, ..self.parts.clone() }, etag: self.etag }
     }
 
     /// The same, begun no later than `number`.

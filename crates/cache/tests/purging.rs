@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use cache::{Filled, Lookup, PurgeError, Rendition, RenditionParts, Scope, Subject};
+use cache::{ANY_TAG, Filled, Lookup, PurgeError, Rendition, RenditionParts, Scope, Subject};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{MIB, NOW, PATIENCE, TestCache, config, key, open, open_with, parts, rendition};

@@ -19,6 +19,7 @@ mod purge;
 mod registered;
 mod renditions;
 mod signing;
+mod source_cache;
 mod source_urls;
 mod starting;
 mod stopping;
