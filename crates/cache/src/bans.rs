@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::ban_log::BanLog;
 use crate::key::CacheKey;
-use crate::rendition::Rendition;
+use crate::rendition::{Rendition, UnixMillis};
 
 /// Bans of one tenant that are told apart; one more, and the whole tenant is banned instead.
 const TENANT_BANS_MAX: usize = 65_536;
@@ -170,13 +170,31 @@ impl Bans {
     /// Whether a kept rendition must not be answered with any more.
     pub(crate) fn is_banned(&self, key: CacheKey, rendition: &Rendition) -> bool {
         // The usual case costs one load.
-        rendition.begun < self.latest() && self.table.read().covers(key, rendition)
+        rendition.begun < self.latest() && self.table.read().covers(key, rendition, rendition.begun)
     }
 
     /// Whether a fill that was begun at `since` may give what is banned by now, so that nobody may join it. Its tags are not
     /// known yet, so a ban of any tag of the tenant counts.
     pub(crate) fn is_outdated(&self, key: CacheKey, subject: &Subject, since: u64) -> bool {
         since < self.latest() && self.table.read().covers_fill(key, subject, since)
+    }
+}
+
+/// Bans by the time at which they were ordered, of every node that shares a place for renditions. They are for what
+/// another node made, whose numbers mean nothing here.
+#[derive(Debug, Default)]
+pub struct TimedBans(RwLock<Table>);
+
+impl TimedBans {
+    /// Bans what `scope` covers and was asked for before `at`.
+    pub fn add(&self, scope: Scope, at: UnixMillis) {
+        self.0.write().add(scope, at.0);
+    }
+
+    /// Whether a rendition is banned, all of whose inputs were asked for at `asked` or later.
+    #[must_use]
+    pub fn is_banned(&self, key: CacheKey, rendition: &Rendition, asked: UnixMillis) -> bool {
+        self.0.read().covers(key, rendition, asked.0)
     }
 }
 
@@ -240,8 +258,7 @@ impl Table {
         *bans = TenantBans { whole: number, ..TenantBans::default() };
     }
 
-    fn covers(&self, key: CacheKey, rendition: &Rendition) -> bool {
-        let since = rendition.begun;
+    fn covers(&self, key: CacheKey, rendition: &Rendition, since: u64) -> bool {
         let Some(bans) = self.tenants.get(&rendition.tenant) else { return self.everything > since };
         self.everything > since
             || bans.whole > since

@@ -267,6 +267,12 @@ impl Rendition {
         self
     }
 
+    /// The same, begun at `number`.
+    pub(crate) fn with_begun(mut self, number: u64) -> Self {
+        self.parts.begun = number;
+        self
+    }
+
     /// For what this crate wrote itself: the tag is taken from disk, foyer's checksum vouches for the body.
     pub(crate) fn with_etag(parts: RenditionParts, etag: ETag) -> Result<Self, RenditionError> {
         check(&parts)?;

@@ -113,7 +113,7 @@ async fn in_place_of_an_error_the_old_one_is_answered() {
         rig.put(&format!("{number}.png"), plain([200, 0, 0]));
         let target = format!("/demo/w=32,f=png/@s3/{number}.png");
         let red = picture(&edge.get(&target).await, "image/png");
-        rig.relay.set(fault.clone());
+        rig.relay.set(fault);
         let old = edge.get(&target).await;
         assert_eq!((cache_status(&old), &old.body), ("Calotype; fwd=stale; detail=stale-if-error", &red), "{fault:?}");
         let held = edge.get(&target).await;
