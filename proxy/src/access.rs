@@ -25,7 +25,7 @@ const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Origination {
     /// The memory part of the cache.
     Memory,
@@ -33,6 +33,8 @@ pub enum Origination {
     Disk,
     /// The cache, past its freshness, while the origin is asked again.
     Stale,
+    /// The cache, past its use, because the origin failed a moment ago.
+    StaleIfError,
     /// Made for this request.
     Miss,
     /// Made for another request at the same time.
@@ -44,14 +46,23 @@ pub enum Origination {
 }
 
 impl Origination {
-    const ALL: [Self; 7] =
-        [Self::Memory, Self::Disk, Self::Stale, Self::Miss, Self::Collapsed, Self::Original, Self::None];
+    const ALL: [Self; 8] = [
+        Self::Memory,
+        Self::Disk,
+        Self::Stale,
+        Self::StaleIfError,
+        Self::Miss,
+        Self::Collapsed,
+        Self::Original,
+        Self::None,
+    ];
 
     fn label(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Disk => "disk",
             Self::Stale => "stale",
+            Self::StaleIfError => "stale-if-error",
             Self::Miss => "miss",
             Self::Collapsed => "collapsed",
             Self::Original => "original",

@@ -19,6 +19,9 @@ use crate::client::{ForwardedHeader, TrustedProxies};
 
 const MIB: u64 = 1024 * 1024;
 
+/// Bytes of originals that are gathered for one write: as many as the largest that is usual.
+const ORIGINALS_BUFFER_BYTES: u64 = 32 * MIB;
+
 /// Shortest admin token, in bytes: nobody should guess it.
 const ADMIN_TOKEN_BYTES_MIN: usize = 16;
 
@@ -48,6 +51,8 @@ pub struct EdgeSettings {
     pub drain_seconds: u64,
     /// The cache of renditions.
     pub cache: CacheTable,
+    /// The cache of originals.
+    pub originals: OriginalsTable,
     /// Making renditions.
     pub transform: TransformTable,
     /// What is refused.
@@ -96,6 +101,16 @@ pub struct CacheTable {
     pub disk_bytes: u64,
 }
 
+/// Settings of the cache of originals from buckets and web servers, in a folder under that of the cache.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OriginalsTable {
+    /// Size of the memory part.
+    pub memory_bytes: u64,
+    /// Size of the disk part; 0 turns the cache of originals off.
+    pub disk_bytes: u64,
+}
+
 /// Settings of making renditions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,6 +156,7 @@ impl Default for EdgeSettings {
             policy_file: PathBuf::from("policy.toml"),
             drain_seconds: 10,
             cache: CacheTable { dir: PathBuf::from(".data/cache"), memory_bytes: 256 * MIB, disk_bytes: 4096 * MIB },
+            originals: OriginalsTable { memory_bytes: 32 * MIB, disk_bytes: 1024 * MIB },
             transform: TransformTable {
                 threads: 0,
                 queue: 256,
@@ -205,7 +221,7 @@ impl Settings for EdgeSettings {
             "1 to 10000",
         );
         mistakes.unless((1..=10_000).contains(&limits.frames), "limits.frames", limits.frames, "1 to 10000");
-        self.check_cache(mistakes);
+        self.check_caches(mistakes);
         self.log.check(mistakes);
     }
 }
@@ -222,12 +238,31 @@ impl EdgeSettings {
         }
     }
 
-    /// What the cache would refuse, said together with everything else.
-    fn check_cache(&self, mistakes: &mut Mistakes) {
-        let Err(found) = self.cache_config().validate() else { return };
-        // `transform.fills` has a narrower range of its own.
-        for mistake in found.0.into_iter().filter(|mistake| mistake.field != "flights_max") {
-            mistakes.add(format!("cache.{}", mistake.field), mistake.value, mistake.expected);
+    /// The settings of the cache of originals, not validated yet; `None` if there is none, because it is turned off or
+    /// the whole disk is.
+    pub fn originals_config(&self) -> Option<CacheConfig> {
+        (self.originals.disk_bytes > 0 && self.cache.disk_bytes > 0).then(|| CacheConfig {
+            name: "originals",
+            metrics_prefix: "calotype_originals_cache",
+            dir: self.cache.dir.join("originals"),
+            memory_bytes: self.originals.memory_bytes,
+            disk_bytes: self.originals.disk_bytes,
+            // An eighth of a small disk, but room for the largest original that is usual.
+            buffer_bytes: Some((self.originals.disk_bytes / 8).min(ORIGINALS_BUFFER_BYTES)),
+            flights_max: u32::try_from(self.transform.fills).unwrap_or(u32::MAX),
+            ..CacheConfig::default()
+        })
+    }
+
+    /// What the caches would refuse, said together with everything else.
+    fn check_caches(&self, mistakes: &mut Mistakes) {
+        let caches = [("cache", Some(self.cache_config())), ("originals", self.originals_config())];
+        for (table, config) in caches {
+            let Some(Err(found)) = config.map(CacheConfig::validate) else { continue };
+            // `transform.fills` has a narrower range of its own.
+            for mistake in found.0.into_iter().filter(|mistake| mistake.field != "flights_max") {
+                mistakes.add(format!("{table}.{}", mistake.field), mistake.value, mistake.expected);
+            }
         }
     }
 

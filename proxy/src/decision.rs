@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use cache::{CacheKey, KeyBuilder, Subject};
+use fetch::CacheTags;
 use imaging::{Class, ENCODER_VERSION};
 use storage::{ObjectPath, StorageError};
 use tenancy::Tenant;
@@ -15,7 +16,7 @@ use transform_url::value::{Format, Name};
 use transform_url::{Ops, OriginName, TenantSlug, Transform};
 
 use crate::authorise::{authorise, check_expiry};
-use crate::marks::{source_mark, tag_mark, tenant_mark};
+use crate::marks::{source_mark, tag_marks, tenant_mark};
 use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
@@ -57,6 +58,9 @@ pub struct WantedRendition {
     pub overlay: Option<Registered>,
     /// What takes its place when it is missing or broken.
     pub fallback: Option<Registered>,
+    /// The key of the original in the cache of originals. A version in the URL is part of it: a new one must not be made
+    /// of what was fetched for the old one.
+    pub original: CacheKey,
     keys: Keys,
 }
 
@@ -145,9 +149,15 @@ impl Decision {
         Subject { tenant: tenant_mark(&self.tenant.id), sources: sources.into() }
     }
 
-    /// The marks of the tags that its origin gives all its pictures.
-    pub fn tags(&self) -> impl Iterator<Item = u64> + '_ {
-        self.origin.tags().iter().map(|tag| tag_mark(&self.tenant.id, tag))
+    /// What a purge of the original goes by.
+    pub fn subject_of_original(&self) -> Subject {
+        let source = source_mark(&self.tenant.id, &self.origin, &self.path);
+        Subject { tenant: tenant_mark(&self.tenant.id), sources: [source].into() }
+    }
+
+    /// The marks of the original's tags; `told` are those of its own server.
+    pub fn tags(&self, told: Option<&CacheTags>) -> Vec<u64> {
+        tag_marks(&self.tenant.id, &self.origin, told)
     }
 
     /// What the original is read from.
@@ -195,8 +205,8 @@ fn locate_in(active: &ActivePolicy, tenant: &Tenant, origin: &OriginName, path: 
 fn registered(active: &ActivePolicy, tenant: &Tenant, name: &Name) -> Result<Registered, EdgeError> {
     let image = tenant.images.get(name).ok_or_else(|| EdgeError::UnknownImage(name.to_string()))?;
     let (origin, path) = locate_in(active, tenant, &image.origin, &image.path)?;
-    let (of_tenant, source) = (tenant_mark(&tenant.id), source_mark(&tenant.id, &origin, &path));
-    Ok(Registered { name: name.to_string(), tenant: of_tenant, source, origin, path })
+    let source = source_mark(&tenant.id, &origin, &path);
+    Ok(Registered { name: name.to_string(), tenant: tenant.id.clone(), source, origin, path })
 }
 
 fn resolve(
@@ -209,6 +219,13 @@ fn resolve(
     let image = |name| registered(active, tenant, name);
     let overlay = transform.overlay().map(|overlay| image(&overlay.name)).transpose()?;
     let fallback = transform.fallback().map(image).transpose()?;
+    let version = transform.ops().v.as_ref().map_or("", |version| version.as_str());
+    let mut original = KeyBuilder::new()
+        .part(b"original")
+        .part(tenant.id.as_str().as_bytes())
+        .part(origin.identity.as_bytes())
+        .part(path.as_str().as_bytes())
+        .part(version.as_bytes());
     // Everything that the bytes of the answer depend on, and nothing else.
     let mut key = KeyBuilder::new()
         .number(u64::from(ENCODER_VERSION))
@@ -219,6 +236,7 @@ fn resolve(
     // The same folder under another name may give other tags, and a purge by tag must find them all.
     for tag in origin.tags() {
         key = key.part(b"tag").part(tag.as_bytes());
+        original = original.part(tag.as_bytes());
     }
     for image in [&overlay, &fallback].into_iter().flatten() {
         key = key.part(image.origin.identity.as_bytes()).part(image.path.as_str().as_bytes());
@@ -229,5 +247,5 @@ fn resolve(
     } else {
         Keys::One(key.finish())
     };
-    Ok(WantedRendition { transform, overlay, fallback, keys })
+    Ok(WantedRendition { transform, overlay, fallback, original: original.finish(), keys })
 }

@@ -6,63 +6,63 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use cache::{
-    Filled, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, Subject,
-    UnixMillis,
+    ANY_TAG, Entry, Filled, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionParts, Renewal, SOURCE_ETAG_BYTES_MAX,
+    SourceValidators, Subject, TAGS_MAX, UnixMillis,
 };
-use fetch::Freshness as Said;
 use imaging::Rendered;
 use storage::Validators;
-use tenancy::Freshness;
 
 use crate::fill::{Plan, internal};
-use crate::problem::{self, EdgeError, NEGATIVE_TTL};
+use crate::problem::{self, EdgeError};
 use crate::registered::RegisteredBytes;
 use crate::source::SourceMeta;
+use crate::source_cache::Provenance;
+use crate::spans::Spans;
 
-/// How long a versioned rendition is fresh: its URL changes when it does.
-const VERSIONED_TTL: Duration = Duration::from_secs(31_536_000);
+/// How long a source that failed is left alone, as long as there is something else to answer with.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What the policy lets be used, shortened by what the source says: a source may ask for less, never for more.
-pub fn shortened(policy: Freshness, said: Said) -> Freshness {
-    if !said.may_store {
-        return Freshness { max_age: Duration::ZERO, stale_while_revalidate: Duration::ZERO };
-    }
-    Freshness {
-        max_age: said.max_age.map_or(policy.max_age, |max_age| max_age.min(policy.max_age)),
-        stale_while_revalidate: if said.may_serve_stale { policy.stale_while_revalidate } else { Duration::ZERO },
-    }
-}
-
-/// How long what a plan makes of a source that says so much is used, from now on. A versioned URL names a picture that
-/// never changes, whatever the source says of how long it does not.
-pub fn lifetime(plan: &Plan<'_>, said: Said) -> Lifetime {
-    let freshness = if plan.wanted.transform.is_versioned() && said.may_store {
-        Freshness { max_age: VERSIONED_TTL, stale_while_revalidate: Duration::ZERO }
-    } else {
-        shortened(plan.decision.tenant.freshness, said)
-    };
-    Lifetime::new(UnixMillis::now(), freshness.max_age, freshness.stale_while_revalidate)
-}
-
-/// Kept, unless the source forbids it.
-pub fn as_allowed(rendition: Rendition, said: Said) -> Filled {
-    if said.may_store { Filled::Store(rendition) } else { Filled::Pass(rendition) }
-}
-
-/// A rendition of the original that `meta` describes, made with `overlay`.
+/// A rendition of an original, made with `overlay`.
 ///
 /// # Errors
 /// [`EdgeError::Internal`] if it breaks a limit of the cache.
 pub fn picture(
     plan: &Plan<'_>,
     rendered: Rendered,
-    meta: &SourceMeta,
+    original: Provenance,
     overlay: Option<&RegisteredBytes>,
 ) -> Result<Filled, EdgeError> {
-    let lifetime = lifetime(plan, meta.freshness);
+    let lifetime = lifetime(plan, &original);
     let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
-    let rendition = rendition(plan, made, source_validators(meta), overlay)?;
-    Ok(as_allowed(rendition, meta.freshness))
+    let Provenance { validators, may_store, begun, tags, .. } = original;
+    let rendition = rendition(plan, made, validators, &Marked::new(begun, tags.unwrap_or_default(), overlay))?;
+    Ok(as_allowed(rendition, may_store))
+}
+
+/// What the cache had, as it is again, because neither the original nor `overlay` changed.
+///
+/// # Errors
+/// [`EdgeError::Internal`] if it breaks a limit of the cache.
+pub fn renewed(
+    plan: &Plan<'_>,
+    previous: &Entry,
+    unchanged: Provenance,
+    overlay: Option<&RegisteredBytes>,
+) -> Result<Filled, EdgeError> {
+    let (lifetime, is_silent) = (lifetime(plan, &unchanged), unchanged.tags.is_none());
+    let marked = Marked::new(unchanged.begun, unchanged.tags.unwrap_or_default(), overlay);
+    // What a server says of tags replaces what it said before; silence does not.
+    let tags = if is_silent { previous.tags.clone() } else { tags(plan, &marked)? };
+    let (seq, begun, validators) = (plan.decision.sequence, marked.begun(), unchanged.validators);
+    let rendition = previous.renewed(Renewal { lifetime, seq, begun, validators, tags }).map_err(internal)?;
+    Ok(as_allowed(rendition, unchanged.may_store))
+}
+
+/// What the cache had, used on because its source failed with `error`; `None` if it is too old for that, was no picture,
+/// or the error says that the original was taken away.
+pub fn held(previous: Option<&Entry>, error: &EdgeError) -> Option<Filled> {
+    let previous = previous.filter(|entry| entry.status == 200 && error.is_passing())?;
+    previous.held(UnixMillis::now(), RETRY_AFTER).map(Filled::Hold)
 }
 
 /// The answer that the original is not there or not usable: kept, but not for long.
@@ -71,23 +71,31 @@ pub fn picture(
 /// [`EdgeError::Internal`] if it breaks a limit of the cache.
 pub fn negative(plan: &Plan<'_>, error: &EdgeError) -> Result<Filled, EdgeError> {
     let (status, _) = error.status_and_code();
-    let made = Made {
-        content_type: problem::CONTENT_TYPE,
-        body: error.body().into(),
-        status: status.as_u16(),
-        lifetime: short(),
-    };
-    rendition(plan, made, SourceValidators::default(), None).map(Filled::Store)
+    let lifetime = short(plan);
+    let made =
+        Made { content_type: problem::CONTENT_TYPE, body: error.body().into(), status: status.as_u16(), lifetime };
+    let marked = Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), None);
+    let rendition = rendition(plan, made, SourceValidators::default(), &marked)?;
+    let is_kept = lifetime.created() < lifetime.fresh_until();
+    Ok(if is_kept { Filled::Store(rendition) } else { Filled::Pass(rendition) })
 }
 
-/// A rendition of the fallback in place of an original that failed with `error`: kept as long as that answer would be,
-/// and not at all if the next request may fare better.
+/// A rendition of the fallback (the first of `images`) in place of an original that failed with `error`: kept as long as
+/// that answer would be, and not at all if the next request may fare better.
 ///
 /// # Errors
 /// [`EdgeError::Internal`] if it breaks a limit of the cache.
-pub fn fallback(plan: &Plan<'_>, rendered: Rendered, error: &EdgeError) -> Result<Filled, EdgeError> {
-    let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime: short() };
-    let rendition = rendition(plan, made, SourceValidators::default(), None)?;
+pub fn fallback(
+    plan: &Plan<'_>,
+    rendered: Rendered,
+    images: &[RegisteredBytes],
+    error: &EdgeError,
+) -> Result<Filled, EdgeError> {
+    let lifetime = short(plan);
+    let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
+    let marked =
+        Marked { images: images.iter().collect(), ..Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), None) };
+    let rendition = rendition(plan, made, SourceValidators::default(), &marked)?;
     Ok(if error.is_lasting() { Filled::Store(rendition) } else { Filled::Pass(rendition) })
 }
 
@@ -104,11 +112,6 @@ pub fn has_overlay(entry: &Rendition, overlay: Option<&RegisteredBytes>) -> bool
     overlay.is_none_or(|overlay| entry.tags.contains(&overlay.version))
 }
 
-/// Since when what a rendition is made with has been held.
-pub fn begun(overlay: Option<&RegisteredBytes>) -> u64 {
-    overlay.map_or(NOT_HELD_BEFORE, |overlay| overlay.begun)
-}
-
 struct Made {
     content_type: &'static str,
     body: Bytes,
@@ -116,11 +119,55 @@ struct Made {
     lifetime: Lifetime,
 }
 
-fn short() -> Lifetime {
-    Lifetime::new(UnixMillis::now(), NEGATIVE_TTL, Duration::ZERO)
+/// What a rendition is purged by, beside what its URL says.
+struct Marked<'a> {
+    /// Since when the original has been held.
+    begun: u64,
+    /// The marks of the original's tags.
+    tags: Vec<u64>,
+    /// The registered images that it was made with.
+    images: Vec<&'a RegisteredBytes>,
 }
 
-fn source_validators(meta: &SourceMeta) -> SourceValidators {
+impl<'a> Marked<'a> {
+    fn new(begun: u64, tags: Vec<u64>, overlay: Option<&'a RegisteredBytes>) -> Self {
+        Self { begun, tags, images: overlay.into_iter().collect() }
+    }
+
+    /// Since when what the rendition is made with has been held.
+    fn begun(&self) -> u64 {
+        self.images.iter().map(|image| image.begun).fold(self.begun, u64::min)
+    }
+}
+
+/// As long as its original is used, and as the policy in force wants. A versioned URL names a picture that never changes,
+/// whatever the source says of how long it does not.
+fn lifetime(plan: &Plan<'_>, original: &Provenance) -> Lifetime {
+    if plan.wanted.transform.is_versioned() && original.may_store {
+        return Spans::VERSIONED.starting_now();
+    }
+    let spans = Spans::of_lifetime(original.lifetime).at_most(Spans::of_policy(&plan.decision.tenant.freshness));
+    let (lifetime, now) = (spans.starting_at(original.lifetime.created()), UnixMillis::now());
+    let held = original.lifetime.retry_at().and_then(|retry_at| lifetime.held(now, retry_at.saturating_since(now)));
+    held.unwrap_or(lifetime)
+}
+
+fn short(plan: &Plan<'_>) -> Lifetime {
+    Spans::fresh(plan.decision.tenant.freshness.negative_max_age).starting_now()
+}
+
+/// Kept, unless the source forbids it.
+fn as_allowed(rendition: Rendition, may_store: bool) -> Filled {
+    match (may_store, rendition.lifetime.retry_at()) {
+        (true, None) => Filled::Store(rendition),
+        // Its original is held, and so is what is made of it.
+        (true, Some(_)) => Filled::Hold(rendition),
+        (false, _) => Filled::Pass(rendition),
+    }
+}
+
+/// What is remembered of the version of an original.
+pub fn source_validators(meta: &SourceMeta) -> SourceValidators {
     SourceValidators {
         etag: meta.etag.as_deref().filter(|etag| etag.len() <= SOURCE_ETAG_BYTES_MAX).map(Into::into),
         last_modified: meta.last_modified.and_then(unix_millis),
@@ -131,12 +178,9 @@ fn rendition(
     plan: &Plan<'_>,
     made: Made,
     validators: SourceValidators,
-    overlay: Option<&RegisteredBytes>,
+    marked: &Marked<'_>,
 ) -> Result<Rendition, EdgeError> {
     let Subject { tenant, sources } = plan.decision.subject();
-    // The first is the original's own; those of overlay and fallback are found among the tags.
-    let Some((source, registered)) = sources.split_first() else { return Err(internal("a rendition of nothing")) };
-    let tags = registered.iter().copied().chain(overlay.map(|overlay| overlay.version));
     let parts = RenditionParts {
         status: made.status,
         content_type: made.content_type.into(),
@@ -145,12 +189,28 @@ fn rendition(
         validators,
         lifetime: made.lifetime,
         seq: plan.decision.sequence,
-        begun: begun(overlay),
+        begun: marked.begun(),
         tenant,
-        source: *source,
-        tags: tags.chain(plan.decision.tags()).collect(),
+        source: *sources.first().ok_or_else(|| internal("a rendition of nothing"))?,
+        tags: tags(plan, marked)?,
     };
     Rendition::new(parts).map_err(internal)
+}
+
+/// The sources and the content of overlay and fallback, of which there are a few, and then every tag. When there are more
+/// than are kept, a purge by any tag has to count.
+fn tags(plan: &Plan<'_>, marked: &Marked<'_>) -> Result<Box<[u64]>, EdgeError> {
+    let Subject { sources, .. } = plan.decision.subject();
+    let (_, registered) = sources.split_first().ok_or_else(|| internal("a rendition of nothing"))?;
+    let versions = marked.images.iter().map(|image| image.version);
+    let of_images = marked.images.iter().flat_map(|image| image.tags.iter().copied());
+    let mut tags: Vec<u64> = registered.iter().copied().chain(versions).collect();
+    tags.extend(marked.tags.iter().copied().chain(of_images));
+    if tags.len() > TAGS_MAX {
+        tags.truncate(TAGS_MAX - 1);
+        tags.push(ANY_TAG);
+    }
+    Ok(tags.into())
 }
 
 fn unix_millis(time: SystemTime) -> Option<UnixMillis> {

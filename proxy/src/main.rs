@@ -8,6 +8,7 @@
 mod access;
 mod admin;
 mod authorise;
+mod cache_headers;
 mod client;
 mod config;
 mod connections;
@@ -36,6 +37,8 @@ mod rendition;
 mod reply;
 mod server;
 mod source;
+mod source_cache;
+mod spans;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -57,7 +60,7 @@ use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 use prometheus::Registry;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::access::AccessLog;
 use crate::admin::Admin;
@@ -75,6 +78,7 @@ use crate::purge::Purger;
 use crate::rates::RateLimits;
 use crate::registered::RegisteredImages;
 use crate::server::{Clients, EdgeServer};
+use crate::source_cache::SourceCache;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
@@ -166,12 +170,15 @@ fn run(
     if let Some(fault) = cache.disk_state().fault() {
         tracing::error!(reason = %fault, "the cache has no disk; renditions are kept in memory only");
     }
+    let originals = io.block_on(originals(settings, &cache, registry, io.handle().clone()))?;
+    let sources = source_cache(settings, originals.clone(), registry)?;
+    let filler = filler(settings, &engine, registry, sources, RegisteredImages::new(Arc::clone(cache.bans())))?;
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
     let drain = Arc::new(Drain::default());
     let edge = Edge {
         policy: Arc::clone(&policy),
         cache: cache.clone(),
-        filler: Arc::new(filler(settings, &engine, registry, RegisteredImages::new(Arc::clone(cache.bans())))?),
+        filler: Arc::clone(&filler),
         io: io.handle().clone(),
         rates: RateLimits::new(settings.address_rates(), registry)?,
         header: settings.connections.header(),
@@ -206,6 +213,9 @@ fn run(
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
 
     let closed = io.block_on(cache.close(CLOSE_LIMIT));
+    if let Some(originals) = originals {
+        io.block_on(originals.close(Duration::ZERO));
+    }
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
     io.shutdown_background();
@@ -220,12 +230,38 @@ fn io_runtime() -> anyhow::Result<Runtime> {
     Ok(builder.build()?)
 }
 
+/// The cache of originals, if there is to be one.
+async fn originals(
+    settings: &EdgeSettings,
+    cache: &RenditionCache<EdgeError>,
+    registry: &Registry,
+    io: Handle,
+) -> anyhow::Result<Option<RenditionCache<EdgeError>>> {
+    let Some(config) = settings.originals_config() else { return Ok(None) };
+    let config = config.validate().context("the configuration has mistakes under \"originals\"")?;
+    let originals = RenditionCache::open_beside(config, cache.bans(), registry, io).await?;
+    if let Some(fault) = originals.disk_state().fault() {
+        tracing::error!(reason = %fault, "the cache of originals has no disk");
+    }
+    Ok(Some(originals))
+}
+
+fn source_cache(
+    settings: &EdgeSettings,
+    originals: Option<RenditionCache<EdgeError>>,
+    registry: &Registry,
+) -> anyhow::Result<Arc<SourceCache>> {
+    let (bytes_max, memory_bytes) = (settings.limits.source_bytes, settings.transform.source_memory_bytes);
+    Ok(SourceCache::new(originals, bytes_max, memory_bytes, settings.deadline(), registry)?)
+}
+
 fn filler(
     settings: &EdgeSettings,
     engine: &Engine,
     registry: &Registry,
+    sources: Arc<SourceCache>,
     images: RegisteredImages,
-) -> anyhow::Result<Filler> {
+) -> anyhow::Result<Arc<Filler>> {
     let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
     let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
     let limits = Limits {
@@ -234,8 +270,7 @@ fn filler(
         frames: settings.limits.frames,
         ..Limits::default()
     };
-    let (deadline, source_memory_bytes) = (settings.deadline(), settings.transform.source_memory_bytes);
-    Ok(Filler::new(engine.clone(), pool, limits, deadline, source_memory_bytes, images))
+    Ok(Arc::new(Filler::new(engine.clone(), pool, limits, settings.deadline(), sources, images)))
 }
 
 fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, connections: Arc<Connections>, admin: Admin) -> Server {

@@ -2,6 +2,8 @@
 //!
 //! Each includes the tenant, so that no tenant's purge can reach another's pictures.
 
+use cache::ANY_TAG;
+use fetch::CacheTags;
 use tenancy::TenantId;
 
 use crate::origins::OpenOrigin;
@@ -20,6 +22,13 @@ pub fn source_mark(tenant: &TenantId, origin: &OpenOrigin, path: &SourcePath) ->
 /// Names a tag of a tenant.
 pub fn tag_mark(tenant: &TenantId, tag: &str) -> u64 {
     hash(&["tag", tenant.as_str(), tag])
+}
+
+/// Names the tags of an original: those that its origin gives all its pictures, and those that its server tells.
+pub fn tag_marks(tenant: &TenantId, origin: &OpenOrigin, told: Option<&CacheTags>) -> Vec<u64> {
+    let names = origin.tags().iter().chain(told.into_iter().flat_map(|told| &told.names));
+    let others = told.filter(|told| told.has_others).map(|_| ANY_TAG);
+    names.map(|name| tag_mark(tenant, name)).chain(others).collect()
 }
 
 fn hash(parts: &[&str]) -> u64 {

@@ -256,6 +256,7 @@ mod tests {
             etag: Some("W/\"a\"".into()),
             last_modified: Some(std::time::UNIX_EPOCH),
             freshness: fetch::Freshness::default(),
+            tags: None,
         };
         assert!(!range_still_applies(&headers(header::IF_RANGE, "W/\"a\""), &meta));
         assert!(range_still_applies(&headers(header::IF_RANGE, "Thu, 01 Jan 1970 00:00:00 GMT"), &meta));

@@ -3,7 +3,6 @@
 //! The public text never holds what a store or library said: that goes to the access event as `cause`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fetch::FetchError;
 use http::StatusCode;
@@ -16,9 +15,6 @@ use transform_url::UrlError;
 use crate::pool::PoolError;
 use crate::rates::OverRate;
 use crate::source::SourceError;
-
-/// How long the answer "there is no such picture" is kept. Short: the picture may be on its way.
-pub const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
 /// Content type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -203,6 +199,13 @@ impl EdgeError {
         )
     }
 
+    /// True when the next try may fare better, so that what was made before may be used on meanwhile (RFC 5861). Who is
+    /// denied the original is not: it may have been taken back.
+    pub fn is_passing(&self) -> bool {
+        let (status, code) = self.status_and_code();
+        status.is_server_error() && code != "source-denied"
+    }
+
     /// True when it is the original that is missing or broken, so that a fallback may take its place.
     pub fn is_of_source(&self) -> bool {
         match self {
@@ -262,7 +265,7 @@ fn web_status_and_code(error: &FetchError) -> (StatusCode, &'static str) {
     match error {
         FetchError::Status(status) => match status.as_u16() {
             404 | 410 => (StatusCode::NOT_FOUND, "source-not-found"),
-            401 | 403 => (StatusCode::BAD_GATEWAY, "source-denied"),
+            401 | 403 | 451 => (StatusCode::BAD_GATEWAY, "source-denied"),
             429 | 500.. => (StatusCode::BAD_GATEWAY, "source-unavailable"),
             _ => (StatusCode::BAD_GATEWAY, "source-failed"),
         },
@@ -418,7 +421,7 @@ mod tests {
             StorageError::NotFound.into(),
             StorageError::TooLarge { limit: 1 }.into(),
             StorageError::RangeNotSatisfiable { size: 1 }.into(),
-            StorageError::TimedOut { limit: Duration::ZERO, source: None }.into(),
+            StorageError::TimedOut { limit: std::time::Duration::ZERO, source: None }.into(),
             StorageError::AccessDenied { source: store() }.into(),
             StorageError::Truncated { expected: 2, got: 1, source: None }.into(),
             StorageError::Unavailable { source: store() }.into(),

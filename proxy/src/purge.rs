@@ -166,7 +166,11 @@ fn of_url(active: &ActivePolicy, url: &str, tenant: Option<&Arc<Tenant>>) -> Res
     let decision = Decision::of_path(active, host_tenant, path)?;
     let tenant = tenant_mark(&decision.tenant.id);
     match &decision.wanted {
-        Wanted::Rendition(wanted) => Ok(wanted.keys().into_iter().map(|key| Scope::Key { tenant, key }).collect()),
+        Wanted::Rendition(wanted) => {
+            // With what they are made of, or they would be made of the same again.
+            let keys = wanted.keys().into_iter().chain([wanted.original]);
+            Ok(keys.map(|key| Scope::Key { tenant, key }).collect())
+        }
         Wanted::Original => Err(PurgeRefusal::BadOrder("originals are not cached".to_owned())),
     }
 }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cache::{Bans, Subject};
+use cache::Bans;
 use parking_lot::Mutex;
 use storage::Validators;
+use tenancy::TenantId;
 
+use crate::marks::{tag_marks, tenant_mark};
 use crate::origins::OpenOrigin;
 use crate::problem::EdgeError;
-use crate::source::{Ask, Source, SourceError, SourcePath};
+use crate::source::{Ask, Source, SourceError, SourceMeta, SourcePath};
 
 /// Bytes of registered images held in memory.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
@@ -29,8 +31,8 @@ const PLACES: usize = 64;
 pub struct Registered {
     /// The name in the URL.
     pub name: String,
-    /// The mark of its tenant.
-    pub tenant: u64,
+    /// Its tenant.
+    pub tenant: TenantId,
     /// Its own mark.
     pub source: u64,
     /// Where it is.
@@ -48,6 +50,8 @@ pub struct RegisteredBytes {
     pub version: u64,
     /// The number of the newest ban when it was asked for.
     pub begun: u64,
+    /// The marks of its tags: those of its origin, and those that its server gives it.
+    pub tags: Arc<[u64]>,
 }
 
 /// The registered images in memory.
@@ -90,7 +94,7 @@ impl RegisteredImages {
         let failed = |error| EdgeError::RegisteredImage { name: wanted.name.clone(), error: Arc::new(error) };
         let store = wanted.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))?;
         match fetch(store, &wanted.path, self.validators(wanted.source)).await {
-            Ok((bytes, validators)) => Ok(self.keep(wanted.source, bytes, validators, begun)),
+            Ok((bytes, meta)) => Ok(self.keep(wanted, bytes, &meta, begun)),
             Err(error) if error.is_not_found() => {
                 self.kept.lock().remove(&wanted.source);
                 Err(failed(error))
@@ -115,9 +119,10 @@ impl RegisteredImages {
 
     /// Forgets the image if it was purged since it was asked for.
     fn drop_purged(&self, wanted: &Registered) {
-        let subject = Subject { tenant: wanted.tenant, sources: [wanted.source].into() };
+        let tenant = tenant_mark(&wanted.tenant);
         let mut kept = self.kept.lock();
-        let is_purged = |held: &Kept| self.bans.is_source_banned(&subject, held.image.begun);
+        let is_purged =
+            |held: &Kept| self.bans.is_original_banned(tenant, wanted.source, &held.image.tags, held.image.begun);
         if kept.get(&wanted.source).is_some_and(is_purged) {
             kept.remove(&wanted.source);
         }
@@ -135,13 +140,14 @@ impl RegisteredImages {
         Some(found.image.clone())
     }
 
-    fn keep(&self, source: u64, bytes: Bytes, validators: Validators, begun: u64) -> RegisteredBytes {
+    fn keep(&self, wanted: &Registered, bytes: Bytes, meta: &SourceMeta, begun: u64) -> RegisteredBytes {
         let mut first = [0; 8];
         first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
-        let image = RegisteredBytes { bytes, version: u64::from_le_bytes(first), begun };
-        let now = Instant::now();
+        let tags = tag_marks(&wanted.tenant, &wanted.origin, meta.tags.as_ref()).into();
+        let image = RegisteredBytes { bytes, version: u64::from_le_bytes(first), begun, tags };
+        let (validators, now) = (meta.validators(), Instant::now());
         let mut kept = self.kept.lock();
-        kept.insert(source, Kept { image: image.clone(), validators, checked: now, used: now });
+        kept.insert(wanted.source, Kept { image: image.clone(), validators, checked: now, used: now });
         let mut held: usize = kept.values().map(|kept| kept.image.bytes.len()).sum();
         while held > BUDGET_BYTES {
             let Some((&oldest, _)) = kept.iter().min_by_key(|(_, kept)| kept.used) else { break };
@@ -155,11 +161,10 @@ async fn fetch(
     store: &Source,
     path: &SourcePath,
     if_changed: Option<Validators>,
-) -> Result<(Bytes, Validators), SourceError> {
+) -> Result<(Bytes, SourceMeta), SourceError> {
     let object = store.get(path, &Ask { if_changed, ..Ask::new(IMAGE_BYTES_MAX) }).await?;
     if object.meta.size.is_some_and(|size| size > IMAGE_BYTES_MAX) {
         return Err(SourceError::too_large(IMAGE_BYTES_MAX));
     }
-    let validators = object.meta.validators();
-    Ok((object.body.collect(IMAGE_BYTES_MAX).await?, validators))
+    Ok((object.body.collect(IMAGE_BYTES_MAX).await?, object.meta))
 }

@@ -34,6 +34,8 @@ pub enum Came {
     Disk,
     /// From the cache past its freshness, while it is refreshed.
     Stale,
+    /// From the cache past its use: its source failed a moment ago.
+    Held,
     /// Made for this request.
     Filled {
         /// The cache had one that was too old.
@@ -49,6 +51,7 @@ impl Came {
             Self::Memory => Origination::Memory,
             Self::Disk => Origination::Disk,
             Self::Stale => Origination::Stale,
+            Self::Held => Origination::StaleIfError,
             Self::Filled { .. } => Origination::Miss,
             Self::Collapsed => Origination::Collapsed,
         }
@@ -82,6 +85,7 @@ impl Edge {
         let (entry, came) = match lookup {
             Lookup::Fresh(entry, Tier::Memory) => (entry, Came::Memory),
             Lookup::Fresh(entry, Tier::Disk) => (entry, Came::Disk),
+            Lookup::Held(entry, _) => (entry, Came::Held),
             Lookup::Stale(entry, _) => {
                 // Nobody waits for the refresh; what goes wrong with it is logged by the filler. If there are too many,
                 // the next request tries again.

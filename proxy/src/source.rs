@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use fetch::{FetchError, Fetcher, Freshness, Url};
+use fetch::{CacheTags, FetchError, Fetcher, Freshness, Url};
 use futures_util::Stream;
 use storage::{ByteRange, ObjectBody, ObjectMeta, ObjectPath, ObjectStore, ServedRange, StorageError, Validators};
 use tenancy::HttpOrigin;
@@ -96,6 +96,17 @@ pub struct SourceMeta {
     pub last_modified: Option<SystemTime>,
     /// How long its server lets it be kept. Stores say nothing of it.
     pub freshness: Freshness,
+    /// What its server wants it to be purged by; `None` if it says nothing.
+    pub tags: Option<CacheTags>,
+}
+
+/// That an original did not change, and what its source says of it now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NotModified {
+    /// How long that may be relied on.
+    pub freshness: Freshness,
+    /// Its tags, if they are told again.
+    pub tags: Option<CacheTags>,
 }
 
 impl SourceMeta {
@@ -113,6 +124,7 @@ impl From<ObjectMeta> for SourceMeta {
             etag: meta.etag,
             last_modified: meta.last_modified,
             freshness: Freshness::default(),
+            tags: None,
         }
     }
 }
@@ -125,6 +137,7 @@ impl From<fetch::Meta> for SourceMeta {
             etag: meta.etag,
             last_modified: meta.last_modified,
             freshness: meta.freshness,
+            tags: meta.tags,
         }
     }
 }
@@ -189,11 +202,13 @@ impl SourceError {
         StorageError::TooLarge { limit }.into()
     }
 
-    /// What the source says on keeping, if it says that nothing changed.
-    pub fn not_modified(&self) -> Option<Freshness> {
+    /// What the source says of the original, if it says that nothing changed.
+    pub fn not_modified(&self) -> Option<NotModified> {
         match self {
-            Self::Store(StorageError::NotModified) => Some(Freshness::default()),
-            Self::Web(FetchError::NotModified { freshness }) => Some(*freshness),
+            Self::Store(StorageError::NotModified) => Some(NotModified::default()),
+            Self::Web(FetchError::NotModified(meta)) => {
+                Some(NotModified { freshness: meta.freshness, tags: meta.tags.clone() })
+            }
             _ => None,
         }
     }
@@ -217,6 +232,11 @@ impl SourceError {
 }
 
 impl Source {
+    /// False for a folder of this machine.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self, Self::Objects(ObjectStore::Folder(_)))
+    }
+
     /// Opens an original for reading. When this returns, what is known of it is there and the body waits to be read.
     ///
     /// # Errors

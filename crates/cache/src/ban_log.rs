@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bans::Scope;
 use crate::key::CacheKey;
+use crate::rendition::UnixMillis;
 
 const FILE: &str = "bans";
 const MAGIC: &[u8; 8] = b"calobans";
@@ -139,6 +140,19 @@ fn parse(bytes: &[u8]) -> Option<(u128, Vec<(Scope, u64)>)> {
     let epoch = u128::from_le_bytes(*epoch.first_chunk()?);
     let bans = records.chunks_exact(RECORD_BYTES).map(|bytes| parse_record(epoch, bytes)).collect::<Option<_>>()?;
     Some((epoch, bans))
+}
+
+/// Bans in a form for other nodes: records as in the file, under no epoch, with a time in milliseconds for a number.
+#[must_use]
+pub fn bans_to_bytes(scopes: &[Scope], at: UnixMillis) -> Vec<u8> {
+    scopes.iter().flat_map(|scope| record(0, *scope, at.0)).collect()
+}
+
+/// What [`bans_to_bytes`] made; `None` if it was not this.
+#[must_use]
+pub fn bans_from_bytes(bytes: &[u8]) -> Option<Vec<(Scope, UnixMillis)>> {
+    let records = bytes.chunks(RECORD_BYTES).map(|bytes| parse_record(0, bytes));
+    records.map(|record| record.map(|(scope, at)| (scope, UnixMillis(at)))).collect()
 }
 
 fn record(epoch: u128, scope: Scope, number: u64) -> [u8; RECORD_BYTES] {

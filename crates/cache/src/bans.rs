@@ -15,12 +15,15 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::ban_log::BanLog;
 use crate::key::CacheKey;
-use crate::rendition::Rendition;
+use crate::rendition::{Rendition, UnixMillis};
 
 /// Bans of one tenant that are told apart; one more, and the whole tenant is banned instead.
 const TENANT_BANS_MAX: usize = 65_536;
 /// Bans that are told apart in all; one more, and the tenant with most of them is banned as a whole.
 const BANS_MAX: usize = 1_000_000;
+
+/// Among the tags of a rendition that carries more of them than are kept: a ban of any tag of its tenant covers it.
+pub const ANY_TAG: u64 = u64::MAX;
 
 /// What a purge covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,10 +150,11 @@ impl Bans {
         self.latest.load(Ordering::Acquire)
     }
 
-    /// Whether anything that was begun at `since` with these sources is banned, whatever is made of it.
+    /// Whether an original of a tenant that was asked for at `since`, and carries these tags, is banned, whatever is made
+    /// of it.
     #[must_use]
-    pub fn is_source_banned(&self, subject: &Subject, since: u64) -> bool {
-        since < self.latest() && self.table.read().covers_sources(subject, since)
+    pub fn is_original_banned(&self, tenant: u64, source: u64, tags: &[u64], since: u64) -> bool {
+        since < self.latest() && self.table.read().covers_original(tenant, source, tags, since)
     }
 
     /// How many bans are told apart.
@@ -166,13 +170,31 @@ impl Bans {
     /// Whether a kept rendition must not be answered with any more.
     pub(crate) fn is_banned(&self, key: CacheKey, rendition: &Rendition) -> bool {
         // The usual case costs one load.
-        rendition.begun < self.latest() && self.table.read().covers(key, rendition)
+        rendition.begun < self.latest() && self.table.read().covers(key, rendition, rendition.begun)
     }
 
     /// Whether a fill that was begun at `since` may give what is banned by now, so that nobody may join it. Its tags are not
     /// known yet, so a ban of any tag of the tenant counts.
     pub(crate) fn is_outdated(&self, key: CacheKey, subject: &Subject, since: u64) -> bool {
         since < self.latest() && self.table.read().covers_fill(key, subject, since)
+    }
+}
+
+/// Bans by the time at which they were ordered, of every node that shares a place for renditions. They are for what
+/// another node made, whose numbers mean nothing here.
+#[derive(Debug, Default)]
+pub struct TimedBans(RwLock<Table>);
+
+impl TimedBans {
+    /// Bans what `scope` covers and was asked for before `at`.
+    pub fn add(&self, scope: Scope, at: UnixMillis) {
+        self.0.write().add(scope, at.0);
+    }
+
+    /// Whether a rendition is banned, all of whose inputs were asked for at `asked` or later.
+    #[must_use]
+    pub fn is_banned(&self, key: CacheKey, rendition: &Rendition, asked: UnixMillis) -> bool {
+        self.0.read().covers(key, rendition, asked.0)
     }
 }
 
@@ -236,21 +258,28 @@ impl Table {
         *bans = TenantBans { whole: number, ..TenantBans::default() };
     }
 
-    fn covers(&self, key: CacheKey, rendition: &Rendition) -> bool {
-        let since = rendition.begun;
+    fn covers(&self, key: CacheKey, rendition: &Rendition, since: u64) -> bool {
         let Some(bans) = self.tenants.get(&rendition.tenant) else { return self.everything > since };
         self.everything > since
             || bans.whole > since
             || bans.is_source_banned(rendition.source, since)
             || is_newer(&bans.keys, &key, since)
-            // The sources of overlays are among the tags.
-            || rendition.tags.iter().any(|tag| is_newer(&bans.tags, tag, since) || bans.is_source_banned(*tag, since))
+            || rendition.tags.iter().any(|tag| bans.is_tag_banned(*tag, since))
     }
 
     fn covers_sources(&self, subject: &Subject, since: u64) -> bool {
         let Some(bans) = self.tenants.get(&subject.tenant) else { return self.everything > since };
         let is_banned = |source: &u64| bans.is_source_banned(*source, since);
         self.everything > since || bans.whole > since || subject.sources.iter().any(is_banned)
+    }
+
+    fn covers_original(&self, tenant: u64, source: u64, tags: &[u64], since: u64) -> bool {
+        let Some(bans) = self.tenants.get(&tenant) else { return self.everything > since };
+        let is_tag_banned = |tag: &u64| bans.is_tag_banned(*tag, since);
+        self.everything > since
+            || bans.whole > since
+            || bans.is_source_banned(source, since)
+            || tags.iter().any(is_tag_banned)
     }
 
     fn covers_fill(&self, key: CacheKey, subject: &Subject, since: u64) -> bool {
@@ -279,6 +308,12 @@ impl TenantBans {
 
     fn is_source_banned(&self, source: u64, since: u64) -> bool {
         is_newer(&self.sources, &source, since)
+    }
+
+    fn is_tag_banned(&self, tag: u64, since: u64) -> bool {
+        let is_any_banned = tag == ANY_TAG && self.newest_tag > since;
+        // The sources of overlays are among the tags.
+        is_any_banned || is_newer(&self.tags, &tag, since) || self.is_source_banned(tag, since)
     }
 }
 

@@ -40,11 +40,13 @@ pub enum Tier {
 pub enum Lookup {
     /// Answer with it.
     Fresh(Entry, Tier),
+    /// Answer with it and ask nobody: its source failed a moment ago.
+    Held(Entry, Tier),
     /// Answer with it and start a refresh.
     Stale(Entry, Tier),
     /// Nothing to answer with.
     Miss {
-        /// An entry past its last use, whose validators and body may save a transform.
+        /// An entry past its use, whose validators and body may save a transform, and which may be better than an error.
         expired: Option<Entry>,
     },
 }
@@ -56,6 +58,8 @@ pub enum Filled {
     Store(Rendition),
     /// Answer all who wait with it and forget it.
     Pass(Rendition),
+    /// Answer with what the key had, and remember in memory that its source failed.
+    Hold(Rendition),
 }
 
 /// Whether a caller's own fill runs, or another's.
@@ -116,8 +120,31 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     /// # Errors
     /// Only for metrics that exist already in `registry`, or a memory cache that cannot be built.
     pub async fn open(settings: CacheSettings, registry: &Registry, io: Handle) -> Result<Self, CacheOpenError> {
-        let metrics = CacheMetrics::register(registry)?;
-        let store = Arc::new(Store::open(&settings, metrics.clone(), io.clone()).await?);
+        Self::open_with(settings, None, registry, io).await
+    }
+
+    /// Opens a second cache under the bans of another: what is purged there is purged here, and their numbers compare.
+    /// The metrics prefix must be another, too.
+    ///
+    /// # Errors
+    /// As for [`RenditionCache::open`].
+    pub async fn open_beside(
+        settings: CacheSettings,
+        bans: &Arc<Bans>,
+        registry: &Registry,
+        io: Handle,
+    ) -> Result<Self, CacheOpenError> {
+        Self::open_with(settings, Some(Arc::clone(bans)), registry, io).await
+    }
+
+    async fn open_with(
+        settings: CacheSettings,
+        bans: Option<Arc<Bans>>,
+        registry: &Registry,
+        io: Handle,
+    ) -> Result<Self, CacheOpenError> {
+        let metrics = CacheMetrics::register(settings.metrics_prefix, registry)?;
+        let store = Arc::new(Store::open(&settings, bans, metrics.clone(), io.clone()).await?);
         let flights = Flights::new(settings.flights_max, metrics.clone());
         Ok(Self { inner: Arc::new(Inner { store, flights, metrics, io }) })
     }
@@ -142,7 +169,7 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     /// Joins the running fill of a key, or starts `fill`. The fill runs to its end whether anyone waits or not, so a
     /// refresh is a flight that is dropped.
     ///
-    /// `fill` is not called if the key turns out to be fresh at `now` after all: another fill may have ended between the
+    /// `fill` is not called if the key turns out to be fresh or held at `now` after all: another fill may have ended between the
     /// caller's lookup and this call.
     ///
     /// A running fill that was begun before a purge of what `subject` is about is not joined: whoever asks after a purge
@@ -235,22 +262,21 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<Filled, E>>,
 {
-    if let Lookup::Fresh(entry, _) = store.lookup(key, now).await {
+    if let Lookup::Fresh(entry, _) | Lookup::Held(entry, _) = store.lookup(key, now).await {
         return Ok(entry);
     }
-    match fill().await {
-        Ok(Filled::Store(rendition)) => {
-            let rendition = rendition.begun_by(begun);
-            // Purged while it was made, or replaced by a fill that was begun after a purge: those who waited asked before,
-            // and nobody else gets it.
-            if store.bans().is_banned(key, &rendition) || store.bans().is_outdated(key, subject, begun) {
-                return Ok(Entry::loose(rendition));
-            }
-            Ok(store.insert(key, rendition))
-        }
-        Ok(Filled::Pass(rendition)) => Ok(Entry::loose(rendition)),
-        Err(error) => Err(FlightError::Failed(error)),
+    let filled = fill().await.map_err(FlightError::Failed)?;
+    let (rendition, keep): (_, fn(&Store, CacheKey, Rendition) -> Entry) = match filled {
+        Filled::Store(rendition) => (rendition.begun_by(begun), Store::insert),
+        Filled::Hold(rendition) => (rendition, Store::hold),
+        Filled::Pass(rendition) => return Ok(Entry::loose(rendition)),
+    };
+    // Purged while it was made, or replaced by a fill that was begun after a purge: those who waited asked before, and
+    // nobody else gets it.
+    if store.bans().is_banned(key, &rendition) || store.bans().is_outdated(key, subject, begun) {
+        return Ok(Entry::loose(rendition));
     }
+    Ok(keep(store, key, rendition))
 }
 
 /// A fill that this caller started or joined. Dropping it cancels nothing.

@@ -33,6 +33,10 @@ const FLIGHTS_MAX: u32 = 1_000_000;
 /// What an operator may set. The default is 256 MiB of memory and no disk.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
+    /// What is in it: the label `name` of foyer's metrics. Default `renditions`.
+    pub name: &'static str,
+    /// What the names of its own metrics start with. Default `calotype_cache`.
+    pub metrics_prefix: &'static str,
     /// The cache's own folder. Created if missing, used by one process at a time.
     pub dir: PathBuf,
     /// Bytes of renditions kept in memory, 1 MiB to 1 TiB. Default 256 MiB.
@@ -54,6 +58,8 @@ pub struct CacheConfig {
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {
+            name: "renditions",
+            metrics_prefix: "calotype_cache",
             dir: PathBuf::new(),
             memory_bytes: 256 * MIB,
             disk_bytes: 0,
@@ -90,7 +96,12 @@ impl CacheConfig {
         if !mistakes.is_empty() {
             return Err(ConfigMistakes(mistakes));
         }
-        Ok(CacheSettings { memory: MemorySettings::new(self.memory_bytes), disk, flights_max: self.flights_max })
+        Ok(CacheSettings {
+            metrics_prefix: self.metrics_prefix,
+            memory: MemorySettings::new(self.name, self.memory_bytes),
+            disk,
+            flights_max: self.flights_max,
+        })
     }
 
     fn disk_settings(&self, disk_bytes: u64, mistakes: &mut Vec<ConfigMistake>) -> DiskSettings {
@@ -142,6 +153,7 @@ fn prev_power_of_two(n: u64) -> u64 {
 /// Checked settings; made by [`CacheConfig::validate`].
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
+    pub(crate) metrics_prefix: &'static str,
     pub(crate) memory: MemorySettings,
     pub(crate) disk: Option<DiskSettings>,
     pub(crate) flights_max: u32,
@@ -170,6 +182,7 @@ impl CacheSettings {
 
 #[derive(Clone, Debug)]
 pub(crate) struct MemorySettings {
+    pub(crate) name: &'static str,
     pub(crate) capacity_bytes: usize,
     pub(crate) shards: usize,
     pub(crate) entry_bytes_max: usize,
@@ -177,9 +190,10 @@ pub(crate) struct MemorySettings {
 
 impl MemorySettings {
     /// foyer splits the capacity over its shards, so few and large shards: one entry must not empty a whole shard.
-    fn new(memory_bytes: u64) -> Self {
+    fn new(name: &'static str, memory_bytes: u64) -> Self {
         let shards = prev_power_of_two(memory_bytes / (16 * MIB)).clamp(1, 64);
         Self {
+            name,
             capacity_bytes: to_usize(memory_bytes),
             shards: to_usize(shards),
             entry_bytes_max: to_usize(memory_bytes / shards / 8),

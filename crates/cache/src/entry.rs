@@ -34,6 +34,13 @@ impl Entry {
     }
 }
 
+impl From<Rendition> for Entry {
+    /// Not kept by any cache.
+    fn from(rendition: Rendition) -> Self {
+        Self::loose(rendition)
+    }
+}
+
 impl Deref for Entry {
     type Target = Rendition;
 

@@ -5,7 +5,7 @@
 //! the few kinds that foyer treats as "forget the entry and miss"; any other kind would fail every later read of the key.
 //!
 //! Layout, little endian: version u8, flags u8, status u16, log position u64, created u64, fresh until u64,
-//! stale until u64, seq u64, begun u64, tenant u64, source u64, entity tag 16 bytes, source's modification time u64, body length u32,
+//! stale until u64, error until u64, seq u64, begun u64, tenant u64, source u64, entity tag 16 bytes, source's modification time u64, body length u32,
 //! content type length u16, source's entity tag length u16, number of tags u16; then content type, source's entity tag,
 //! tags (u64 each), body, and nothing after it.
 
@@ -22,16 +22,17 @@ use crate::rendition::{
 use crate::write_log::LogPosition;
 
 /// Raise with any change of the layout. Part of every cache key, and the first byte of every entry.
-pub(crate) const FORMAT_VERSION: u8 = 2;
+pub(crate) const FORMAT_VERSION: u8 = 3;
 
-const HEADER_BYTES: usize = 102;
+const HEADER_BYTES: usize = 110;
 
 const FLAG_VARY_ACCEPT: u8 = 1;
 const FLAG_SOURCE_ETAG: u8 = 2;
 const FLAG_LAST_MODIFIED: u8 = 4;
 const FLAGS_ALL: u8 = FLAG_VARY_ACCEPT | FLAG_SOURCE_ETAG | FLAG_LAST_MODIFIED;
 
-/// What foyer holds: a rendition, and where in the disk's write log its latest copy was put.
+/// What foyer holds: a rendition, and where in the disk's write log its latest copy was put. What is held because its
+/// source failed stays in memory, so that is not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRendition {
     pub(crate) rendition: Rendition,
@@ -64,9 +65,8 @@ impl Code for StoredRendition {
         }
         let status = fields.u16();
         let position = LogPosition(fields.u64());
-        let times = [fields.u64(), fields.u64(), fields.u64()].map(UnixMillis);
-        let lifetime =
-            Lifetime::from_times(times[0], times[1], times[2]).ok_or_else(|| unreadable("times out of order"))?;
+        let times = [fields.u64(), fields.u64(), fields.u64(), fields.u64()].map(UnixMillis);
+        let lifetime = Lifetime::from_times(times).ok_or_else(|| unreadable("times out of order"))?;
         let (seq, begun) = (fields.u64(), fields.u64());
         let (tenant, source) = (fields.u64(), fields.u64());
         let etag = ETag::from_digest(fields.take());
@@ -123,6 +123,7 @@ impl StoredRendition {
             rendition.lifetime.created().0,
             rendition.lifetime.fresh_until().0,
             rendition.lifetime.stale_until().0,
+            rendition.lifetime.error_until().0,
             rendition.seq,
             rendition.begun,
             rendition.tenant,
@@ -234,8 +235,9 @@ mod tests {
             (proptest::option::of("[ -~]{0,60}"), proptest::option::of(any::<u64>())).prop_map(|(etag, modified)| {
                 SourceValidators { etag: etag.map(String::into_boxed_str), last_modified: modified.map(UnixMillis) }
             });
-        let times = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(created, fresh_ms, stale_ms)| {
-            Lifetime::new(UnixMillis(created), Duration::from_millis(fresh_ms), Duration::from_millis(stale_ms))
+        let times = (any::<u64>(), any::<[u64; 3]>()).prop_map(|(created, spans_ms)| {
+            let [fresh, stale, error] = spans_ms.map(Duration::from_millis);
+            Lifetime::new(UnixMillis(created), fresh, stale).or_on_error(error)
         });
         let ids = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let tags = vec(any::<u64>(), 0..=TAGS_MAX);

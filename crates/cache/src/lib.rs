@@ -26,6 +26,7 @@ mod entry_format;
 mod eviction;
 mod folder;
 mod metrics;
+mod portable;
 
 mod disk_writes;
 mod entry;
@@ -35,7 +36,8 @@ mod write_log;
 
 mod cache;
 
-pub use bans::{Bans, PurgeError, Scope, Subject};
+pub use ban_log::{bans_from_bytes, bans_to_bytes};
+pub use bans::{ANY_TAG, Bans, PurgeError, Scope, Subject, TimedBans};
 pub use cache::{CacheOpenError, CloseReport, Filled, Flight, Lookup, RenditionCache, Role, Tier};
 pub use config::{CacheConfig, CacheSettings, ConfigMistake, ConfigMistakes};
 pub use disk_state::{DiskFault, DiskState};
@@ -43,7 +45,8 @@ pub use entry::Entry;
 pub use etag::ETag;
 pub use flight::FlightError;
 pub use key::{CacheKey, KeyBuilder};
+pub use portable::{PORTABLE_OVERHEAD_BYTES_MAX, Portable};
 pub use rendition::{
     BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionError,
-    RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
+    RenditionParts, Renewal, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
 };

@@ -27,42 +27,37 @@ pub(crate) struct CacheMetrics {
 }
 
 impl CacheMetrics {
-    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+    /// Registers them under names that start with `prefix`.
+    pub(crate) fn register(prefix: &str, registry: &Registry) -> prometheus::Result<Self> {
         let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::new(name, help)?;
+            let gauge = IntGauge::new(format!("{prefix}_{name}"), help)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
         let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(name, help)?;
+            let counter = IntCounter::new(format!("{prefix}_{name}"), help)?;
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
         let dropped = IntCounterVec::new(
-            Opts::new("calotype_cache_entries_dropped_total", "Entries that were answered but not written to disk"),
+            Opts::new(format!("{prefix}_entries_dropped_total"), "Entries that were answered but not written to disk"),
             &["reason"],
         )?;
         registry.register(Box::new(dropped.clone()))?;
-        let foyer = FoyerMetrics::new()?;
+        let foyer = FoyerMetrics::new(prefix)?;
         registry.register(Box::new(foyer.clone()))?;
         Ok(Self {
-            disk_available: gauge("calotype_cache_disk_available", "1 if the disk cache reads and writes, else 0")?,
-            disk_capacity_bytes: gauge("calotype_cache_disk_capacity_bytes", "Bytes reserved for the disk cache")?,
-            disk_read_errors: counter(
-                "calotype_cache_disk_read_errors_total",
-                "Disk reads that failed and became misses",
-            )?,
-            unflushed_entries: gauge("calotype_cache_unflushed_entries", "Entries that wait to be written to disk")?,
-            reinsertions: counter(
-                "calotype_cache_reinsertions_total",
-                "Hot entries written again before their eviction",
-            )?,
+            disk_available: gauge("disk_available", "1 if the disk cache reads and writes, else 0")?,
+            disk_capacity_bytes: gauge("disk_capacity_bytes", "Bytes reserved for the disk cache")?,
+            disk_read_errors: counter("disk_read_errors_total", "Disk reads that failed and became misses")?,
+            unflushed_entries: gauge("unflushed_entries", "Entries that wait to be written to disk")?,
+            reinsertions: counter("reinsertions_total", "Hot entries written again before their eviction")?,
             dropped_too_large: dropped.with_label_values(&["too_large"]),
             dropped_queue_full: dropped.with_label_values(&["queue_full"]),
             dropped_buffer_full: dropped.with_label_values(&["buffer_full"]),
-            flights: gauge("calotype_cache_flights_in_progress", "Fills that run now")?,
-            flights_refused: counter("calotype_cache_flights_refused_total", "Fills refused because too many ran")?,
-            fill_panics: counter("calotype_cache_fill_panics_total", "Fills that panicked")?,
+            flights: gauge("flights_in_progress", "Fills that run now")?,
+            flights_refused: counter("flights_refused_total", "Fills refused because too many ran")?,
+            fill_panics: counter("fill_panics_total", "Fills that panicked")?,
             foyer,
         })
     }
@@ -77,8 +72,8 @@ pub(crate) struct FoyerMetrics {
 }
 
 impl FoyerMetrics {
-    fn new() -> prometheus::Result<Self> {
-        let identity = Desc::new("calotype_cache_foyer".into(), "Metrics of foyer".into(), vec![], HashMap::new())?;
+    fn new(prefix: &str) -> prometheus::Result<Self> {
+        let identity = Desc::new(format!("{prefix}_foyer"), "Metrics of foyer".into(), vec![], HashMap::new())?;
         Ok(Self { registry: Registry::new(), identity })
     }
 

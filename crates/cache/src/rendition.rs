@@ -46,23 +46,31 @@ impl UnixMillis {
     }
 }
 
+/// How far apart the clocks of a past and a present may be, without the entry being doubted.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
 /// How a rendition may be used at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// Answer with it.
     Fresh,
+    /// Answer with it and ask nobody: its source failed a moment ago.
+    Held,
     /// Answer with it while one refresh runs.
     Stale,
-    /// Do not answer with it; its validators may still save the transform.
+    /// Do not answer with it, unless the source fails and [`Lifetime::is_usable_on_error`]; its validators may save the
+    /// transform.
     Expired,
 }
 
-/// When a rendition was made and until when it may be used: `created <= fresh_until <= stale_until`.
+/// When a rendition was made and until when it may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     created: UnixMillis,
     fresh_until: UnixMillis,
     stale_until: UnixMillis,
+    error_until: UnixMillis,
+    retry_at: Option<UnixMillis>,
 }
 
 impl Lifetime {
@@ -70,12 +78,28 @@ impl Lifetime {
     #[must_use]
     pub fn new(created: UnixMillis, fresh_for: Duration, stale_for: Duration) -> Self {
         let fresh_until = created.saturating_add(fresh_for);
-        Self { created, fresh_until, stale_until: fresh_until.saturating_add(stale_for) }
+        let stale_until = fresh_until.saturating_add(stale_for);
+        Self { created, fresh_until, stale_until, error_until: fresh_until, retry_at: None }
+    }
+
+    /// Usable for `error_for` after it stopped being fresh, if its source fails (`stale-if-error` of RFC 5861).
+    #[must_use]
+    pub fn or_on_error(self, error_for: Duration) -> Self {
+        Self { error_until: self.fresh_until.saturating_add(error_for), ..self }
+    }
+
+    /// After its source failed at `now`: used without asking for `pause`, then, as long as it is usable on errors, while
+    /// the source is asked again. `None` when it is not usable any more.
+    #[must_use]
+    pub fn held(self, now: UnixMillis, pause: Duration) -> Option<Self> {
+        let retry_at = now.saturating_add(pause).min(self.error_until);
+        self.is_usable_on_error(now).then_some(Self { retry_at: Some(retry_at), ..self })
     }
 
     /// `None` unless the times are in order; for what is read from disk.
-    pub(crate) fn from_times(created: UnixMillis, fresh_until: UnixMillis, stale_until: UnixMillis) -> Option<Self> {
-        (created <= fresh_until && fresh_until <= stale_until).then_some(Self { created, fresh_until, stale_until })
+    pub(crate) fn from_times([created, fresh_until, stale_until, error_until]: [UnixMillis; 4]) -> Option<Self> {
+        let in_order = created <= fresh_until && fresh_until <= stale_until.min(error_until);
+        in_order.then_some(Self { created, fresh_until, stale_until, error_until, retry_at: None })
     }
 
     /// When the rendition was made or last revalidated; `Age` counts from here.
@@ -90,21 +114,47 @@ impl Lifetime {
         self.fresh_until
     }
 
-    /// The first moment at which it is no longer usable.
+    /// The first moment at which it is no longer usable while its source is well.
     #[must_use]
     pub fn stale_until(&self) -> UnixMillis {
         self.stale_until
     }
 
-    /// Both limits are exclusive: at `fresh_until` it is stale, at `stale_until` expired.
+    /// The first moment at which it is no longer usable even if its source fails.
+    #[must_use]
+    pub fn error_until(&self) -> UnixMillis {
+        self.error_until
+    }
+
+    /// When its source is asked again, if the last time failed.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<UnixMillis> {
+        self.retry_at
+    }
+
+    /// Whether it may be answered with in place of an error of its source.
+    #[must_use]
+    pub fn is_usable_on_error(&self, now: UnixMillis) -> bool {
+        now < self.error_until
+    }
+
+    /// All limits are exclusive: at `fresh_until` it is stale, at `stale_until` expired. What was made in the future is
+    /// stale: the clock was set back, and its limits may be far away.
     #[must_use]
     pub fn freshness(&self, now: UnixMillis) -> Freshness {
-        if now < self.fresh_until {
-            Freshness::Fresh
-        } else if now < self.stale_until {
-            Freshness::Stale
-        } else {
-            Freshness::Expired
+        let is_of_the_future = now.saturating_add(CLOCK_SKEW) < self.created;
+        if now < self.fresh_until && !is_of_the_future {
+            return Freshness::Fresh;
+        }
+        // A source that failed before is not waited for.
+        let (is_held, may_be_stale) = match self.retry_at {
+            Some(retry_at) if now < self.error_until => (now < retry_at && !is_of_the_future, true),
+            _ => (false, now < self.stale_until),
+        };
+        match (is_held, may_be_stale) {
+            (true, _) => Freshness::Held,
+            (false, true) => Freshness::Stale,
+            (false, false) => Freshness::Expired,
         }
     }
 }
@@ -146,6 +196,21 @@ pub struct RenditionParts {
     pub tags: Box<[u64]>,
 }
 
+/// What a [`Rendition`] takes over when its sources confirm that they did not change; see [`RenditionParts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// Its new lifetime.
+    pub lifetime: Lifetime,
+    /// The policy sequence in force when the sources were asked.
+    pub seq: u64,
+    /// The number of the newest ban then.
+    pub begun: u64,
+    /// Validators of the original.
+    pub validators: SourceValidators,
+    /// Purge tags.
+    pub tags: Box<[u64]>,
+}
+
 /// A finished rendition with its limits checked and its entity tag computed. Reads like its [`RenditionParts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendition {
@@ -164,24 +229,47 @@ impl Rendition {
         Ok(Self { parts, etag })
     }
 
+    /// The same without an entity tag, for what is kept but never answered with: hashing a large body costs much.
+    ///
+    /// # Errors
+    /// Names the first part that breaks its limit.
+    pub fn untagged(parts: RenditionParts) -> Result<Self, RenditionError> {
+        Self::with_etag(parts, ETag::from_digest([0; 16]))
+    }
+
     /// The same bytes with a new lifetime, after the sources of all inputs confirmed that they did not change.
     ///
     /// # Errors
-    /// [`RenditionError::SourceEtagTooLong`] for the new validators.
-    pub fn renewed(
-        &self,
-        lifetime: Lifetime,
-        (seq, begun): (u64, u64),
-        validators: SourceValidators,
-    ) -> Result<Self, RenditionError> {
-        let parts = RenditionParts { lifetime, seq, begun, validators, ..self.parts.clone() };
+    /// Names the first part of the renewal that breaks its limit.
+    pub fn renewed(&self, renewal: Renewal) -> Result<Self, RenditionError> {
+        let Renewal { lifetime, seq, begun, validators, tags } = renewal;
+        let parts = RenditionParts { lifetime, seq, begun, validators, tags, ..self.parts.clone() };
         check(&parts)?;
         Ok(Self { parts, etag: self.etag })
+    }
+
+    /// The same bytes, used on because their source failed at `now`; see [`Lifetime::held`].
+    #[must_use]
+    pub fn held(&self, now: UnixMillis, pause: Duration) -> Option<Self> {
+        let lifetime = self.lifetime.held(now, pause)?;
+        Some(Self { parts: RenditionParts { lifetime, ..self.parts.clone() }, etag: self.etag })
+    }
+
+    /// The same bytes with another lifetime.
+    #[must_use]
+    pub fn with_lifetime(&self, lifetime: Lifetime) -> Self {
+        Self { parts: RenditionParts { lifetime, ..self.parts.clone() }, etag: self.etag }
     }
 
     /// The same, begun no later than `number`.
     pub(crate) fn begun_by(mut self, number: u64) -> Self {
         self.parts.begun = self.parts.begun.min(number);
+        self
+    }
+
+    /// The same, begun at `number`.
+    pub(crate) fn with_begun(mut self, number: u64) -> Self {
+        self.parts.begun = number;
         self
     }
 

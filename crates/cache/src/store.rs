@@ -39,33 +39,40 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens memory and, if it can be, the disk.
+    /// Opens memory and, if it can be, the disk. With `shared` bans the folder's own are not looked at.
     ///
     /// # Errors
     /// Only if foyer cannot even build a cache in memory.
-    pub(crate) async fn open(settings: &CacheSettings, metrics: CacheMetrics, io: Handle) -> foyer::Result<Self> {
+    pub(crate) async fn open(
+        settings: &CacheSettings,
+        shared: Option<Arc<Bans>>,
+        metrics: CacheMetrics,
+        io: Handle,
+    ) -> foyer::Result<Self> {
         let foyer_registry = metrics.foyer.registry();
+        let own = |bans| shared.clone().unwrap_or_else(|| Arc::new(bans));
         let (unavailable, bans) = match &settings.disk {
-            None => (DiskState::Off, Bans::in_memory(new_epoch())),
+            None => (DiskState::Off, own(Bans::in_memory(new_epoch()))),
             Some(disk) => {
-                let task = open_disk(settings.memory.clone(), disk.clone(), foyer_registry.clone(), io.clone());
+                let (memory, registry) = (settings.memory.clone(), foyer_registry.clone());
+                let task = open_disk(memory, disk.clone(), shared.clone(), registry, io.clone());
                 // In a task of its own, so that not even a panic over a strange folder keeps the cache from starting.
                 let opened = io.spawn(task).await;
                 let aborted = |_| DiskFault::OpenAborted { dir: disk.dir.clone() };
                 match opened.map_err(aborted).and_then(|opened| opened) {
                     Ok((hybrid, folder, bans)) => {
                         let writes = DiskWrites::new(hybrid.clone(), folder, disk, metrics.clone(), io);
-                        return Ok(Self { hybrid, bans: Arc::new(bans), disk: Ok(writes), metrics });
+                        return Ok(Self { hybrid, bans, disk: Ok(writes), metrics });
                     }
                     Err(fault) => {
                         tracing::warn!(fault = &fault as &dyn std::error::Error, "the cache works in memory only");
-                        (DiskState::Unavailable(Arc::new(fault)), Bans::without_folder(new_epoch()))
+                        (DiskState::Unavailable(Arc::new(fault)), own(Bans::without_folder(new_epoch())))
                     }
                 }
             }
         };
         let hybrid = memory_phase(&settings.memory, foyer_registry).storage().with_spawner(io.into()).build().await?;
-        Ok(Self { hybrid, bans: Arc::new(bans), disk: Err(unavailable), metrics })
+        Ok(Self { hybrid, bans, disk: Err(unavailable), metrics })
     }
 
     pub(crate) fn disk_state(&self) -> DiskState {
@@ -105,14 +112,17 @@ impl Store {
 
     /// Keeps a rendition, replacing what the key had.
     pub(crate) fn insert(&self, key: CacheKey, rendition: Rendition) -> Entry {
-        Entry::cached(match &self.disk {
-            Ok(writes) => writes.insert(self.stored(key), rendition),
-            Err(_) => {
-                let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
-                let stored = StoredRendition { rendition, position: LogPosition::default() };
-                self.hybrid.insert_with_properties(self.stored(key), stored, in_memory)
-            }
-        })
+        match &self.disk {
+            Ok(writes) => Entry::cached(writes.insert(self.stored(key), rendition)),
+            Err(_) => self.hold(key, rendition),
+        }
+    }
+
+    /// Keeps a rendition in memory only. What the disk has of the key stays there.
+    pub(crate) fn hold(&self, key: CacheKey, rendition: Rendition) -> Entry {
+        let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
+        let stored = StoredRendition { rendition, position: LogPosition::default() };
+        Entry::cached(self.hybrid.insert_with_properties(self.stored(key), stored, in_memory))
     }
 
     pub(crate) async fn settled(&self) {
@@ -146,6 +156,7 @@ impl Store {
                 }
                 Lookup::Fresh(Entry::cached(found), tier)
             }
+            Freshness::Held => Lookup::Held(Entry::cached(found), tier),
             Freshness::Stale => Lookup::Stale(Entry::cached(found), tier),
             Freshness::Expired => Lookup::Miss { expired: Some(Entry::cached(found)) },
         }
@@ -155,14 +166,20 @@ impl Store {
 async fn open_disk(
     memory: MemorySettings,
     disk: DiskSettings,
+    shared: Option<Arc<Bans>>,
     registry: PrometheusMetricsRegistry,
     io: Handle,
-) -> Result<(Hybrid, Folder, Bans), DiskFault> {
+) -> Result<(Hybrid, Folder, Arc<Bans>), DiskFault> {
     let claim = {
         let disk = disk.clone();
         io.spawn_blocking(move || {
             let folder = Folder::claim(&disk)?;
-            let bans = Bans::open(&disk.dir).map_err(|source| DiskFault::Folder { dir: disk.dir.clone(), source })?;
+            let bans = match shared {
+                Some(bans) => bans,
+                None => Bans::open(&disk.dir)
+                    .map(Arc::new)
+                    .map_err(|source| DiskFault::Folder { dir: disk.dir.clone(), source })?,
+            };
             Ok((folder, bans))
         })
         .await
@@ -203,7 +220,7 @@ type MemoryPhase = foyer::HybridCacheBuilderPhaseMemory<u128, StoredRendition, f
 fn memory_phase(memory: &MemorySettings, registry: PrometheusMetricsRegistry) -> MemoryPhase {
     let entry_bytes_max = memory.entry_bytes_max;
     HybridCacheBuilder::new()
-        .with_name("renditions")
+        .with_name(memory.name)
         .with_policy(HybridCachePolicy::WriteOnInsertion)
         // Everything was written on insertion; flushing memory as well would overflow the queue.
         .with_flush_on_close(false)

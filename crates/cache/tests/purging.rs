@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use cache::{Filled, Lookup, PurgeError, Rendition, RenditionParts, Scope, Subject};
+use cache::{ANY_TAG, Filled, Lookup, PurgeError, Rendition, RenditionParts, Scope, Subject};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{MIB, NOW, PATIENCE, TestCache, config, key, open, open_with, parts, rendition};
@@ -236,10 +236,32 @@ async fn what_was_held_before_a_purge_does_not_count_as_fetched_after_it() {
         .await
         .unwrap();
     assert!(version(&cache, 1).await.is_none());
-    let subject = |source| Subject { tenant: 1, sources: [source].into() };
-    assert!(cache.bans().is_source_banned(&subject(777), held_since));
-    assert!(!cache.bans().is_source_banned(&subject(778), held_since));
-    assert!(!cache.bans().is_source_banned(&subject(777), cache.bans().latest()));
+    let (bans, latest) = (cache.bans(), cache.bans().latest());
+    assert!(bans.is_original_banned(1, 777, &[], held_since));
+    assert!(!bans.is_original_banned(1, 778, &[], held_since));
+    assert!(!bans.is_original_banned(2, 777, &[], held_since));
+    assert!(!bans.is_original_banned(1, 777, &[], latest));
+    bans.purge(Scope::Tag { tenant: 1, tag: 5 }).unwrap();
+    assert!(bans.is_original_banned(1, 778, &[4, 5], latest));
+    assert!(!bans.is_original_banned(1, 778, &[4, 6], latest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_more_tags_than_are_kept_goes_with_any_of_them() {
+    let dir = TempDir::new().unwrap();
+    let (cache, _) = open(dir.path()).await;
+    let parts = RenditionParts { tags: [3, ANY_TAG].into(), tenant: 1, ..parts(1, 100) };
+    let made = Rendition::new(parts).unwrap();
+    cache
+        .flight(key(1), &subject(1), NOW, move || async move { Ok(Filled::Store(made)) })
+        .wait(PATIENCE)
+        .await
+        .unwrap();
+    cache.bans().purge(Scope::Tag { tenant: 2, tag: 99 }).unwrap();
+    cache.bans().purge(Scope::Source { tenant: 1, source: 99 }).unwrap();
+    assert!(version(&cache, 1).await.is_some());
+    cache.bans().purge(Scope::Tag { tenant: 1, tag: 99 }).unwrap();
+    assert!(version(&cache, 1).await.is_none());
 }
 
 /// A cache in `dir` with one entry that was purged, closed.

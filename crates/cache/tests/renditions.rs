@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use cache::{
-    CONTENT_TYPE_BYTES_MAX, ETag, Freshness, Lifetime, Rendition, RenditionError, RenditionParts,
+    CONTENT_TYPE_BYTES_MAX, ETag, Freshness, Lifetime, Rendition, RenditionError, RenditionParts, Renewal,
     SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
 };
 use support::{parts, rendition};
@@ -60,7 +60,6 @@ fn the_entity_tag_is_half_a_sha256_as_header_text() {
 fn both_ends_of_a_lifetime_are_exclusive() {
     let lifetime = Lifetime::new(UnixMillis(1000), Duration::from_millis(500), Duration::from_millis(250));
     for (now, expected) in [
-        (0, Freshness::Fresh),
         (1000, Freshness::Fresh),
         (1499, Freshness::Fresh),
         (1500, Freshness::Stale),
@@ -87,12 +86,51 @@ fn overlong_lifetimes_end_at_the_end_of_time() {
 }
 
 #[test]
-fn renewing_changes_times_and_validators_only() {
+fn renewing_changes_times_validators_and_tags_only() {
     let old = rendition(5, 100);
     let lifetime = Lifetime::new(UnixMillis(9), Duration::from_secs(1), Duration::ZERO);
-    let renewed = old.renewed(lifetime, (77, 0), SourceValidators::default()).expect("within the limits");
-    let expected = RenditionParts { lifetime, seq: 77, validators: SourceValidators::default(), ..parts(5, 100) };
+    let renewal = |validators| Renewal { lifetime, seq: 77, begun: 0, validators, tags: [3].into() };
+    let renewed = old.renewed(renewal(SourceValidators::default())).expect("within the limits");
+    let validators = SourceValidators::default();
+    let expected = RenditionParts { lifetime, seq: 77, validators, tags: [3].into(), ..parts(5, 100) };
     assert_eq!(renewed, Rendition::new(expected).expect("within the limits"));
-    let too_long = old.renewed(lifetime, (77, 0), with_source_etag(SOURCE_ETAG_BYTES_MAX + 1));
+    let too_long = old.renewed(renewal(with_source_etag(SOURCE_ETAG_BYTES_MAX + 1)));
     assert_eq!(too_long, Err(RenditionError::SourceEtagTooLong { bytes: SOURCE_ETAG_BYTES_MAX + 1 }));
+}
+
+#[test]
+fn a_source_that_fails_extends_the_use_and_spares_itself() {
+    let lifetime = Lifetime::new(UnixMillis(1000), Duration::from_millis(500), Duration::from_millis(250))
+        .or_on_error(Duration::from_millis(10_000));
+    for (now, expected) in [(1749, true), (11_499, true), (11_500, false)] {
+        assert_eq!(lifetime.is_usable_on_error(UnixMillis(now)), expected, "at {now}");
+    }
+    assert_eq!(lifetime.freshness(UnixMillis(2000)), Freshness::Expired, "the source is asked first");
+    let pause = Duration::from_millis(5000);
+    let held = lifetime.held(UnixMillis(2000), pause).expect("usable");
+    for (now, expected) in [
+        (1400, Freshness::Fresh),
+        (2000, Freshness::Held),
+        (6999, Freshness::Held),
+        (7000, Freshness::Stale),
+        (11_499, Freshness::Stale),
+        (11_500, Freshness::Expired),
+    ] {
+        assert_eq!(held.freshness(UnixMillis(now)), expected, "at {now}");
+    }
+    let held = held.held(UnixMillis(9000), pause).expect("usable");
+    assert_eq!(held.freshness(UnixMillis(11_499)), Freshness::Held);
+    assert_eq!(held.freshness(UnixMillis(11_500)), Freshness::Expired, "no failure makes it last longer");
+    assert_eq!(held.held(UnixMillis(11_500), pause), None);
+}
+
+#[test]
+fn what_comes_from_the_future_is_asked_about() {
+    let at = UnixMillis(10_000_000);
+    let lifetime = Lifetime::new(at, Duration::from_secs(3600), Duration::from_secs(60)).or_on_error(Duration::MAX);
+    let before = |seconds: u64| UnixMillis(at.0 - seconds * 1000);
+    assert_eq!(lifetime.freshness(before(60)), Freshness::Fresh, "clocks differ a little");
+    assert_eq!(lifetime.freshness(before(61)), Freshness::Stale);
+    let held = lifetime.held(before(100), Duration::from_secs(1000)).expect("usable");
+    assert_eq!(held.freshness(before(61)), Freshness::Stale);
 }

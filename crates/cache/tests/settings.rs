@@ -34,6 +34,7 @@ fn all_mistakes_are_reported_at_once() {
         buffer_bytes: Some(64 * MIB),
         queue_bytes: Some(1),
         flights_max: 0,
+        ..CacheConfig::default()
     };
     let mistakes = config.clone().validate().expect_err("the settings are bad");
     assert_eq!(

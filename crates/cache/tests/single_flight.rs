@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cache::{CacheConfig, Filled, Flight, FlightError, Lifetime, Lookup, Rendition, RenditionParts, Role};
+use cache::{CacheConfig, Filled, Flight, FlightError, Lifetime, Lookup, Rendition, RenditionParts, Renewal, Role};
 use support::{MIB, NOW, PATIENCE, TestCache, fill, key, metric, open, open_with, parts, rendition, subject};
 use tokio::sync::{Notify, oneshot};
 
@@ -237,7 +237,8 @@ async fn a_stale_entry_is_refreshed_by_one_flight() {
     let later = NOW.saturating_add(Duration::from_secs(2));
     let Lookup::Stale(old, _) = cache.lookup(key(1), later).await else { panic!("not stale after its lifetime") };
     let lifetime = Lifetime::new(later, Duration::from_secs(60), Duration::ZERO);
-    let renewed = old.renewed(lifetime, (99, 0), old.validators.clone()).expect("within the limits");
+    let (validators, tags) = (old.validators.clone(), old.tags.clone());
+    let renewed = old.renewed(Renewal { lifetime, seq: 99, begun: 0, validators, tags }).expect("within the limits");
     let expected = renewed.clone();
     let refresh = cache.flight(key(1), &subject(1), later, move || async move { Ok(Filled::Store(renewed)) });
     assert_eq!(*refresh.wait(PATIENCE).await.expect("renewed"), expected);

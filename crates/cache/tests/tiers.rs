@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use cache::{CacheConfig, DiskState, Filled, Freshness, Lifetime, Lookup, Rendition, RenditionParts, Tier, UnixMillis};
+use cache::{
+    CacheConfig, DiskState, Filled, Freshness, Lifetime, Lookup, Rendition, RenditionParts, Scope, Tier, UnixMillis,
+};
 use support::{MIB, NOW, PATIENCE, TestCache, config, fill, key, metric, open, open_with, parts, rendition};
 
 const DROPPED: &str = "calotype_cache_entries_dropped_total";
@@ -144,6 +146,7 @@ async fn lookups_follow_the_lifetime_in_memory_and_on_disk() {
             let found = cache.lookup(key(seed), UnixMillis(NOW.0 + after_ms)).await;
             let (entry, got, found_in) = match found {
                 Lookup::Fresh(entry, tier) => (entry, Freshness::Fresh, Some(tier)),
+                Lookup::Held(entry, tier) => (entry, Freshness::Held, Some(tier)),
                 Lookup::Stale(entry, tier) => (entry, Freshness::Stale, Some(tier)),
                 Lookup::Miss { expired: Some(entry) } => (entry, Freshness::Expired, None),
                 Lookup::Miss { expired: None } => panic!("nothing after {after_ms} ms in {tier:?}"),
@@ -153,6 +156,32 @@ async fn lookups_follow_the_lifetime_in_memory_and_on_disk() {
             assert_eq!(*entry, expected);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_outlives_no_purge_and_no_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (cache, _) = open(dir.path()).await;
+    let lifetime = Lifetime::new(NOW, Duration::ZERO, Duration::ZERO).or_on_error(Duration::from_secs(60));
+    let made = Rendition::new(RenditionParts { lifetime, ..parts(1, 5000) }).expect("within the limits");
+    let held = made.held(NOW, Duration::from_secs(9)).expect("usable");
+    for filled in [Filled::Store(made), Filled::Hold(held)] {
+        let flight = cache.flight(key(1), &support::subject(1), NOW, move || async move { Ok(filled) });
+        flight.wait(PATIENCE).await.expect("the fill succeeds");
+        cache.settled().await;
+    }
+    assert!(matches!(cache.lookup(key(1), NOW).await, Lookup::Held(_, Tier::Memory)));
+    cache.close(Duration::ZERO).await;
+    drop(cache);
+
+    let (cache, _) = open(dir.path()).await;
+    let Lookup::Miss { expired: Some(entry) } = cache.lookup(key(1), NOW).await else { panic!("not what was written") };
+    assert!(entry.lifetime.is_usable_on_error(NOW));
+    let held = entry.held(NOW, Duration::from_secs(9)).expect("usable");
+    cache.bans().purge(Scope::Tenant { tenant: 1 }).expect("is written");
+    let flight = cache.flight(key(1), &support::subject(1), NOW, move || async move { Ok(Filled::Hold(held)) });
+    assert!(!flight.wait(PATIENCE).await.expect("the fill succeeds").is_kept());
+    assert!(matches!(cache.lookup(key(1), NOW).await, Lookup::Miss { expired: None }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::{ConnectError, Freshness, RefusedAddress};
+use crate::{ConnectError, Meta, RefusedAddress};
 
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -56,10 +56,10 @@ pub enum FetchError {
     Deadline,
     /// The server has nothing newer. Only if [`if_changed`](crate::GetOptions::if_changed) was given.
     #[error("the resource has not changed")]
-    NotModified {
-        /// How long that may be relied on.
-        freshness: Freshness,
-    },
+    NotModified(
+        /// How long that may be relied on, and what else is new.
+        Box<Meta>,
+    ),
     /// The range has no byte in common with the resource.
     #[error("the range lies outside the resource")]
     RangeNotSatisfiable {

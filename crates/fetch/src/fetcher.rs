@@ -268,7 +268,7 @@ fn accept(answer: http::Response<Incoming>, options: &GetOptions, stall: Duratio
             return Err(FetchError::bad_answer("a part, where the whole was asked for"));
         }
         (StatusCode::NOT_MODIFIED, _) if options.if_changed.is_some() => {
-            return Err(FetchError::NotModified { freshness: meta.freshness });
+            return Err(FetchError::NotModified(Box::new(meta)));
         }
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => {
             return Err(FetchError::RangeNotSatisfiable { size: head::unsatisfied_size(headers) });
@@ -276,7 +276,7 @@ fn accept(answer: http::Response<Incoming>, options: &GetOptions, stall: Duratio
         (status, _) => return Err(FetchError::Status(status)),
     };
     if options.if_changed.as_ref().is_some_and(|ours| ours.same_tag(&meta)) {
-        return Err(FetchError::NotModified { freshness: meta.freshness });
+        return Err(FetchError::NotModified(Box::new(meta)));
     }
     let decoder = Decoder::of(headers)?;
     let announced = answer.body().size_hint().exact();

@@ -11,6 +11,14 @@ use crate::FetchError;
 /// Longest value that is taken over from a header, in bytes.
 const VALUE_BYTES_MAX: usize = 512;
 
+/// Most tags of a resource that are kept.
+pub const TAGS_MAX: usize = 32;
+
+/// Longest tag that is kept, in bytes.
+pub const TAG_BYTES_MAX: usize = 128;
+
+const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+
 /// What a server says about a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {
@@ -24,6 +32,17 @@ pub struct Meta {
     pub last_modified: Option<SystemTime>,
     /// How long it may be kept.
     pub freshness: Freshness,
+    /// What it is tagged with; `None` = there is no `Cache-Tag`.
+    pub tags: Option<CacheTags>,
+}
+
+/// The tags by which a server wants copies of a resource to be purged: its `Cache-Tag`, as CDNs read it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CacheTags {
+    /// At most [`TAGS_MAX`], of 1 to [`TAG_BYTES_MAX`] visible ASCII characters each.
+    pub names: Vec<String>,
+    /// True when there were more, or such as cannot be kept: any tag may be one of them.
+    pub has_others: bool,
 }
 
 /// What a server says on keeping its answer in a shared cache (RFC 9111, section 5.2.2).
@@ -114,7 +133,31 @@ pub(crate) fn meta(headers: &HeaderMap) -> Meta {
         etag: text(header::ETAG).filter(|etag| is_entity_tag(etag)),
         last_modified: text(header::LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(&date).ok()),
         freshness: freshness(headers),
+        tags: cache_tags(headers),
     }
+}
+
+fn cache_tags(headers: &HeaderMap) -> Option<CacheTags> {
+    let mut values = headers.get_all(CACHE_TAG).iter().peekable();
+    values.peek()?;
+    let mut tags = CacheTags::default();
+    for value in values {
+        // Bytes beyond ASCII are no text to `http`, and no tag to us.
+        let Ok(text) = value.to_str() else {
+            tags.has_others = true;
+            continue;
+        };
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let is_tag = name.len() <= TAG_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic());
+            let is_known = tags.names.iter().any(|known| known == name);
+            match is_tag && tags.names.len() < TAGS_MAX {
+                _ if is_known => {}
+                true => tags.names.push(name.to_owned()),
+                false => tags.has_others = true,
+            }
+        }
+    }
+    Some(tags)
 }
 
 /// RFC 9110, section 8.8.3. Anything else would go out again as a condition, and back to clients as our tag.
@@ -207,6 +250,31 @@ mod tests {
         check_freshness("max-age=9, must-revalidate", "", (true, Some(9), false));
         check_freshness("max-age=soon", "", (true, Some(0), true));
         check_freshness("", "", (true, None, true));
+    }
+
+    #[track_caller]
+    fn check_tags(lines: &[&str], expected: Option<(&[&str], bool)>) {
+        let lines: Vec<_> = lines.iter().map(|line| (CACHE_TAG, *line)).collect();
+        let found = cache_tags(&headers(&lines));
+        let expected = expected.map(|(names, has_others)| CacheTags {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            has_others,
+        });
+        assert_eq!(found, expected, "{lines:?}");
+    }
+
+    #[test]
+    fn tags_that_cannot_be_kept_are_not_forgotten() {
+        check_tags(&[], None);
+        check_tags(&[""], Some((&[], false)));
+        check_tags(&["a, b ,,a", "c"], Some((&["a", "b", "c"], false)));
+        check_tags(&["a,two words"], Some((&["a"], true)));
+        check_tags(&[&"x".repeat(TAG_BYTES_MAX)], Some((&[&"x".repeat(TAG_BYTES_MAX)], false)));
+        check_tags(&[&"x".repeat(TAG_BYTES_MAX + 1)], Some((&[], true)));
+        let many: Vec<_> = (0..=TAGS_MAX).map(|i| i.to_string()).collect();
+        let kept: Vec<_> = many.iter().take(TAGS_MAX).map(String::as_str).collect();
+        check_tags(&[&kept.join(",")], Some((&kept, false)));
+        check_tags(&[&many.join(",")], Some((&kept, true)));
     }
 
     #[test]

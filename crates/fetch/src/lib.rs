@@ -31,7 +31,7 @@ pub use body::Body;
 pub use connect::ConnectError;
 pub use error::{BoxError, FetchError};
 pub use fetcher::{FetchConfig, FetchLimits, Fetcher, GetOptions, UrlRule};
-pub use head::{Freshness, Meta, Range, ServedRange, Validators};
+pub use head::{CacheTags, Freshness, Meta, Range, ServedRange, TAG_BYTES_MAX, TAGS_MAX, Validators};
 pub use http::HeaderMap;
 pub use marker::is_fetch_of_ours;
 pub use resolve::{Resolve, Resolving, SystemResolver};

@@ -1,5 +1,6 @@
 //! The static policy file (TOML), and its translation into a [`Policy`] with every mistake reported at once.
 
+mod freshness;
 mod signing;
 mod web;
 
@@ -7,19 +8,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
 use transform_url::value::{Name, OpValue};
 use transform_url::{Ops, OriginName, Source, TenantSlug};
 
+use self::freshness::FreshnessKeys;
 use self::signing::{Signed, UnsignedTable, check_keys};
 use self::web::{HttpTable, check_urls};
-use crate::{Freshness, Origin, OriginKind, Policy, RatesTable, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
-
-/// Longest time an answer may be called fresh or be served stale, in seconds: a year.
-const SECONDS_MAX: u64 = 31_536_000;
+use crate::{Origin, OriginKind, Policy, RatesTable, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
 
 /// Most tags of an origin, and longest of them in bytes.
 const TAGS_MAX: usize = 16;
@@ -62,6 +60,10 @@ struct TenantTable {
     allow_private: Vec<String>,
     max_age_seconds: Option<u64>,
     stale_while_revalidate_seconds: Option<u64>,
+    stale_if_error_seconds: Option<u64>,
+    negative_max_age_seconds: Option<u64>,
+    browser_max_age_seconds: Option<u64>,
+    cdn_max_age_seconds: Option<u64>,
     #[serde(default)]
     rates: RatesTable,
 }
@@ -150,7 +152,15 @@ impl Report<'_> {
 
 impl TenantTable {
     fn check(self, slug: &str, report: &mut Report<'_>) -> Option<Tenant> {
-        let freshness = self.freshness(report);
+        let freshness = FreshnessKeys {
+            max_age: self.max_age_seconds,
+            stale_while_revalidate: self.stale_while_revalidate_seconds,
+            stale_if_error: self.stale_if_error_seconds,
+            negative_max_age: self.negative_max_age_seconds,
+            browser_max_age: self.browser_max_age_seconds,
+            cdn_max_age: self.cdn_max_age_seconds,
+        };
+        let freshness = freshness.check(report);
         let rates = self
             .rates
             .check(|key, number, why| report.add(&format!("rates.{key}"), format!("{number} is not allowed: {why}")));
@@ -175,25 +185,6 @@ impl TenantTable {
         let id = TenantId(slug.to_string());
         let (open, originals) = (self.open, self.originals);
         Some(Tenant { id, slug, open, originals, signing, hosts, presets, images, origins, urls, freshness, rates })
-    }
-
-    fn freshness(&self, report: &mut Report<'_>) -> Freshness {
-        let default = Freshness::default();
-        let mut seconds = |key, given: Option<u64>, default| match given {
-            Some(seconds) if seconds > SECONDS_MAX => {
-                report.add(key, format!("{seconds} is more than {SECONDS_MAX} seconds, a year"));
-                default
-            }
-            given => given.map_or(default, Duration::from_secs),
-        };
-        Freshness {
-            max_age: seconds("max_age_seconds", self.max_age_seconds, default.max_age),
-            stale_while_revalidate: seconds(
-                "stale_while_revalidate_seconds",
-                self.stale_while_revalidate_seconds,
-                default.stale_while_revalidate,
-            ),
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! validated form that requests are judged by, whichever way it came.
 
 mod file;
+mod freshness;
 mod origin;
 mod policy;
 mod rates;
@@ -12,8 +13,9 @@ mod signing;
 mod web;
 
 pub use file::{Mistake, PolicyError, PolicyFile};
+pub use freshness::Freshness;
 pub use origin::{Origin, OriginKind, S3Origin};
-pub use policy::{Freshness, Policy, RegisteredImage, Tenant, TenantId};
+pub use policy::{Policy, RegisteredImage, Tenant, TenantId};
 pub use rates::{Rate, Rates, RatesTable};
 pub use secret::Secret;
 pub use signing::{Signing, Unsigned};

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use transform_url::value::Name;
 use transform_url::{Ops, OriginName, TenantSlug};
 
-use crate::{Origin, Rates, Signing, UrlSources};
+use crate::{Freshness, Origin, Rates, Signing, UrlSources};
 
 /// Every tenant, by name and by host.
 #[derive(Debug, Default)]
@@ -109,19 +108,4 @@ pub struct RegisteredImage {
     pub origin: OriginName,
     /// The path in it.
     pub path: String,
-}
-
-/// How long an answer is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness {
-    /// Without asking the origin again.
-    pub max_age: Duration,
-    /// After that, while the origin is asked in the background.
-    pub stale_while_revalidate: Duration,
-}
-
-impl Default for Freshness {
-    fn default() -> Self {
-        Self { max_age: Duration::from_secs(60), stale_while_revalidate: Duration::from_secs(86_400) }
-    }
 }

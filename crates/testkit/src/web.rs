@@ -64,7 +64,11 @@ impl Page {
         Self { has_length: false, ..self }
     }
 
+    /// The one that was given to it, else one of its bytes.
     fn etag(&self) -> HeaderValue {
+        if let Some(given) = self.headers.get(header::ETAG) {
+            return given.clone();
+        }
         let sum = self.body.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
         HeaderValue::try_from(format!("\"{}-{sum:x}\"", self.body.len())).expect("letters and digits")
     }

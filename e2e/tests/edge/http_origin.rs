@@ -96,7 +96,10 @@ async fn the_server_may_shorten_what_the_policy_allows_and_not_lengthen_it() {
     for (name, fresh, stale) in
         [("short", 100, 7200), ("shared", 50, 7200), ("long", 3600, 7200), ("ask", 0, 7200), ("strict", 100, 0)]
     {
-        let expected = format!("public, max-age={fresh}, stale-while-revalidate={stale}");
+        let mut expected = format!("public, max-age={fresh}");
+        if stale > 0 {
+            expected += &format!(", stale-while-revalidate={stale}");
+        }
         for ops in ["w=40,f=jpeg", "-"] {
             let answer = edge.get(&format!("/demo/{ops}/@web/{name}.jpg")).await;
             assert_eq!(answer.header("cache-control"), Some(expected.as_str()), "{name} {ops}");
@@ -206,7 +209,8 @@ async fn a_server_that_fails_does_not_take_the_old_picture_away() {
     rig.relay.set(Fault::Answer(StatusCode::SERVICE_UNAVAILABLE));
     for _ in 0..3 {
         let old = edge.get(TARGET).await;
-        assert_eq!((cache_status(&old), &old.body), ("Calotype; hit; detail=stale", &first));
+        assert!(cache_status(&old).starts_with("Calotype; hit; detail=stale"), "{}", cache_status(&old));
+        assert_eq!(old.body, first);
     }
 }
 
@@ -214,7 +218,9 @@ async fn a_server_that_fails_does_not_take_the_old_picture_away() {
 async fn an_original_without_a_length_is_whole_or_an_error() {
     let rig = WebRig::start().await;
     let bytes = photo(400, 300);
-    rig.server.put("/img/a.jpg", Page::new(bytes.clone()).header("content-type", "image/jpeg").without_length());
+    let page = Page::new(bytes.clone()).header("content-type", "image/jpeg").without_length();
+    rig.server.put("/img/a.jpg", page.clone());
+    rig.server.put("/img/b.jpg", page);
     let edge = rig.edge().start().await;
     picture(&edge.get(TARGET).await, "image/jpeg");
     let whole = edge.get("/demo/-/@web/a.jpg").await;
@@ -227,7 +233,7 @@ async fn an_original_without_a_length_is_whole_or_an_error() {
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
     rig.relay.set(Fault::Truncate { after_bytes: 1000 });
     assert!(http::get(edge.addr(), "/demo/-/@web/a.jpg").await.is_err(), "a short body passed for a whole one");
-    assert_problem(&edge.get("/demo/w=41,f=jpeg/@web/a.jpg").await, 502, "source-incomplete");
+    assert_problem(&edge.get("/demo/w=41,f=jpeg/@web/b.jpg").await, 502, "source-incomplete");
 }
 
 #[tokio::test]

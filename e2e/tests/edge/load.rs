@@ -156,13 +156,15 @@ async fn a_full_queue_refuses_at_once_while_hits_are_served() {
 #[tokio::test]
 async fn fills_that_wait_for_a_slow_store_are_bounded_too() {
     let rig = S3Rig::start().await;
-    rig.put("a.jpg", photo(60, 40));
+    for number in 30..33 {
+        rig.put(&format!("{number}.jpg"), photo(60, 40));
+    }
     let edge = rig.edge().set("transform.fills", 2).start().await;
     let warm = Warm::up(&edge).await;
     rig.relay.set(Fault::StallBeforeHead);
-    let waiting: Vec<_> = (30..32).map(|width| spawn(&edge, &format!("/demo/w={width},f=jpeg/@s3/a.jpg"))).collect();
+    let waiting: Vec<_> = (30..32).map(|number| spawn(&edge, &format!("/demo/w=30,f=jpeg/@s3/{number}.jpg"))).collect();
     rig.relay.wait_for_requests(2).await.expect("the store is asked");
-    let refused = edge.get("/demo/w=32,f=jpeg/@s3/a.jpg").await;
+    let refused = edge.get("/demo/w=30,f=jpeg/@s3/32.jpg").await;
     assert_problem(&refused, 503, "busy");
     assert_eq!(refused.header("retry-after"), Some("1"));
     warm.assert_hit(&edge).await;
@@ -170,18 +172,20 @@ async fn fills_that_wait_for_a_slow_store_are_bounded_too() {
     for client in waiting {
         picture(&client.await.expect("no panic"), "image/jpeg");
     }
-    picture(&edge.get("/demo/w=32,f=jpeg/@s3/a.jpg").await, "image/jpeg");
+    picture(&edge.get("/demo/w=30,f=jpeg/@s3/32.jpg").await, "image/jpeg");
     edge.stop().await;
 }
 
 #[tokio::test]
 async fn slow_stores_do_not_hold_the_threads_that_make_pictures() {
     let rig = S3Rig::start().await;
-    rig.put("a.jpg", photo(60, 40));
+    for number in 0..10 {
+        rig.put(&format!("{number}.jpg"), photo(60, 40));
+    }
     let edge = rig.edge().set("transform.threads", 1).set("transform.queue", 1).start().await;
     edge.setup().put("b.jpg", photo(60, 40));
     rig.relay.set(Fault::StallBeforeHead);
-    let waiting: Vec<_> = (30..40).map(|width| spawn(&edge, &format!("/demo/w={width},f=jpeg/@s3/a.jpg"))).collect();
+    let waiting: Vec<_> = (0..10).map(|number| spawn(&edge, &format!("/demo/w=30,f=jpeg/@s3/{number}.jpg"))).collect();
     rig.relay.wait_for_requests(10).await.expect("the store is asked");
     picture(&edge.get("/demo/w=30,f=jpeg/@local/b.jpg").await, "image/jpeg");
     for client in waiting {

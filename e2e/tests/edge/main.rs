@@ -20,6 +20,7 @@ mod purge;
 mod registered;
 mod renditions;
 mod signing;
+mod source_cache;
 mod source_urls;
 mod starting;
 mod stopping;

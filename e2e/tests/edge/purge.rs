@@ -2,6 +2,7 @@
 
 use image::{Rgba, RgbaImage};
 use testkit::edge::{Edge, EdgeSetup, assert_problem, picture};
+use testkit::faulty::Fault;
 use testkit::http::{self, Request, Response};
 use testkit::images::png;
 use testkit::web::Page;
@@ -106,6 +107,79 @@ async fn a_purge_outlives_a_kill() {
     let edge = edge.kill().await.start().await;
     assert!(!is_hit(&edge, a).await, "purged before the kill");
     assert!(is_hit(&edge, b).await);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_web_server_tags_is_purged_by_its_tags() {
+    let rig = WebRig::start().await;
+    let page = |tags: &str| Page::new(photo(60, 40)).header("cache-tag", tags);
+    rig.server.put("/img/a.jpg", page("product-1, shoes"));
+    rig.server.put("/img/b.jpg", page("product-2,shoes"));
+    rig.server.put("/img/many.jpg", page(&(0..100).map(|i| i.to_string()).collect::<Vec<_>>().join(",")));
+    rig.server.put("/img/logo.png", Page::new(png::rgba(&RgbaImage::from_pixel(4, 4, Rgba([255, 0, 0, 255])))));
+    rig.server.put("/img/badge.jpg", page("badges"));
+    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\"")).tenant("images.badge = \"@web/badge.jpg\"");
+    let edge = edge.start().await;
+    edge.setup().put("plain.jpg", photo(60, 40));
+    let targets = [
+        "/demo/w=30,f=jpeg/@web/a.jpg",
+        "/demo/w=30,f=jpeg/@web/b.jpg",
+        "/demo/w=30,f=jpeg/@web/many.jpg",
+        "/demo/w=30,f=png/@web/logo.png",
+        "/demo/w=30,f=jpeg,overlay=badge/@local/plain.jpg",
+        "/demo/w=30,f=jpeg,fallback=badge/@local/none.jpg",
+    ];
+    for (tag, gone) in [
+        ("product-1", &[0, 2][..]),
+        ("shoes", &[0, 1, 2]),
+        ("badges", &[2, 4, 5]),
+        // More tags than are kept: it goes with any.
+        ("unheard-of", &[2]),
+    ] {
+        for target in targets {
+            edge.get(target).await;
+            assert!(is_hit(&edge, target).await, "{target}");
+        }
+        assert_purged(&order(&edge, &format!(r#"{{"tag":"{tag}","tenant":"demo"}}"#)).await);
+        for (number, target) in targets.iter().enumerate() {
+            assert_eq!(is_hit(&edge, target).await, !gone.contains(&number), "{tag}: {target}");
+        }
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn tags_told_with_an_unchanged_picture_replace_the_old_ones() {
+    let rig = WebRig::start().await;
+    let page = Page::new(photo(60, 40));
+    rig.server.put("/img/a.jpg", page.clone().header("cache-tag", "old"));
+    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\""));
+    let edge = edge.tenant("max_age_seconds = 0\nstale_while_revalidate_seconds = 0").start().await;
+    let target = "/demo/w=30,f=jpeg/@web/a.jpg";
+    edge.get(target).await;
+    rig.server.put("/img/a.jpg", page.clone().header("cache-tag", "new"));
+    assert!(cache_status(&edge.get(target).await).contains("fwd-status=304"));
+    rig.server.put("/img/a.jpg", page);
+    for (tag, is_renewed) in [("old", true), ("new", false)] {
+        assert_purged(&order(&edge, &format!(r#"{{"tag":"{tag}","tenant":"demo"}}"#)).await);
+        assert_eq!(cache_status(&edge.get(target).await).contains("fwd-status=304"), is_renewed, "{tag}");
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_failing_origin_does_not_bring_back_what_was_purged() {
+    let rig = WebRig::start().await;
+    rig.server.put("/img/a.jpg", Page::new(photo(60, 40)));
+    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\""));
+    let edge = edge.tenant("max_age_seconds = 0").start().await;
+    let target = "/demo/w=30,f=jpeg/@web/a.jpg";
+    picture(&edge.get(target).await, "image/jpeg");
+    rig.relay.set(Fault::Reset);
+    assert!(is_hit(&edge, target).await, "stale, or held");
+    assert_purged(&order(&edge, r#"{"source":"@web/a.jpg","tenant":"demo"}"#).await);
+    assert_problem(&edge.get(target).await, 502, "source-unavailable");
     edge.stop().await;
 }
 

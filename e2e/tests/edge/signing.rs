@@ -58,12 +58,12 @@ fn signed(message: Message<'_>) -> String {
     format!("/{}{}?{}", message.tenant_id, message.path, message.query(secret.as_bytes()))
 }
 
-/// `max-age` and `stale-while-revalidate` of an answer, in seconds.
+/// `max-age` and `stale-while-revalidate` of an answer, in seconds; 0 if it is not there.
 fn cache_seconds(answer: &Response) -> (u64, u64) {
     let header = answer.header("cache-control").expect("there");
     let seconds = |name: &str| {
         let value = header.split(", ").find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-        value.unwrap_or_else(|| panic!("no {name} in {header}")).parse().expect("a number")
+        value.map_or(0, |value| value.parse().expect("a number"))
     };
     assert!(!header.contains("immutable"), "{header}");
     (seconds("max-age"), seconds("stale-while-revalidate"))

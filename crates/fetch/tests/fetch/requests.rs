@@ -41,8 +41,8 @@ async fn conditions_and_what_is_known_of_the_answer() {
     let validators = Validators { etag: response.meta.etag, last_modified: response.meta.last_modified };
     let options = GetOptions { if_changed: Some(validators), ..GetOptions::new(100) };
     let error = fetcher.get(&server.url("/"), &options).await.expect_err("unchanged");
-    let FetchError::NotModified { freshness } = error else { panic!("{error:?}") };
-    assert_eq!(freshness.max_age, Some(Duration::from_secs(9)));
+    let FetchError::NotModified(meta) = error else { panic!("{error:?}") };
+    assert_eq!(meta.freshness.max_age, Some(Duration::from_secs(9)));
     assert!(server.requests()[1].contains("if-modified-since: Thu, 01 Jan 1970 00:00:10 GMT"));
     // Some servers take no conditions and send the same again.
     let weak = Validators { etag: Some("W/\"v1\"".into()), last_modified: None };

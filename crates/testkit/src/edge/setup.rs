@@ -86,6 +86,7 @@ impl EdgeSetup {
             .set("cache.dir", cache)
             .set("cache.memory_bytes", 8 << 20)
             .set("cache.disk_bytes", 64 << 20)
+            .set("originals.disk_bytes", 32 << 20)
             .set("threads", 1)
     }
 
