@@ -371,6 +371,8 @@ struct Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::rates::{Kind, Whose};
 
