@@ -11,6 +11,8 @@ use bootstrap::logging::LogSettings;
 use cache::CacheConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::second_level::SecondLevelTable;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Bytes of originals that are gathered for one write: as many as the largest that is usual.
@@ -39,6 +41,8 @@ pub struct EdgeSettings {
     pub cache: CacheTable,
     /// The cache of originals.
     pub originals: OriginalsTable,
+    /// Renditions shared by several edges.
+    pub second_level: SecondLevelTable,
     /// Making renditions.
     pub transform: TransformTable,
     /// What is refused.
@@ -138,6 +142,7 @@ impl Default for EdgeSettings {
             policy_file: PathBuf::from("policy.toml"),
             drain_seconds: 10,
             cache: CacheTable { dir: PathBuf::from(".data/cache"), memory_bytes: 256 * MIB, disk_bytes: 4096 * MIB },
+            second_level: SecondLevelTable::default(),
             originals: OriginalsTable { memory_bytes: 32 * MIB, disk_bytes: 1024 * MIB },
             transform: TransformTable {
                 threads: 0,
@@ -199,6 +204,7 @@ impl Settings for EdgeSettings {
         );
         mistakes.unless((1..=10_000).contains(&limits.frames), "limits.frames", limits.frames, "1 to 10000");
         self.check_caches(mistakes);
+        self.second_level.check(mistakes);
         self.log.check(mistakes);
     }
 }

@@ -29,6 +29,7 @@ mod recent;
 mod registered;
 mod rendition;
 mod reply;
+mod second_level;
 mod server;
 mod source;
 mod source_cache;
@@ -68,6 +69,7 @@ use crate::pool::TransformPool;
 use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::registered::RegisteredImages;
+use crate::second_level::{Local, SecondLevel};
 use crate::server::EdgeServer;
 use crate::source_cache::SourceCache;
 
@@ -162,7 +164,11 @@ fn run(
     }
     let originals = io.block_on(originals(settings, &cache, registry, io.handle().clone()))?;
     let sources = source_cache(settings, originals.clone(), registry)?;
+    let looked = settings.cache.dir.join("purges-looked-for");
+    let second_level =
+        SecondLevel::open(&settings.second_level, Local { bans: Arc::clone(cache.bans()), looked }, registry)?;
     let filler = filler(settings, &engine, registry, sources, RegisteredImages::new(Arc::clone(cache.bans())))?;
+    let filler = Arc::new(filler.with_second_level(second_level.clone()));
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
     let drain = Arc::new(Drain::default());
     let edge = Edge {
@@ -181,6 +187,7 @@ fn run(
         purger: Purger {
             bans: Arc::clone(cache.bans()),
             policy: Arc::clone(&policy),
+            second_level: second_level.clone(),
             token: settings.admin_token.as_ref().map(AdminToken::hash),
             io: io.handle().clone(),
         },
@@ -189,6 +196,9 @@ fn run(
             .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
     };
     io.spawn(policy.watch());
+    if let Some(second_level) = second_level.clone() {
+        io.spawn(async move { second_level.bans().watch().await });
+    }
 
     let server = pingora_server(settings, EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain)), admin);
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
@@ -198,6 +208,9 @@ fn run(
     let closed = io.block_on(cache.close(CLOSE_LIMIT));
     if let Some(originals) = originals {
         io.block_on(originals.close(Duration::ZERO));
+    }
+    if let Some(second_level) = second_level {
+        io.block_on(second_level.settle(CLOSE_LIMIT));
     }
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
@@ -244,7 +257,7 @@ fn filler(
     registry: &Registry,
     sources: Arc<SourceCache>,
     images: RegisteredImages,
-) -> anyhow::Result<Arc<Filler>> {
+) -> anyhow::Result<Filler> {
     let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
     let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
     let limits = Limits {
@@ -253,7 +266,7 @@ fn filler(
         frames: settings.limits.frames,
         ..Limits::default()
     };
-    Ok(Arc::new(Filler::new(engine.clone(), pool, limits, settings.deadline(), sources, images)))
+    Ok(Filler::new(engine.clone(), pool, limits, settings.deadline(), sources, images))
 }
 
 fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Server {

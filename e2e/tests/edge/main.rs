@@ -18,6 +18,7 @@ mod policy;
 mod purge;
 mod registered;
 mod renditions;
+mod second_level;
 mod signing;
 mod source_cache;
 mod source_urls;
