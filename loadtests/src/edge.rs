@@ -52,11 +52,19 @@ impl EdgeHome {
     /// # Errors
     /// When a file cannot be written or no port is free.
     pub fn prepare(bench: &Bench, name: &str) -> anyhow::Result<Self> {
+        Self::prepare_with(bench, name, "")
+    }
+
+    /// As [`prepare`](Self::prepare), with further lines of settings.
+    ///
+    /// # Errors
+    /// When a file cannot be written or no port is free.
+    pub fn prepare_with(bench: &Bench, name: &str, further: &str) -> anyhow::Result<Self> {
         let folder = bench.folder(name)?;
         let (listen, admin) = (free_address()?, free_address()?);
         let settings = format!(
             "[proxy]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\nthreads = 1\naccess_log = true\n\
-             policy_file = {policy:?}\ncache.dir = {cache:?}\ntransform.threads = 1\n",
+             policy_file = {policy:?}\ncache.dir = {cache:?}\ntransform.threads = 1\n{further}",
             policy = folder.join("policy.toml"),
             cache = folder.join("cache"),
         );
@@ -125,6 +133,16 @@ impl Edge {
     /// When it is gone.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
         cpu_time::of_tree(self.id)
+    }
+
+    /// Its resident memory.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.id)).context("the edge is gone")?;
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        Ok(pages.context("its memory cannot be read")? * rustix::param::page_size() as u64)
     }
 
     /// Its metrics now.

@@ -23,6 +23,7 @@ impl ValueEnum for Subject {
             Self::Figure(FigureName::Latency),
             Self::Figure(FigureName::Crowd),
             Self::Figure(FigureName::Crash),
+            Self::Figure(FigureName::Idle),
             Self::Study(StudyName::Quality),
             Self::Study(StudyName::Encoders),
             Self::Study(StudyName::Ops),

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -83,8 +84,11 @@ pub struct AccessEvent<'a> {
     pub event: &'static str,
     /// The request's id, also in the answer.
     pub request_id: &'a str,
-    /// Address of the peer.
-    pub client: &'a str,
+    /// Address of the client.
+    pub client: IpAddr,
+    /// Address of the peer, if it is a proxy that has named the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<IpAddr>,
     /// HTTP method.
     pub method: &'a str,
     /// The request target as it came, shortened.

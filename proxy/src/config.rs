@@ -2,6 +2,8 @@
 //!
 //! Must not hold anything per tenant: that is policy.
 
+mod connections;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,10 @@ use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
 use cache::CacheConfig;
 use serde::{Deserialize, Serialize};
+use tenancy::{Rates, RatesTable};
+
+pub use self::connections::ConnectionsTable;
+use crate::client::{ForwardedHeader, TrustedProxies};
 
 use crate::second_level::SecondLevelTable;
 
@@ -31,6 +37,14 @@ pub struct EdgeSettings {
     pub admin_listen: SocketAddr,
     /// What callers must know to purge; without it nobody may.
     pub admin_token: Option<AdminToken>,
+    /// Networks (CIDR) and addresses of proxies that are believed whom they name as their client.
+    pub trusted_proxies: Vec<String>,
+    /// Where they name it.
+    pub forwarded_header: ForwardedHeader,
+    /// Connections of clients.
+    pub connections: ConnectionsTable,
+    /// How fast requests may come from one address.
+    pub rates: RatesTable,
     /// Threads that serve connections; 0 means one a core.
     pub threads: usize,
     /// The static policy file (TOML).
@@ -138,6 +152,10 @@ impl Default for EdgeSettings {
             listen: loopback(8080),
             admin_listen: loopback(9180),
             admin_token: None,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            connections: ConnectionsTable::default(),
+            rates: RatesTable::default(),
             threads: 0,
             policy_file: PathBuf::from("policy.toml"),
             drain_seconds: 10,
@@ -171,6 +189,11 @@ impl Settings for EdgeSettings {
         );
         let is_long = |token: &AdminToken| (ADMIN_TOKEN_BYTES_MIN..=256).contains(&token.0.len());
         mistakes.unless(self.admin_token.as_ref().is_none_or(is_long), "admin_token", "…", "16 to 256 bytes");
+        for entry in self.trusted_proxies().err().unwrap_or_default() {
+            mistakes.add("trusted_proxies", entry, "a network such as 10.0.0.0/8, or an address");
+        }
+        self.connections.check(mistakes);
+        self.rates.check(|key, number, why| mistakes.add(format!("rates.{key}"), number, why));
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 3600, "drain_seconds", self.drain_seconds, "at most 3600");
         let transform = &self.transform;
@@ -247,6 +270,19 @@ impl EdgeSettings {
                 mistakes.add(format!("{table}.{}", mistake.field), mistake.value, mistake.expected);
             }
         }
+    }
+
+    /// Who may name the client.
+    ///
+    /// # Errors
+    /// The entries that are neither networks nor addresses.
+    pub fn trusted_proxies(&self) -> Result<TrustedProxies, Vec<String>> {
+        TrustedProxies::new(&self.trusted_proxies, self.forwarded_header)
+    }
+
+    /// How fast requests may come from one address; mistakes were told when the settings were loaded.
+    pub fn address_rates(&self) -> Rates {
+        self.rates.check(|_, _, _| {})
     }
 
     /// Threads that serve connections.

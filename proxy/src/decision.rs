@@ -20,6 +20,7 @@ use crate::marks::{source_mark, tag_marks, tenant_mark};
 use crate::origins::OpenOrigin;
 use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
+use crate::rates::TenantRates;
 use crate::registered::Registered;
 use crate::source::{Source, SourcePath};
 
@@ -33,6 +34,8 @@ pub struct Decision {
     pub path: SourcePath,
     /// The original itself, or what is made of it.
     pub wanted: Wanted,
+    /// What the tenant's rates are counted by.
+    pub rates: Option<Arc<TenantRates>>,
     /// The policy's version.
     pub sequence: u64,
     /// Unix seconds from which on the signed URL is refused. Held against the clock at each request.
@@ -132,7 +135,9 @@ impl Decision {
             Delivery::Original => Wanted::Original,
             Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(active, tenant, ops, (&origin, &path))?)),
         };
-        Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, sequence: active.policy.sequence(), expires })
+        let rates = active.rates.get(&tenant.id).cloned();
+        let sequence = active.policy.sequence();
+        Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, rates, sequence, expires })
     }
 
     /// What a purge of this picture goes by.

@@ -1,9 +1,10 @@
 //! The edge without sockets: from a request head to an answer, in the order of the phases.
 //!
-//! limits → tenant → parse → authorise → negotiate → key → memory → disk → single flight. Nothing is served that the
+//! limits → tenant → parse → authorise → rates → negotiate → key → memory → disk → single flight. Nothing is served that the
 //! policy in force refuses, so everything up to the key happens before the cache is asked.
 //! Must not write to a connection: that is the server's business.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use cache::{RenditionCache, UnixMillis};
@@ -18,10 +19,12 @@ use crate::access::Origination;
 use crate::authorise::check_expiry;
 use crate::decision::{Decision, Wanted};
 use crate::fill::{FillReport, Filler};
+use crate::header_limits::HeaderLimits;
 use crate::negotiate::classify;
 use crate::original::{self, OriginalAnswer};
 use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
+use crate::rates::{Kind, RateLimits};
 use crate::recent;
 use crate::rendition::RenditionAnswer;
 
@@ -35,6 +38,10 @@ pub struct Edge {
     pub filler: Arc<Filler>,
     /// The runtime of everything that outlives a connection: fills, the disk, connections to stores.
     pub io: Handle,
+    /// How fast requests may come.
+    pub rates: RateLimits,
+    /// Largest header that is accepted.
+    pub header: HeaderLimits,
     /// Largest original that `-` passes through, in bytes.
     pub original_bytes_max: u64,
 }
@@ -51,6 +58,8 @@ pub enum Answer {
 
 /// What the access event tells beside the answer itself.
 pub struct Facts {
+    /// Whom the request comes from.
+    pub client: IpAddr,
     /// The tenant, once it is known.
     pub tenant: Option<Arc<Tenant>>,
     /// Where the answer came from.
@@ -61,7 +70,7 @@ pub struct Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Self { tenant: None, origination: Origination::None, fill: None }
+        Self { client: Ipv4Addr::UNSPECIFIED.into(), tenant: None, origination: Origination::None, fill: None }
     }
 }
 
@@ -75,6 +84,7 @@ impl Edge {
     }
 
     async fn deliver(&self, head: &RequestHeader, facts: &mut Facts) -> Result<Answer, EdgeError> {
+        self.header.check(head)?;
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return Err(EdgeError::Method);
         }
@@ -83,6 +93,7 @@ impl Edge {
             return Err(EdgeError::Loop);
         }
         let decision = self.decide(head, &mut facts.tenant)?;
+        self.rates.charge(Kind::Request, facts.client, decision.rates.as_deref())?;
         match &decision.wanted {
             Wanted::Original => {
                 facts.origination = Origination::Original;

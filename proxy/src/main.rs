@@ -9,22 +9,28 @@ mod access;
 mod admin;
 mod authorise;
 mod cache_headers;
+mod client;
 mod config;
+mod connections;
 mod decision;
 mod drain;
 mod edge;
 mod fill;
 mod gather;
+mod header_limits;
 mod kept;
 mod marks;
 mod negotiate;
+mod open_files;
 mod original;
 mod origins;
+mod passthrough;
 mod playground;
 mod policy;
 mod pool;
 mod problem;
 mod purge;
+mod rates;
 mod recent;
 mod registered;
 mod rendition;
@@ -47,7 +53,8 @@ use bootstrap::{EXIT_USAGE, logging, metrics};
 use cache::{CacheSettings, RenditionCache};
 use clap::Parser;
 use imaging::{Engine, EngineOptions, Limits};
-use pingora_core::listeners::ListenerConfig;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
@@ -59,6 +66,7 @@ use tokio::runtime::{Handle, Runtime};
 use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::{AdminToken, EdgeSettings};
+use crate::connections::{Connections, Limited};
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
@@ -68,9 +76,10 @@ use crate::policy::PolicyInForce;
 use crate::pool::TransformPool;
 use crate::problem::EdgeError;
 use crate::purge::Purger;
+use crate::rates::RateLimits;
 use crate::registered::RegisteredImages;
 use crate::second_level::{Local, SecondLevel};
-use crate::server::EdgeServer;
+use crate::server::{Clients, EdgeServer};
 use crate::source_cache::SourceCache;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
@@ -150,6 +159,7 @@ fn run(
 ) -> anyhow::Result<()> {
     check_address("listen", settings.listen)?;
     check_address("admin_listen", settings.admin_listen)?;
+    open_files::raise(settings.connections.max);
     let io = io_runtime()?;
     let engine = Engine::start(&EngineOptions::default())?;
     for (format, reason) in &engine.capabilities().cannot_read {
@@ -176,6 +186,8 @@ fn run(
         cache: cache.clone(),
         filler: Arc::clone(&filler),
         io: io.handle().clone(),
+        rates: RateLimits::new(settings.address_rates(), registry)?,
+        header: settings.connections.header(),
         original_bytes_max: settings.limits.original_bytes,
     };
     let admin = Admin {
@@ -200,7 +212,12 @@ fn run(
         io.spawn(async move { second_level.bans().watch().await });
     }
 
-    let server = pingora_server(settings, EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain)), admin);
+    // Checked when the settings were loaded.
+    let trusted = Arc::new(settings.trusted_proxies().unwrap_or_default());
+    let connections = Connections::new(settings.connections.limits(), Arc::clone(&trusted), registry)?;
+    let clients = Clients { trusted, idle_seconds: settings.connections.idle_seconds };
+    let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain), clients);
+    let server = pingora_server(settings, edge, Arc::new(connections), admin);
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
     let stop = StopSignal::new(drain, Duration::from_secs(settings.drain_seconds));
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
@@ -269,7 +286,7 @@ fn filler(
     Ok(Filler::new(engine.clone(), pool, limits, settings.deadline(), sources, images))
 }
 
-fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Server {
+fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, connections: Arc<Connections>, admin: Admin) -> Server {
     let conf = ServerConf {
         threads: settings.serving_threads(),
         // Connections stay on the thread that accepted them: nothing slow runs there.
@@ -281,11 +298,20 @@ fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Se
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
 
-    let edge = Gathering(Arc::new(http_proxy(&server.configuration, edge)));
+    let mut edge = http_proxy(&server.configuration, edge);
+    let mut options = HttpServerOptions::default();
+    // Pingora counts those after the first.
+    options.keepalive_request_limit = Some(settings.connections.requests - 1);
+    edge.server_options = Some(options);
+    let edge = Limited::new(Gathering(Arc::new(edge)), Arc::clone(&connections));
     let mut service = Service::new("edge".to_owned(), edge);
+    let mut sockets = TcpSocketOptions::default();
+    sockets.tcp_keepalive = Some(connections.keepalive());
+    service.set_connection_filter(connections);
     // 8 KiB holds every header we read. Writes are gathered above this buffer, which must not hold them again.
     let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(1) };
-    service.add_listener(ListenerConfig::tcp(settings.listen.to_string()).l4_buffer(buffers));
+    let listener = ListenerConfig::tcp(settings.listen.to_string()).l4_buffer(buffers);
+    service.add_listener(listener.tcp_socket_options(sockets));
     server.add_service(service);
 
     let mut service = Service::new("admin".to_owned(), admin);

@@ -13,6 +13,7 @@ use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use tenancy::{Policy, PolicyFile};
 
 use crate::origins::OpenOrigins;
+use crate::rates::RatesOfTenants;
 
 /// How often the file is looked at. A poll sees every way of replacing a file, on every file system.
 const POLL: Duration = Duration::from_millis(500);
@@ -20,13 +21,15 @@ const POLL: Duration = Duration::from_millis(500);
 /// Longest policy file that is read.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// A policy and its opened origins.
+/// A policy, its opened origins and the counts of its rates.
 #[derive(Debug)]
 pub struct ActivePolicy {
     /// What requests are judged by.
     pub policy: Policy,
     /// Where originals come from.
     pub origins: OpenOrigins,
+    /// What tenants with rates are counted by.
+    pub rates: RatesOfTenants,
 }
 
 /// The policy in force; replaced as a whole.
@@ -56,8 +59,9 @@ impl PolicyInForce {
         let policy = parse(&read(file)?, 1)?;
         sequence.set(1);
         let origins = OpenOrigins::open(&policy, &OpenOrigins::default());
+        let rates = RatesOfTenants::of(&policy, &RatesOfTenants::default());
         Ok(Self {
-            active: ArcSwap::from_pointee(ActivePolicy { policy, origins }),
+            active: ArcSwap::from_pointee(ActivePolicy { policy, origins, rates }),
             file: file.to_owned(),
             loaded,
             reloads,
@@ -99,7 +103,8 @@ impl PolicyInForce {
         match parse(text, sequence) {
             Ok(policy) => {
                 let origins = OpenOrigins::open(&policy, &before.origins);
-                self.active.store(Arc::new(ActivePolicy { policy, origins }));
+                let rates = RatesOfTenants::of(&policy, &before.rates);
+                self.active.store(Arc::new(ActivePolicy { policy, origins, rates }));
                 self.sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
                 self.reloads.with_label_values(&["applied"]).inc();
                 tracing::info!(file = %self.file.display(), sequence, "policy reloaded");

@@ -13,6 +13,7 @@ use thiserror::Error;
 use transform_url::UrlError;
 
 use crate::pool::PoolError;
+use crate::rates::OverRate;
 use crate::source::SourceError;
 
 /// Content type of a problem.
@@ -24,6 +25,17 @@ pub enum EdgeError {
     /// The URL is not a delivery URL.
     #[error(transparent)]
     Url(#[from] UrlError),
+    /// The header is larger than we read.
+    #[error("the request's header has more than {limit} {unit}")]
+    HeaderTooLarge {
+        /// How many are allowed.
+        limit: usize,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// A body where there is nothing to send.
+    #[error("requests have no body here")]
+    Body,
     /// Neither GET nor HEAD.
     #[error("only GET and HEAD are answered here")]
     Method,
@@ -100,6 +112,9 @@ pub enum EdgeError {
     /// The picture.
     #[error(transparent)]
     Imaging(Arc<ImagingError>),
+    /// Beyond a rate of the tenant's or the address's.
+    #[error(transparent)]
+    RateLimited(#[from] OverRate),
     /// No room for another rendition.
     #[error("too many renditions are being made; try again in a second")]
     Busy,
@@ -146,6 +161,8 @@ impl EdgeError {
             Self::Url(error @ UrlError::TooLong { .. }) => (StatusCode::URI_TOO_LONG, error.code()),
             Self::Url(error @ UrlError::Reserved { .. }) => (StatusCode::NOT_FOUND, error.code()),
             Self::Url(error) => (StatusCode::BAD_REQUEST, error.code()),
+            Self::HeaderTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header-too-large"),
+            Self::Body => (StatusCode::PAYLOAD_TOO_LARGE, "body-not-allowed"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
             Self::UnknownTenant(_) => (StatusCode::NOT_FOUND, "unknown-tenant"),
             Self::UnknownOrigin(_) => (StatusCode::NOT_FOUND, "unknown-origin"),
@@ -167,6 +184,7 @@ impl EdgeError {
             Self::RegisteredImage { .. } => (StatusCode::BAD_GATEWAY, "registered-image-failed"),
             Self::BrokenOrigin(_) => (StatusCode::BAD_GATEWAY, "origin-misconfigured"),
             Self::Imaging(error) => imaging_status_and_code(error),
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -354,6 +372,7 @@ struct Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rates::{Kind, Whose};
 
     /// One error for each way to fail that the mapping tells apart and that needs no library's help to be made.
     fn every_error() -> Vec<EdgeError> {
@@ -375,6 +394,13 @@ mod tests {
         errors.extend([
             UrlError::UnknownPreset { name: "a".into() }.into(),
             UrlError::NestedPreset { name: "a".into() }.into(),
+            EdgeError::HeaderTooLarge { limit: 1, unit: "bytes" },
+            EdgeError::Body,
+            EdgeError::RateLimited(OverRate {
+                whose: Whose::Tenant,
+                kind: Kind::Fill,
+                wait: std::time::Duration::ZERO,
+            }),
             EdgeError::Method,
             EdgeError::UnknownTenant("a".into()),
             EdgeError::UnknownOrigin("a".into()),

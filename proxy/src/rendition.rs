@@ -2,6 +2,7 @@
 //!
 //! Must not make pixels, and must not know how an answer is written.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use cache::{CacheKey, Entry, Flight, FlightError, Lookup, Role, Tier, UnixMillis};
@@ -12,6 +13,7 @@ use crate::decision::{Decision, Wanted, WantedRendition};
 use crate::edge::{Edge, Facts};
 use crate::fill::{FillReport, Plan};
 use crate::problem::EdgeError;
+use crate::rates::Kind;
 
 /// An answer from the cache or a fill.
 pub struct RenditionAnswer {
@@ -65,6 +67,7 @@ struct FillOrder<'a> {
     key: CacheKey,
     class: Class,
     now: UnixMillis,
+    client: IpAddr,
 }
 
 impl Edge {
@@ -77,7 +80,7 @@ impl Edge {
         class: Class,
         facts: &mut Facts,
     ) -> Result<RenditionAnswer, EdgeError> {
-        let order = FillOrder { decision, key: wanted.key(class), class, now: UnixMillis::now() };
+        let order = FillOrder { decision, key: wanted.key(class), class, now: UnixMillis::now(), client: facts.client };
         let lookup = match self.cache.memory(order.key, order.now) {
             Some(found) => found,
             None => self.cache.lookup(order.key, order.now).await,
@@ -87,7 +90,8 @@ impl Edge {
             Lookup::Fresh(entry, Tier::Disk) => (entry, Came::Disk),
             Lookup::Held(entry, _) => (entry, Came::Held),
             Lookup::Stale(entry, _) => {
-                // Nobody waits for the refresh; what goes wrong with it is logged by the filler.
+                // Nobody waits for the refresh; what goes wrong with it is logged by the filler. If there are too many,
+                // the next request tries again.
                 drop(self.start_fill(&order, Some(entry.clone()), None));
                 (entry, Came::Stale)
             }
@@ -104,7 +108,7 @@ impl Edge {
         facts: &mut Facts,
     ) -> Result<(Entry, Came), EdgeError> {
         let (report, had_expired) = (Arc::new(OnceLock::new()), expired.is_some());
-        let flight = self.start_fill(order, expired, Some(Arc::clone(&report)));
+        let flight = self.start_fill(order, expired, Some(Arc::clone(&report)))?;
         let came = match flight.role() {
             Role::Follower => Came::Collapsed,
             Role::Leader | Role::Refused => Came::Filled { had_expired },
@@ -122,19 +126,26 @@ impl Edge {
         }
     }
 
+    /// Joins the fill of a key or starts one, if neither the client nor the tenant starts too many.
     fn start_fill(
         &self,
         order: &FillOrder<'_>,
         previous: Option<Entry>,
         report: Option<Arc<OnceLock<FillReport>>>,
-    ) -> Flight<EdgeError> {
+    ) -> Result<Flight<EdgeError>, EdgeError> {
         let (filler, decision, class) = (Arc::clone(&self.filler), Arc::clone(order.decision), order.class);
         let (cache, key) = (self.cache.clone(), order.key);
-        self.cache.flight(order.key, &order.decision.subject(), order.now, move || async move {
+        let mut charged = Ok(());
+        let may_start = || {
+            charged = self.rates.charge(Kind::Fill, order.client, order.decision.rates.as_deref());
+            charged.is_ok()
+        };
+        let flight = self.cache.flight_if(key, &order.decision.subject(), order.now, may_start, move || async move {
             let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
             // Purged since it was looked up: to renew it would bring it back.
             let previous = previous.filter(|entry| !cache.is_purged(key, entry));
             filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
-        })
+        });
+        charged.map(|()| flight).map_err(EdgeError::from)
     }
 }

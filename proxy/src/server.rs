@@ -2,6 +2,7 @@
 //!
 //! Must not decide what is answered. See ARCHITECTURE.md for why nothing of pingora-cache is used.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -16,6 +17,7 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::sync::mpsc;
 
 use crate::access::{AccessEvent, AccessLog, timestamp};
+use crate::client::TrustedProxies;
 use crate::drain::Drain;
 use crate::edge::{Answer, Edge, Facts};
 use crate::reply::{self, Reply};
@@ -28,13 +30,22 @@ pub struct EdgeServer {
     edge: Edge,
     access: Arc<AccessLog>,
     drain: Arc<Drain>,
+    clients: Clients,
     ids: RequestIds,
+}
+
+/// What the server does with clients beside answering them.
+pub struct Clients {
+    /// Who may name them.
+    pub trusted: Arc<TrustedProxies>,
+    /// How long their connections are kept between two requests.
+    pub idle_seconds: u64,
 }
 
 impl EdgeServer {
     /// A server for this edge.
-    pub fn new(edge: Edge, access: Arc<AccessLog>, drain: Arc<Drain>) -> Self {
-        Self { edge, access, drain, ids: RequestIds::new() }
+    pub fn new(edge: Edge, access: Arc<AccessLog>, drain: Arc<Drain>, clients: Clients) -> Self {
+        Self { edge, access, drain, clients, ids: RequestIds::new() }
     }
 }
 
@@ -74,8 +85,13 @@ impl ProxyHttp for EdgeServer {
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         context.started = Instant::now();
         context.id = self.ids.of_request(session);
+        let peer = peer(session);
+        context.facts.client = self.clients.trusted.client(peer, &session.req_header().headers);
         if self.drain.is_draining() {
             session.set_keepalive(None);
+        } else if session.get_keepalive() == Some(0) {
+            // Pingora keeps connections for ever; those that it does not keep are left as they are.
+            session.set_keepalive(Some(self.clients.idle_seconds));
         }
         let answer = self.edge.answer(session.req_header(), &mut context.facts).await;
         // Whatever fails from here on fails on the client's connection.
@@ -98,7 +114,7 @@ impl ProxyHttp for EdgeServer {
 impl EdgeServer {
     fn record(&self, session: &Session, context: &RequestContext) {
         let head = session.req_header();
-        let client = session.client_addr().map(|address| address.to_string()).unwrap_or_default();
+        let (client, peer) = (context.facts.client, peer(session));
         let user_agent = head.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let target = String::from_utf8_lossy(head.raw_path());
         // Whole microseconds: more digits are noise.
@@ -108,7 +124,8 @@ impl EdgeServer {
             time: &timestamp(),
             event: "access",
             request_id: &context.id,
-            client: &client,
+            client,
+            proxy: (client != peer).then_some(peer),
             method: head.method.as_str(),
             target: shown(&target),
             tenant: context.facts.tenant.as_ref().map(|tenant| tenant.slug.as_str()),
@@ -124,6 +141,12 @@ impl EdgeServer {
             user_agent: user_agent.map(shown),
         });
     }
+}
+
+/// The other end of the connection.
+fn peer(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip().to_canonical())
 }
 
 /// Writes an answer to the connection.

@@ -69,7 +69,7 @@ pub enum Role {
     Leader,
     /// This call joined a fill that ran already.
     Follower,
-    /// No fill was started: too many run. Waiting gives [`FlightError::TooMany`] at once.
+    /// No fill was started: too many run, or the caller may not start one. Waiting gives [`FlightError::TooMany`] at once.
     Refused,
 }
 
@@ -179,10 +179,27 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Filled, E>> + Send + 'static,
     {
+        self.flight_if(key, subject, now, || true, fill)
+    }
+
+    /// Like [`flight`](Self::flight), but starts `fill` only if the caller `may_start` one, which is asked only when there
+    /// is none to join. If not, the flight is refused. `may_start` runs under a lock: it must be short.
+    pub fn flight_if<F, Fut>(
+        &self,
+        key: CacheKey,
+        subject: &Subject,
+        now: UnixMillis,
+        may_start: impl FnOnce() -> bool,
+        fill: F,
+    ) -> Flight<E>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Filled, E>> + Send + 'static,
+    {
         let bans = self.inner.store.bans();
         let begun = bans.latest();
-        match self.inner.flights.join(key, begun, |since| bans.is_outdated(key, subject, since)) {
-            Joined::Full => Flight { role: Role::Refused, outcome: None },
+        match self.inner.flights.join(key, begun, |since| bans.is_outdated(key, subject, since), may_start) {
+            Joined::Full | Joined::NotAdmitted => Flight { role: Role::Refused, outcome: None },
             Joined::Follower(outcome) => Flight { role: Role::Follower, outcome: Some(outcome) },
             Joined::Leader(landing, outcome) => {
                 let store = Arc::clone(&self.inner.store);

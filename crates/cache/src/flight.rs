@@ -58,6 +58,7 @@ pub(crate) enum Joined<E: Clone> {
     Leader(Landing<E>, OutcomeReceiver<E>),
     Follower(OutcomeReceiver<E>),
     Full,
+    NotAdmitted,
 }
 
 impl<E: Clone> Flights<E> {
@@ -67,18 +68,22 @@ impl<E: Clone> Flights<E> {
     }
 
     /// Joins the running fill of a key, unless it `is_outdated` by what was purged since it began; then, as if there was
-    /// none, a new one is to be run, which is `begun` now.
+    /// none, a new one is to be run, which is `begun` now, if the caller `may_start` one.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: CacheKey,
         begun: u64,
         is_outdated: impl FnOnce(u64) -> bool,
+        may_start: impl FnOnce() -> bool,
     ) -> Joined<E> {
         let mut shard = self.shard(key).lock();
         if let Some(running) = shard.get(&key)
             && !is_outdated(running.begun)
         {
             return Joined::Follower(running.outcome.clone());
+        }
+        if !may_start() {
+            return Joined::NotAdmitted;
         }
         if !self.take_off() {
             self.metrics.flights_refused.inc();

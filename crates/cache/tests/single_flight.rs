@@ -88,6 +88,24 @@ async fn the_first_leads_and_the_others_follow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_may_start_no_fill_may_still_join_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (cache, registry) = open(dir.path()).await;
+    let join = |may_start: fn() -> bool| {
+        cache.flight_if(key(1), &subject(1), NOW, may_start, || async { Err("a second fill ran") })
+    };
+    let refused = join(|| false);
+    assert_eq!(refused.role(), Role::Refused);
+    assert_eq!(refused.wait(PATIENCE).await.err(), Some(FlightError::TooMany));
+    assert_eq!(metric(&registry, "calotype_cache_flights_in_progress", None), Some(0.0));
+    let (leader, gate) = gated(&cache, 1, 100);
+    let follower = join(|| panic!("there is one to join"));
+    assert_eq!((leader.role(), follower.role()), (Role::Leader, Role::Follower));
+    gate.finish.send(()).expect("the fill runs");
+    assert_eq!(*follower.wait(PATIENCE).await.expect("filled"), rendition(1, 100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_leaves_cancels_nobody() {
     let dir = tempfile::tempdir().expect("a folder");
     let (cache, _) = open(dir.path()).await;

@@ -17,7 +17,7 @@ use transform_url::{Ops, OriginName, Source, TenantSlug};
 use self::freshness::FreshnessKeys;
 use self::signing::{Signed, UnsignedTable, check_keys};
 use self::web::{HttpTable, check_urls};
-use crate::{Origin, OriginKind, Policy, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
+use crate::{Origin, OriginKind, Policy, RatesTable, RegisteredImage, S3Origin, Signing, Tenant, TenantId};
 
 /// Most tags of an origin, and longest of them in bytes.
 const TAGS_MAX: usize = 16;
@@ -66,6 +66,8 @@ struct TenantTable {
     cdn_max_age_seconds: Option<u64>,
     #[serde(default = "yes")]
     second_level: bool,
+    #[serde(default)]
+    rates: RatesTable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -165,6 +167,9 @@ impl TenantTable {
             cdn_max_age: self.cdn_max_age_seconds,
         };
         let freshness = freshness.check(report);
+        let rates = self
+            .rates
+            .check(|key, number, why| report.add(&format!("rates.{key}"), format!("{number} is not allowed: {why}")));
         if self.signed == Signed::Required && self.open {
             report.add("signed", "\"required\" contradicts open = true, which lets unsigned URLs use every op");
         }
@@ -197,6 +202,7 @@ impl TenantTable {
             urls,
             freshness,
             second_level: self.second_level,
+            rates,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use transform_url::value::Name;
 use transform_url::{Ops, OriginName, TenantSlug};
 
-use crate::{Freshness, Origin, Signing, UrlSources};
+use crate::{Freshness, Origin, Rates, Signing, UrlSources};
 
 /// Every tenant, by name and by host.
 #[derive(Debug, Default)]
@@ -99,6 +99,8 @@ pub struct Tenant {
     pub freshness: Freshness,
     /// Whether its renditions go to the second level and come from there, where there is one.
     pub second_level: bool,
+    /// How fast requests and fills may come.
+    pub rates: Rates,
 }
 
 /// Where a registered image is.

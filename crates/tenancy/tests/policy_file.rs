@@ -186,3 +186,30 @@ fn the_deployed_example_is_read() {
     let shop = policy.tenant(&slug("shop")).expect("there");
     assert_eq!((shop.signing.unsigned.presets.len(), shop.signing.unsigned.widths.len()), (1, 3));
 }
+
+#[test]
+fn rates_are_read_and_a_burst_is_a_second_unless_told() {
+    let rates = |text: &str| {
+        let policy = PolicyFile::load(&format!("[tenants.a]\n{text}"), 1)?;
+        Ok::<_, PolicyError>(policy.tenant(&slug("a")).expect("there").rates)
+    };
+    let numbers = |rate: Option<tenancy::Rate>| rate.map(|rate| (rate.per_second.get(), rate.burst.get()));
+    let none = rates("").expect("is a policy");
+    assert_eq!((none.requests, none.fills), (None, None), "no limit unless told");
+    let both = rates("rates = { requests_per_second = 100, requests_burst = 300, fills_per_second = 5 }");
+    let both = both.expect("is a policy");
+    assert_eq!((numbers(both.requests), numbers(both.fills)), (Some((100, 300)), Some((5, 5))));
+
+    let refused = rates("rates = { requests_burst = 3, fills_per_second = 1000001 }");
+    let Err(PolicyError::Mistakes(mistakes)) = refused else { panic!("{refused:?}") };
+    let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "tenants.a.rates.requests_burst: 3 is not allowed: a burst needs a rate",
+            "tenants.a.rates.fills_per_second: 1000001 is not allowed: at most 1000000",
+        ]
+    );
+    assert!(matches!(rates("rates = { requests_per_second = -1 }"), Err(PolicyError::Syntax { .. })));
+    assert!(matches!(rates("rates = { request_per_second = 1 }"), Err(PolicyError::Syntax { .. })));
+}

@@ -8,6 +8,7 @@ mod conditions;
 mod connections;
 mod freshness;
 mod http_origin;
+mod limits;
 mod load;
 mod negotiation;
 mod observing;

@@ -6,6 +6,7 @@ mod cold;
 mod crash;
 mod crowd;
 mod hit;
+mod idle;
 mod latency;
 
 use clap::ValueEnum;
@@ -28,11 +29,13 @@ pub enum FigureName {
     Crowd,
     /// What a crash leaves.
     Crash,
+    /// What connections cost that do nothing.
+    Idle,
 }
 
 impl FigureName {
     /// In the order of the report.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Crash];
+    pub const ALL: [Self; 6] = [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Crash, Self::Idle];
 
     /// As on the command line.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +45,7 @@ impl FigureName {
             Self::Latency => "latency",
             Self::Crowd => "crowd",
             Self::Crash => "crash",
+            Self::Idle => "idle",
         }
     }
 
@@ -53,6 +57,7 @@ impl FigureName {
             Self::Latency => "A 5 MB JPEG at 800 px: what one client waits",
             Self::Crowd => "500 clients at once on one cold URL",
             Self::Crash => "kill -9 after many fills",
+            Self::Idle => "10,000 idle connections",
         }
     }
 
@@ -67,6 +72,7 @@ impl FigureName {
             Self::Latency => latency::measure(bench).await,
             Self::Crowd => crowd::measure(bench).await,
             Self::Crash => crash::measure(bench).await,
+            Self::Idle => idle::measure(bench).await,
         }
     }
 }
