@@ -13,7 +13,9 @@ mod decision;
 mod drain;
 mod edge;
 mod fill;
+mod first_bytes;
 mod gather;
+mod http2;
 mod kept;
 mod marks;
 mod negotiate;
@@ -30,6 +32,7 @@ mod rendition;
 mod reply;
 mod server;
 mod source;
+mod tls;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -46,7 +49,7 @@ use imaging::{Engine, EngineOptions, Limits};
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{RunArgs, Server};
+use pingora_core::server::{RunArgs, Server, ShutdownWatch};
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 use prometheus::Registry;
@@ -66,6 +69,7 @@ use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::registered::RegisteredImages;
 use crate::server::EdgeServer;
+use crate::tls::Certificates;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
@@ -109,10 +113,14 @@ fn main() -> ExitCode {
         Ok(policy) => Arc::new(policy),
         Err(error) => return usage(&error),
     };
+    let certificates = match certificates(&settings, &registry) {
+        Ok(certificates) => certificates.map(Arc::new),
+        Err(error) => return usage(&error),
+    };
     if arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    match run(&settings, cache, policy, &registry) {
+    match run(&settings, cache, Inputs { policy, certificates }, &registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -136,14 +144,24 @@ fn load(file: Option<PathBuf>) -> anyhow::Result<(EdgeSettings, CacheSettings)> 
     Ok((settings, cache))
 }
 
-fn run(
-    settings: &EdgeSettings,
-    cache: CacheSettings,
+fn certificates(settings: &EdgeSettings, registry: &Registry) -> anyhow::Result<Option<Certificates>> {
+    let (Some(_), Some(folder)) = (settings.tls.listen, &settings.tls.certificates) else { return Ok(None) };
+    Certificates::load(folder, settings.tls.default_certificate.clone(), registry).map(Some)
+}
+
+/// What is read from files beside the settings, and watched.
+struct Inputs {
     policy: Arc<PolicyInForce>,
-    registry: &Registry,
-) -> anyhow::Result<()> {
+    certificates: Option<Arc<Certificates>>,
+}
+
+fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: &Registry) -> anyhow::Result<()> {
+    let Inputs { policy, certificates } = inputs;
     check_address("listen", settings.listen)?;
     check_address("admin_listen", settings.admin_listen)?;
+    if let Some(listen) = settings.tls.listen {
+        check_address("tls.listen", listen)?;
+    }
     let io = io_runtime()?;
     let engine = Engine::start(&EngineOptions::default())?;
     for (format, reason) in &engine.capabilities().cannot_read {
@@ -182,8 +200,12 @@ fn run(
             .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
     };
     io.spawn(policy.watch());
+    if let Some(certificates) = &certificates {
+        io.spawn(Arc::clone(certificates).watch());
+    }
 
-    let server = pingora_server(settings, EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain)), admin);
+    let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain));
+    let server = pingora_server(settings, (edge, drain.watch()), admin, certificates.as_deref())?;
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
     let stop = StopSignal::new(drain, Duration::from_secs(settings.drain_seconds));
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
@@ -221,7 +243,12 @@ fn filler(
     Ok(Filler::new(engine.clone(), pool, limits, deadline, source_memory_bytes, images))
 }
 
-fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Server {
+fn pingora_server(
+    settings: &EdgeSettings,
+    (edge, draining): (EdgeServer, ShutdownWatch),
+    admin: Admin,
+    certificates: Option<&Certificates>,
+) -> anyhow::Result<Server> {
     let conf = ServerConf {
         threads: settings.serving_threads(),
         // Connections stay on the thread that accepted them: nothing slow runs there.
@@ -233,18 +260,24 @@ fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Se
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
 
-    let edge = Gathering(Arc::new(http_proxy(&server.configuration, edge)));
-    let mut service = Service::new("edge".to_owned(), edge);
+    let mut edge = http_proxy(&server.configuration, edge);
+    edge.server_options = Some(http2::server_options(settings.h2c));
+    edge.h2_options = Some(http2::connection_options());
+    let mut service = Service::new("edge".to_owned(), Gathering::new(edge, draining));
     // 8 KiB holds every header we read. Writes are gathered above this buffer, which must not hold them again.
     let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(1) };
     service.add_listener(ListenerConfig::tcp(settings.listen.to_string()).l4_buffer(buffers));
+    if let (Some(listen), Some(certificates)) = (settings.tls.listen, certificates) {
+        let tls = certificates.listener_settings()?;
+        service.add_listener(ListenerConfig::tcp(listen.to_string()).l4_buffer(buffers).tls(tls));
+    }
     server.add_service(service);
 
     let mut service = Service::new("admin".to_owned(), admin);
     service.threads = Some(1);
     service.add_tcp(&settings.admin_listen.to_string());
     server.add_service(service);
-    server
+    Ok(server)
 }
 
 /// Pingora panics on an address that it cannot bind; this says it as an error.
