@@ -14,7 +14,7 @@ pub enum DiskState {
     Ready,
     /// Configured away.
     Off,
-    /// Not opened: the cache is in memory only until the process is started anew.
+    /// Not opened: the cache is in memory only until it can be, which is tried again and again.
     Unavailable(Arc<DiskFault>),
     /// Failed while running: what is on disk is read, nothing more is written until the process is started anew.
     ReadOnly(Arc<DiskFault>),

@@ -31,6 +31,7 @@ mod disk_writes;
 mod entry;
 mod flight;
 mod store;
+mod tiers;
 mod write_log;
 
 mod cache;
