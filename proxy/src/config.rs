@@ -35,6 +35,10 @@ pub struct EdgeSettings {
     pub listen: SocketAddr,
     /// Where health, readiness and metrics are served; keep it off the internet.
     pub admin_listen: SocketAddr,
+    /// The same over TLS, on a port of its own.
+    pub tls: TlsTable,
+    /// HTTP/2 without TLS on `listen` too, for a balancer that speaks it; over TLS it always is.
+    pub h2c: bool,
     /// What callers must know to purge; without it nobody may.
     pub admin_token: Option<AdminToken>,
     /// Networks (CIDR) and addresses of proxies that are believed whom they name as their client.
@@ -91,6 +95,18 @@ impl Serialize for AdminToken {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("…")
     }
+}
+
+/// Settings of TLS.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsTable {
+    /// Where pictures are served over TLS; nowhere if it is not set.
+    pub listen: Option<SocketAddr>,
+    /// The folder of certificates and keys, which is watched.
+    pub certificates: Option<PathBuf>,
+    /// The name of the pair for clients that ask for no name, or for one without a certificate.
+    pub default_certificate: Option<String>,
 }
 
 /// Settings of the cache.
@@ -151,6 +167,8 @@ impl Default for EdgeSettings {
         Self {
             listen: loopback(8080),
             admin_listen: loopback(9180),
+            tls: TlsTable::default(),
+            h2c: false,
             admin_token: None,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
@@ -187,6 +205,7 @@ impl Settings for EdgeSettings {
             self.admin_listen,
             "must differ from listen",
         );
+        self.check_tls(mistakes);
         let is_long = |token: &AdminToken| (ADMIN_TOKEN_BYTES_MIN..=256).contains(&token.0.len());
         mistakes.unless(self.admin_token.as_ref().is_none_or(is_long), "admin_token", "…", "16 to 256 bytes");
         for entry in self.trusted_proxies().err().unwrap_or_default() {
@@ -270,6 +289,18 @@ impl EdgeSettings {
                 mistakes.add(format!("{table}.{}", mistake.field), mistake.value, mistake.expected);
             }
         }
+    }
+
+    fn check_tls(&self, mistakes: &mut Mistakes) {
+        let Some(listen) = self.tls.listen else { return };
+        mistakes.unless(
+            self.tls.certificates.is_some(),
+            "tls.certificates",
+            "",
+            "tls.listen needs a folder of certificates",
+        );
+        let is_taken = [self.listen, self.admin_listen].contains(&listen) && listen.port() != 0;
+        mistakes.unless(!is_taken, "tls.listen", listen, "must differ from listen and admin_listen");
     }
 
     /// Who may name the client.
