@@ -33,6 +33,8 @@ pub enum Origination {
     Disk,
     /// The cache, past its freshness, while the origin is asked again.
     Stale,
+    /// The second level.
+    SecondLevel,
     /// The cache, past its use, because the origin failed a moment ago.
     StaleIfError,
     /// Made for this request.
@@ -46,9 +48,10 @@ pub enum Origination {
 }
 
 impl Origination {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Memory,
         Self::Disk,
+        Self::SecondLevel,
         Self::Stale,
         Self::StaleIfError,
         Self::Miss,
@@ -61,6 +64,7 @@ impl Origination {
         match self {
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::SecondLevel => "second-level",
             Self::Stale => "stale",
             Self::StaleIfError => "stale-if-error",
             Self::Miss => "miss",

@@ -170,6 +170,7 @@ fn cache_status(answer: &RenditionAnswer, fill: Option<&FillReport>) -> HeaderVa
     HeaderValue::from_static(match answer.came {
         Came::Memory => "Calotype; hit; detail=memory",
         Came::Disk => "Calotype; hit; detail=disk",
+        Came::SecondLevel => "Calotype; hit; detail=second-level",
         Came::Stale => "Calotype; hit; detail=stale",
         Came::Held => "Calotype; hit; detail=stale-if-error",
         Came::Collapsed if was_held => "Calotype; fwd=stale; collapsed; detail=stale-if-error",

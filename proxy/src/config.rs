@@ -17,6 +17,8 @@ use tenancy::{Rates, RatesTable};
 pub use self::connections::ConnectionsTable;
 use crate::client::{ForwardedHeader, TrustedProxies};
 
+use crate::second_level::SecondLevelTable;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Bytes of originals that are gathered for one write: as many as the largest that is usual.
@@ -33,6 +35,10 @@ pub struct EdgeSettings {
     pub listen: SocketAddr,
     /// Where health, readiness and metrics are served; keep it off the internet.
     pub admin_listen: SocketAddr,
+    /// The same over TLS, on a port of its own.
+    pub tls: TlsTable,
+    /// HTTP/2 without TLS on `listen` too, for a balancer that speaks it; over TLS it always is.
+    pub h2c: bool,
     /// What callers must know to purge; without it nobody may.
     pub admin_token: Option<AdminToken>,
     /// Networks (CIDR) and addresses of proxies that are believed whom they name as their client.
@@ -53,6 +59,8 @@ pub struct EdgeSettings {
     pub cache: CacheTable,
     /// The cache of originals.
     pub originals: OriginalsTable,
+    /// Renditions shared by several edges.
+    pub second_level: SecondLevelTable,
     /// Making renditions.
     pub transform: TransformTable,
     /// What is refused.
@@ -87,6 +95,18 @@ impl Serialize for AdminToken {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("…")
     }
+}
+
+/// Settings of TLS.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsTable {
+    /// Where pictures are served over TLS; nowhere if it is not set.
+    pub listen: Option<SocketAddr>,
+    /// The folder of certificates and keys, which is watched.
+    pub certificates: Option<PathBuf>,
+    /// The name of the pair for clients that ask for no name, or for one without a certificate.
+    pub default_certificate: Option<String>,
 }
 
 /// Settings of the cache.
@@ -147,6 +167,8 @@ impl Default for EdgeSettings {
         Self {
             listen: loopback(8080),
             admin_listen: loopback(9180),
+            tls: TlsTable::default(),
+            h2c: false,
             admin_token: None,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
@@ -156,6 +178,7 @@ impl Default for EdgeSettings {
             policy_file: PathBuf::from("policy.toml"),
             drain_seconds: 10,
             cache: CacheTable { dir: PathBuf::from(".data/cache"), memory_bytes: 256 * MIB, disk_bytes: 4096 * MIB },
+            second_level: SecondLevelTable::default(),
             originals: OriginalsTable { memory_bytes: 32 * MIB, disk_bytes: 1024 * MIB },
             transform: TransformTable {
                 threads: 0,
@@ -182,6 +205,7 @@ impl Settings for EdgeSettings {
             self.admin_listen,
             "must differ from listen",
         );
+        self.check_tls(mistakes);
         let is_long = |token: &AdminToken| (ADMIN_TOKEN_BYTES_MIN..=256).contains(&token.0.len());
         mistakes.unless(self.admin_token.as_ref().is_none_or(is_long), "admin_token", "…", "16 to 256 bytes");
         for entry in self.trusted_proxies().err().unwrap_or_default() {
@@ -222,6 +246,7 @@ impl Settings for EdgeSettings {
         );
         mistakes.unless((1..=10_000).contains(&limits.frames), "limits.frames", limits.frames, "1 to 10000");
         self.check_caches(mistakes);
+        self.second_level.check(mistakes);
         self.log.check(mistakes);
     }
 }
@@ -264,6 +289,18 @@ impl EdgeSettings {
                 mistakes.add(format!("{table}.{}", mistake.field), mistake.value, mistake.expected);
             }
         }
+    }
+
+    fn check_tls(&self, mistakes: &mut Mistakes) {
+        let Some(listen) = self.tls.listen else { return };
+        mistakes.unless(
+            self.tls.certificates.is_some(),
+            "tls.certificates",
+            "",
+            "tls.listen needs a folder of certificates",
+        );
+        let is_taken = [self.listen, self.admin_listen].contains(&listen) && listen.port() != 0;
+        mistakes.unless(!is_taken, "tls.listen", listen, "must differ from listen and admin_listen");
     }
 
     /// Who may name the client.

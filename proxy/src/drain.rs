@@ -10,13 +10,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 /// Whether the edge is stopping, and how many requests run.
 #[derive(Debug, Default)]
 pub struct Drain {
     draining: AtomicBool,
+    /// The same, for those who wait for it.
+    begun: watch::Sender<bool>,
     running: AtomicUsize,
     idle: Notify,
 }
@@ -34,6 +36,16 @@ impl Drain {
     /// True from the first signal on.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Becomes true with the first signal.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.begun.subscribe()
+    }
+
+    fn begin(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.begun.send_replace(true);
     }
 
     async fn drained(&self) {
@@ -76,7 +88,7 @@ impl ShutdownSignalWatch for StopSignal {
             return ShutdownSignal::FastShutdown;
         };
         let name = either(&mut term, &mut int).await;
-        self.drain.draining.store(true, Ordering::SeqCst);
+        self.drain.begin();
         tracing::info!(signal = name, "stopping: running requests are finished first");
         tokio::select! {
             drained = timeout(self.limit, self.drain.drained()) => {

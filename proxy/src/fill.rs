@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cache::{Entry, Filled};
-use imaging::{Class, EncoderDefaults, Engine, Inputs, Limits, Rendered};
+use cache::{Entry, Filled, Freshness, Rendition, UnixMillis};
+use imaging::{Class, EncoderDefaults, Engine, Limits, Rendered};
 use tokio::time::timeout_at;
 
 use crate::decision::{Decision, WantedRendition};
@@ -15,6 +15,7 @@ use crate::kept;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
+use crate::second_level::SecondLevel;
 use crate::source_cache::{Fetched, SourceCache};
 
 /// One rendition to make.
@@ -35,6 +36,7 @@ pub struct Filler {
     deadline: Duration,
     sources: Arc<SourceCache>,
     images: RegisteredImages,
+    second_level: Option<Arc<SecondLevel>>,
 }
 
 /// What a fill took, for the access event and `Server-Timing`.
@@ -48,8 +50,23 @@ pub struct FillReport {
     pub transform: Option<Duration>,
     /// The source said that nothing changed.
     pub not_modified: bool,
+    /// The rendition came from the second level.
+    pub second_level: bool,
     /// The failure that was cached, or that a fallback was shown for.
     pub failure: Option<EdgeError>,
+}
+
+/// What a fill begins with.
+enum Gathered<'a> {
+    /// Another edge, or this one before it lost its cache, has made it.
+    Rendition(Rendition),
+    Inputs(Inputs<'a>),
+}
+
+/// What a rendition is made of.
+struct Inputs<'a> {
+    fetched: Fetched<'a>,
+    overlay: Option<RegisteredBytes>,
 }
 
 impl Filler {
@@ -62,7 +79,12 @@ impl Filler {
         sources: Arc<SourceCache>,
         images: RegisteredImages,
     ) -> Self {
-        Self { engine, pool, limits, deadline, sources, images }
+        Self { engine, pool, limits, deadline, sources, images, second_level: None }
+    }
+
+    /// Renditions come from there too, and go there.
+    pub fn with_second_level(self, second_level: Option<Arc<SecondLevel>>) -> Self {
+        Self { second_level, ..self }
     }
 
     /// Time that a fill has.
@@ -78,12 +100,12 @@ impl Filler {
     pub async fn fill(
         &self,
         plan: &Plan<'_>,
-        previous: Option<Entry>,
+        mut previous: Option<Entry>,
         report: Option<&OnceLock<FillReport>>,
     ) -> Result<Filled, EdgeError> {
         let mut taken = FillReport::default();
         let deadline = Instant::now() + self.deadline;
-        let filled = match self.make(plan, previous.as_ref(), deadline, &mut taken).await {
+        let filled = match self.make(plan, &mut previous, deadline, &mut taken).await {
             Err(error) => {
                 if report.is_none() && !error.is_lasting() {
                     // Nobody waits who could tell.
@@ -108,21 +130,22 @@ impl Filler {
     async fn make(
         &self,
         plan: &Plan<'_>,
-        previous: Option<&Entry>,
+        previous: &mut Option<Entry>,
         deadline: Instant,
         taken: &mut FillReport,
     ) -> Result<Filled, EdgeError> {
-        let started = Instant::now();
-        let inputs = timeout_at(deadline.into(), async {
-            let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
-            let previous = previous.filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
-            Ok::<_, EdgeError>((self.sources.get(plan, previous, deadline).await?, overlay))
-        });
-        let inputs = inputs.await;
+        let (started, asked) = (Instant::now(), UnixMillis::now());
+        let inputs = timeout_at(deadline.into(), self.inputs(plan, previous, deadline)).await;
         taken.fetch = Some(started.elapsed());
-        let (fetched, overlay) = inputs.map_err(|_| EdgeError::Deadline)??;
+        let Inputs { fetched, overlay } = match inputs.map_err(|_| EdgeError::Deadline)?? {
+            Gathered::Rendition(rendition) => {
+                taken.second_level = true;
+                return Ok(Filled::Store(rendition));
+            }
+            Gathered::Inputs(inputs) => inputs,
+        };
         taken.failure = fetched.failure().cloned();
-        let original = match (fetched, previous) {
+        let original = match (fetched, previous.as_ref()) {
             (Fetched::Original(original), _) => original,
             (Fetched::NotModified(unchanged), Some(previous)) => {
                 taken.not_modified = unchanged.failure.is_none();
@@ -137,7 +160,39 @@ impl Filler {
         drop(original.room);
         taken.queue = Some(rendered.queued);
         taken.transform = Some(rendered.ran);
-        kept::picture(plan, rendered.value?, original.provenance, overlay.as_ref())
+        let asked = [Some(asked), original.provenance.asked, overlay.as_ref().map(|overlay| overlay.asked)];
+        let filled = kept::picture(plan, rendered.value?, original.provenance, overlay.as_ref())?;
+        if let (Some(second_level), Filled::Store(rendition)) = (self.second_level(plan), &filled) {
+            let asked = asked.into_iter().flatten().min().unwrap_or_default();
+            second_level.keep(plan.wanted.key(plan.class), rendition.clone(), asked);
+        }
+        Ok(filled)
+    }
+
+    /// What the rendition is to be made of, unless the second level has it. What it has but is too old becomes `previous`.
+    async fn inputs(
+        &self,
+        plan: &Plan<'_>,
+        previous: &mut Option<Entry>,
+        deadline: Instant,
+    ) -> Result<Gathered<'_>, EdgeError> {
+        let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
+        if let (Some(second_level), None) = (self.second_level(plan), &*previous)
+            && let Some(found) = second_level.find(plan.wanted.key(plan.class)).await
+            && kept::has_overlay(&found, overlay.as_ref())
+        {
+            match found.lifetime.freshness(UnixMillis::now()) {
+                Freshness::Expired => *previous = Some(found.into()),
+                Freshness::Fresh | Freshness::Held | Freshness::Stale => return Ok(Gathered::Rendition(found)),
+            }
+        }
+        let same = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
+        let fetched = self.sources.get(plan, same, deadline).await?;
+        Ok(Gathered::Inputs(Inputs { fetched, overlay }))
+    }
+
+    fn second_level(&self, plan: &Plan<'_>) -> Option<&Arc<SecondLevel>> {
+        self.second_level.as_ref().filter(|_| plan.decision.tenant.second_level)
     }
 
     /// What is answered instead of a rendition that cannot be made: the fallback if the URL names one and it is the
@@ -193,7 +248,7 @@ impl Filler {
         let overlay = overlay.map(|overlay| overlay.bytes.clone());
         let limits = Limits { deadline: Some(deadline), ..self.limits.clone() };
         let job = move || {
-            let inputs = Inputs { source: &source, overlay: overlay.as_ref() };
+            let inputs = imaging::Inputs { source: &source, overlay: overlay.as_ref() };
             engine.render(inputs, &transform, Some(class), &EncoderDefaults::default(), &limits)
         };
         Ok(self.pool.run(deadline, job).await?)

@@ -17,30 +17,43 @@ use pingora_core::protocols::{Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use crate::first_bytes::FirstBytes;
 use crate::passthrough::pass_through;
 
 /// Most bytes that are held back and copied: a header, or a header with a small body.
 const HELD_BYTES_MAX: usize = 8 * 1024;
 
 /// A server application whose connections gather their writes.
-pub struct Gathering<A>(pub Arc<A>);
+pub struct Gathering<A> {
+    app: Arc<A>,
+    draining: ShutdownWatch,
+}
 
-#[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        // Pingora serves a connection to its end in this one call, so a stream is wrapped once.
-        self.0.process_new(Box::new(GatheringStream::new(stream)), shutdown).await
-    }
-
-    async fn cleanup(&self) {
-        self.0.cleanup().await;
+impl<A> Gathering<A> {
+    /// `draining` tells connections of a stop as soon as it begins, and not, as Pingora does, when it stops to accept:
+    /// HTTP/2 clients are sent `GOAWAY`, others `Connection: close`.
+    pub fn new(app: A, draining: ShutdownWatch) -> Self {
+        Self { app: Arc::new(app), draining }
     }
 }
 
-/// A connection that holds small writes back.
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _shutdown: &ShutdownWatch) -> Option<Stream> {
+        // Pingora serves a connection to its end in this one call, so a stream is wrapped once.
+        self.app.process_new(Box::new(GatheringStream::new(stream)), &self.draining).await
+    }
+
+    async fn cleanup(&self) {
+        self.app.cleanup().await;
+    }
+}
+
+/// A connection that holds small writes back. How it begins to be read is `first_bytes.rs`'s business.
 #[derive(Debug)]
 struct GatheringStream {
     inner: Stream,
+    first: FirstBytes,
     held: Vec<u8>,
     /// How much of `held` has been written already.
     written: usize,
@@ -48,7 +61,7 @@ struct GatheringStream {
 
 impl GatheringStream {
     fn new(inner: Stream) -> Self {
-        Self { inner, held: Vec::new(), written: 0 }
+        Self { inner, first: FirstBytes::default(), held: Vec::new(), written: 0 }
     }
 
     /// Writes what is held, followed by as much of `more` as the connection takes; how much of `more` was taken.
@@ -102,7 +115,8 @@ impl AsyncWrite for GatheringStream {
 
 impl AsyncRead for GatheringStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(context, into)
+        let this = self.get_mut();
+        this.first.poll_read(&mut this.inner, context, into)
     }
 }
 
@@ -116,6 +130,13 @@ impl Shutdown for GatheringStream {
 }
 
 pass_through!(GatheringStream);
+
+#[async_trait]
+impl pingora_core::protocols::Peek for GatheringStream {
+    async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
+        self.first.look(&mut self.inner, into).await.map(|()| true)
+    }
+}
 
 #[cfg(test)]
 mod tests {

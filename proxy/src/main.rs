@@ -16,9 +16,12 @@ mod decision;
 mod drain;
 mod edge;
 mod fill;
+mod first_bytes;
 mod gather;
 mod header_limits;
+mod http2;
 mod kept;
+mod listeners;
 mod marks;
 mod negotiate;
 mod open_files;
@@ -35,10 +38,12 @@ mod recent;
 mod registered;
 mod rendition;
 mod reply;
+mod second_level;
 mod server;
 mod source;
 mod source_cache;
 mod spans;
+mod tls;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -52,24 +57,18 @@ use bootstrap::{EXIT_USAGE, logging, metrics};
 use cache::{CacheSettings, RenditionCache};
 use clap::Parser;
 use imaging::{Engine, EngineOptions, Limits};
-use pingora_core::apps::HttpServerOptions;
-use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
-use pingora_core::protocols::l4::stream::L4BufferSettings;
-use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{RunArgs, Server};
-use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy;
+use pingora_core::server::RunArgs;
 use prometheus::Registry;
 use tokio::runtime::{Handle, Runtime};
 
 use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::{AdminToken, EdgeSettings};
-use crate::connections::{Connections, Limited};
+use crate::connections::Connections;
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
-use crate::gather::Gathering;
+use crate::listeners::Front;
 use crate::playground::Playground;
 use crate::policy::PolicyInForce;
 use crate::pool::TransformPool;
@@ -77,15 +76,14 @@ use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::rates::RateLimits;
 use crate::registered::RegisteredImages;
+use crate::second_level::{Local, SecondLevel};
 use crate::server::{Clients, EdgeServer};
 use crate::source_cache::SourceCache;
+use crate::tls::Certificates;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Pingora's unconditional sleep between "stop accepting" and "end the runtimes": time for what was accepted last.
-const GRACE_SECONDS: u64 = 1;
 
 /// Longest wait for running fills and the flush of the cache at the end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -122,10 +120,14 @@ fn main() -> ExitCode {
         Ok(policy) => Arc::new(policy),
         Err(error) => return usage(&error),
     };
+    let certificates = match certificates(&settings, &registry) {
+        Ok(certificates) => certificates.map(Arc::new),
+        Err(error) => return usage(&error),
+    };
     if arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    match run(&settings, cache, policy, &registry) {
+    match run(&settings, cache, Inputs { policy, certificates }, &registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -149,15 +151,25 @@ fn load(file: Option<PathBuf>) -> anyhow::Result<(EdgeSettings, CacheSettings)> 
     Ok((settings, cache))
 }
 
-fn run(
-    settings: &EdgeSettings,
-    cache: CacheSettings,
+fn certificates(settings: &EdgeSettings, registry: &Registry) -> anyhow::Result<Option<Certificates>> {
+    let (Some(_), Some(folder)) = (settings.tls.listen, &settings.tls.certificates) else { return Ok(None) };
+    Certificates::load(folder, settings.tls.default_certificate.clone(), registry).map(Some)
+}
+
+/// What is read from files beside the settings, and watched.
+struct Inputs {
     policy: Arc<PolicyInForce>,
-    registry: &Registry,
-) -> anyhow::Result<()> {
+    certificates: Option<Arc<Certificates>>,
+}
+
+fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: &Registry) -> anyhow::Result<()> {
+    let Inputs { policy, certificates } = inputs;
     check_address("listen", settings.listen)?;
     check_address("admin_listen", settings.admin_listen)?;
     open_files::raise(settings.connections.max);
+    if let Some(listen) = settings.tls.listen {
+        check_address("tls.listen", listen)?;
+    }
     let io = io_runtime()?;
     let engine = Engine::start(&EngineOptions::default())?;
     for (format, reason) in &engine.capabilities().cannot_read {
@@ -172,7 +184,11 @@ fn run(
     }
     let originals = io.block_on(originals(settings, &cache, registry, io.handle().clone()))?;
     let sources = source_cache(settings, originals.clone(), registry)?;
+    let looked = settings.cache.dir.join("purges-looked-for");
+    let second_level =
+        SecondLevel::open(&settings.second_level, Local { bans: Arc::clone(cache.bans()), looked }, registry)?;
     let filler = filler(settings, &engine, registry, sources, RegisteredImages::new(Arc::clone(cache.bans())))?;
+    let filler = Arc::new(filler.with_second_level(second_level.clone()));
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
     let drain = Arc::new(Drain::default());
     let edge = Edge {
@@ -193,6 +209,7 @@ fn run(
         purger: Purger {
             bans: Arc::clone(cache.bans()),
             policy: Arc::clone(&policy),
+            second_level: second_level.clone(),
             token: settings.admin_token.as_ref().map(AdminToken::hash),
             io: io.handle().clone(),
         },
@@ -201,13 +218,20 @@ fn run(
             .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
     };
     io.spawn(policy.watch());
+    if let Some(certificates) = &certificates {
+        io.spawn(Arc::clone(certificates).watch());
+    }
+    if let Some(second_level) = second_level.clone() {
+        io.spawn(async move { second_level.bans().watch().await });
+    }
 
     // Checked when the settings were loaded.
     let trusted = Arc::new(settings.trusted_proxies().unwrap_or_default());
     let connections = Connections::new(settings.connections.limits(), Arc::clone(&trusted), registry)?;
     let clients = Clients { trusted, idle_seconds: settings.connections.idle_seconds };
     let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain), clients);
-    let server = pingora_server(settings, edge, Arc::new(connections), admin);
+    let front = Front { edge, draining: drain.watch(), connections: Arc::new(connections), certificates };
+    let server = listeners::server(settings, front, admin)?;
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
     let stop = StopSignal::new(drain, Duration::from_secs(settings.drain_seconds));
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
@@ -215,6 +239,9 @@ fn run(
     let closed = io.block_on(cache.close(CLOSE_LIMIT));
     if let Some(originals) = originals {
         io.block_on(originals.close(Duration::ZERO));
+    }
+    if let Some(second_level) = second_level {
+        io.block_on(second_level.settle(CLOSE_LIMIT));
     }
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
@@ -261,7 +288,7 @@ fn filler(
     registry: &Registry,
     sources: Arc<SourceCache>,
     images: RegisteredImages,
-) -> anyhow::Result<Arc<Filler>> {
+) -> anyhow::Result<Filler> {
     let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
     let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
     let limits = Limits {
@@ -270,42 +297,7 @@ fn filler(
         frames: settings.limits.frames,
         ..Limits::default()
     };
-    Ok(Arc::new(Filler::new(engine.clone(), pool, limits, settings.deadline(), sources, images)))
-}
-
-fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, connections: Arc<Connections>, admin: Admin) -> Server {
-    let conf = ServerConf {
-        threads: settings.serving_threads(),
-        // Connections stay on the thread that accepted them: nothing slow runs there.
-        work_stealing: false,
-        grace_period_seconds: Some(GRACE_SECONDS),
-        graceful_shutdown_timeout_seconds: Some(GRACE_SECONDS),
-        ..ServerConf::default()
-    };
-    let mut server = Server::new_with_opt_and_conf(None, conf);
-    server.bootstrap();
-
-    let mut edge = http_proxy(&server.configuration, edge);
-    let mut options = HttpServerOptions::default();
-    // Pingora counts those after the first.
-    options.keepalive_request_limit = Some(settings.connections.requests - 1);
-    edge.server_options = Some(options);
-    let edge = Limited::new(Gathering(Arc::new(edge)), Arc::clone(&connections));
-    let mut service = Service::new("edge".to_owned(), edge);
-    let mut sockets = TcpSocketOptions::default();
-    sockets.tcp_keepalive = Some(connections.keepalive());
-    service.set_connection_filter(connections);
-    // 8 KiB holds every header we read. Writes are gathered above this buffer, which must not hold them again.
-    let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(1) };
-    let listener = ListenerConfig::tcp(settings.listen.to_string()).l4_buffer(buffers);
-    service.add_listener(listener.tcp_socket_options(sockets));
-    server.add_service(service);
-
-    let mut service = Service::new("admin".to_owned(), admin);
-    service.threads = Some(1);
-    service.add_tcp(&settings.admin_listen.to_string());
-    server.add_service(service);
-    server
+    Ok(Filler::new(engine.clone(), pool, limits, settings.deadline(), sources, images))
 }
 
 /// Pingora panics on an address that it cannot bind; this says it as an error.

@@ -140,7 +140,11 @@ fn ports(urls: &UrlSources) -> impl Iterator<Item = u16> {
     urls.allowed.iter().filter_map(tenancy::UrlPattern::port)
 }
 
-fn open_s3(origin: &S3Origin) -> Result<ObjectStore, String> {
+/// A client for a bucket.
+///
+/// # Errors
+/// Why none can be made.
+pub fn open_s3(origin: &S3Origin) -> Result<ObjectStore, String> {
     let credentials = match (&origin.access_key_id, &origin.secret_access_key) {
         (Some(id), Some(secret)) => S3Credentials::new(id, Secret::new(secret.expose())),
         _ => S3Credentials::Environment,

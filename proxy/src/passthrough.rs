@@ -52,7 +52,12 @@ macro_rules! pass_through {
                 self.inner.set_socket_digest(digest);
             }
         }
+    };
+}
 
+/// The same for looking at the first bytes, which not every wrapper leaves to what it wraps.
+macro_rules! pass_peek_through {
+    ($wrapper:ty) => {
         #[async_trait::async_trait]
         impl pingora_core::protocols::Peek for $wrapper {
             async fn try_peek(&mut self, into: &mut [u8]) -> std::io::Result<bool> {
@@ -62,4 +67,4 @@ macro_rules! pass_through {
     };
 }
 
-pub(crate) use pass_through;
+pub(crate) use {pass_peek_through, pass_through};

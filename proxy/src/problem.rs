@@ -371,8 +371,6 @@ struct Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::rates::{Kind, Whose};
 
@@ -398,7 +396,11 @@ mod tests {
             UrlError::NestedPreset { name: "a".into() }.into(),
             EdgeError::HeaderTooLarge { limit: 1, unit: "bytes" },
             EdgeError::Body,
-            EdgeError::RateLimited(OverRate { whose: Whose::Tenant, kind: Kind::Fill, wait: Duration::ZERO }),
+            EdgeError::RateLimited(OverRate {
+                whose: Whose::Tenant,
+                kind: Kind::Fill,
+                wait: std::time::Duration::ZERO,
+            }),
             EdgeError::Method,
             EdgeError::UnknownTenant("a".into()),
             EdgeError::UnknownOrigin("a".into()),

@@ -17,6 +17,7 @@ use crate::decision::{self, Decision, Wanted};
 use crate::marks::{source_mark, tag_mark, tenant_mark};
 use crate::policy::{ActivePolicy, PolicyInForce};
 use crate::problem::EdgeError;
+use crate::second_level::{AnnounceError, SecondLevel};
 
 /// Longest body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -29,6 +30,8 @@ pub struct Purger {
     pub policy: Arc<PolicyInForce>,
     /// A hash of the token that callers must know; without one nobody may purge.
     pub token: Option<blake3::Hash>,
+    /// Where other edges hear of it.
+    pub second_level: Option<Arc<SecondLevel>>,
     /// The IO runtime: writing a purge down waits for the disk.
     pub io: Handle,
 }
@@ -75,6 +78,9 @@ pub enum PurgeRefusal {
     /// It is in force, but may be forgotten.
     #[error(transparent)]
     NotDurable(#[from] PurgeError),
+    /// It is in force here, but other edges may not hear of it.
+    #[error("the purge is in force at this edge, but others may not hear of it: {0}; purge again")]
+    NotShared(#[from] AnnounceError),
 }
 
 impl PurgeRefusal {
@@ -86,6 +92,7 @@ impl PurgeRefusal {
             Self::BadOrder(_) => (StatusCode::BAD_REQUEST, "bad-purge"),
             Self::Target(error) => error.status_and_code(),
             Self::NotDurable(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-durable"),
+            Self::NotShared(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-shared"),
         }
     }
 }
@@ -99,17 +106,27 @@ impl Purger {
         self.check_token(headers)?;
         let order = serde_json::from_slice(body).map_err(|error| PurgeRefusal::BadOrder(error.to_string()))?;
         let scopes = scopes(&self.policy.get(), &order)?;
-        let bans = Arc::clone(&self.bans);
+        let (bans, ordered) = (Arc::clone(&self.bans), scopes.clone());
         let written = self.io.spawn_blocking(move || {
             // Every one is put in force, whether or not one before it could be written down.
-            scopes.into_iter().map(|scope| bans.purge(scope)).collect::<Vec<_>>()
+            ordered.into_iter().map(|scope| bans.purge(scope)).collect::<Vec<_>>()
         });
+        let written = written.await.map_err(|_| EdgeError::Internal)?;
+        let announced = self.announce(scopes).await;
         let mut purge = 0;
-        for number in written.await.map_err(|_| EdgeError::Internal)? {
+        for number in written {
             purge = number?;
         }
+        announced?;
         tracing::info!(tenant = order.tenant, url = order.url, source = order.source, tag = order.tag, purge, "purged");
         Ok(Purged { purge })
+    }
+
+    /// Tells the other edges.
+    async fn announce(&self, scopes: Vec<Scope>) -> Result<(), PurgeRefusal> {
+        let Some(second_level) = self.second_level.clone() else { return Ok(()) };
+        let announced = self.io.spawn(async move { second_level.bans().announce(&scopes).await });
+        Ok(announced.await.map_err(|_| EdgeError::Internal)??)
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), PurgeRefusal> {

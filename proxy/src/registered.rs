@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cache::Bans;
+use cache::{Bans, UnixMillis};
 use parking_lot::Mutex;
 use storage::Validators;
 use tenancy::TenantId;
@@ -50,6 +50,8 @@ pub struct RegisteredBytes {
     pub version: u64,
     /// The number of the newest ban when it was asked for.
     pub begun: u64,
+    /// When it was asked for.
+    pub asked: UnixMillis,
     /// The marks of its tags: those of its origin, and those that its server gives it.
     pub tags: Arc<[u64]>,
 }
@@ -59,6 +61,13 @@ pub struct RegisteredImages {
     bans: Arc<Bans>,
     kept: Mutex<HashMap<u64, Kept>>,
     places: Vec<tokio::sync::Mutex<()>>,
+}
+
+/// When an image was asked for: by the number of the newest ban, and by the clock.
+#[derive(Clone, Copy)]
+struct Asked {
+    begun: u64,
+    at: UnixMillis,
 }
 
 struct Kept {
@@ -90,17 +99,17 @@ impl RegisteredImages {
         if let Some(image) = self.fresh(wanted.source, max_age) {
             return Ok(image);
         }
-        let begun = self.bans.latest();
+        let asked = Asked { begun: self.bans.latest(), at: UnixMillis::now() };
         let failed = |error| EdgeError::RegisteredImage { name: wanted.name.clone(), error: Arc::new(error) };
         let store = wanted.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))?;
         match fetch(store, &wanted.path, self.validators(wanted.source)).await {
-            Ok((bytes, meta)) => Ok(self.keep(wanted, bytes, &meta, begun)),
+            Ok((bytes, meta)) => Ok(self.keep(wanted, bytes, &meta, asked)),
             Err(error) if error.is_not_found() => {
                 self.kept.lock().remove(&wanted.source);
                 Err(failed(error))
             }
             Err(error) if error.not_modified().is_some() => {
-                self.renew(wanted.source, Some(begun)).ok_or_else(|| failed(error))
+                self.renew(wanted.source, Some(asked)).ok_or_else(|| failed(error))
             }
             Err(error) => self.renew(wanted.source, None).ok_or_else(|| failed(error)),
         }
@@ -128,23 +137,24 @@ impl RegisteredImages {
         }
     }
 
-    /// The image that is held counts as checked now: it did not change since `begun`, or its origin cannot tell.
-    fn renew(&self, source: u64, begun: Option<u64>) -> Option<RegisteredBytes> {
+    /// The image that is held counts as checked now: it did not change since it was `asked` for, or its origin cannot tell.
+    fn renew(&self, source: u64, asked: Option<Asked>) -> Option<RegisteredBytes> {
         let mut kept = self.kept.lock();
         let found = kept.get_mut(&source)?;
-        if let Some(begun) = begun {
-            found.image.begun = begun;
+        if let Some(asked) = asked {
+            (found.image.begun, found.image.asked) = (asked.begun, asked.at);
         }
         found.checked = Instant::now();
         found.used = found.checked;
         Some(found.image.clone())
     }
 
-    fn keep(&self, wanted: &Registered, bytes: Bytes, meta: &SourceMeta, begun: u64) -> RegisteredBytes {
+    fn keep(&self, wanted: &Registered, bytes: Bytes, meta: &SourceMeta, asked: Asked) -> RegisteredBytes {
         let mut first = [0; 8];
         first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
         let tags = tag_marks(&wanted.tenant, &wanted.origin, meta.tags.as_ref()).into();
-        let image = RegisteredBytes { bytes, version: u64::from_le_bytes(first), begun, tags };
+        let (version, Asked { begun, at }) = (u64::from_le_bytes(first), asked);
+        let image = RegisteredBytes { bytes, version, begun, asked: at, tags };
         let (validators, now) = (meta.validators(), Instant::now());
         let mut kept = self.kept.lock();
         kept.insert(wanted.source, Kept { image: image.clone(), validators, checked: now, used: now });

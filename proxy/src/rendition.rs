@@ -41,6 +41,8 @@ pub enum Came {
         /// The cache had one that was too old.
         had_expired: bool,
     },
+    /// From the second level, for this request.
+    SecondLevel,
     /// Made for another request at the same time.
     Collapsed,
 }
@@ -52,6 +54,7 @@ impl Came {
             Self::Disk => Origination::Disk,
             Self::Stale => Origination::Stale,
             Self::Held => Origination::StaleIfError,
+            Self::SecondLevel => Origination::SecondLevel,
             Self::Filled { .. } => Origination::Miss,
             Self::Collapsed => Origination::Collapsed,
         }
@@ -114,6 +117,7 @@ impl Edge {
         let outcome = flight.wait(self.filler.deadline()).await;
         facts.fill = report.get().cloned();
         match outcome {
+            Ok(entry) if facts.fill.as_ref().is_some_and(|fill| fill.second_level) => Ok((entry, Came::SecondLevel)),
             Ok(entry) => Ok((entry, came)),
             Err(FlightError::Failed(error)) => Err(error),
             Err(FlightError::TimedOut) => Err(EdgeError::Deadline),

@@ -93,7 +93,7 @@ impl ProxyHttp for EdgeServer {
             // Pingora keeps connections for ever; those that it does not keep are left as they are.
             session.set_keepalive(Some(self.clients.idle_seconds));
         }
-        let answer = self.edge.answer(session.req_header(), &mut context.facts).await;
+        let answer = self.answer(session, context).await?;
         // Whatever fails from here on fails on the client's connection.
         send(session, answer, context).await.map_err(|error| error.into_down())?;
         Ok(true)
@@ -112,6 +112,23 @@ impl ProxyHttp for EdgeServer {
 }
 
 impl EdgeServer {
+    /// The answer, unless the client resets the stream before it is there. Over HTTP/1.1 nobody can say that it no
+    /// longer waits; over HTTP/2 a client that resets streams would else have any number of requests running.
+    async fn answer(&self, session: &mut Session, context: &mut RequestContext) -> Result<Answer> {
+        if !session.is_http2() {
+            return Ok(self.edge.answer(session.req_header(), &mut context.facts).await);
+        }
+        let head = session.req_header().clone();
+        let Some(reset) = session.watch_h2_stream_close() else {
+            return Ok(self.edge.answer(&head, &mut context.facts).await);
+        };
+        tokio::select! {
+            biased;
+            answer = self.edge.answer(&head, &mut context.facts) => Ok(answer),
+            _ = reset => Err(Error::explain(ErrorType::ConnectionClosed, "the client reset the stream").into_down()),
+        }
+    }
+
     fn record(&self, session: &Session, context: &RequestContext) {
         let head = session.req_header();
         let (client, peer) = (context.facts.client, peer(session));

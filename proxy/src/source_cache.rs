@@ -48,6 +48,8 @@ pub struct Provenance {
     pub may_store: bool,
     /// The number of the newest ban when it was asked for; [`NOT_HELD_BEFORE`] if this fill did.
     pub begun: u64,
+    /// When it was asked for or earlier, if it was not by this fill.
+    pub asked: Option<UnixMillis>,
     /// The marks of its tags; `None` = those that were told before.
     pub tags: Option<Vec<u64>>,
     /// Why it is older than it should be: its source failed.
@@ -164,6 +166,7 @@ impl SourceCache {
                     lifetime: lifetime(decision, &unchanged),
                     may_store: unchanged.freshness.may_store,
                     begun: NOT_HELD_BEFORE,
+                    asked: None,
                     tags: unchanged.tags.map(|tags| decision.tags(Some(&tags))),
                     failure: None,
                 }))
@@ -196,6 +199,8 @@ impl SourceCache {
             lifetime: entry.lifetime,
             may_store: &*entry.content_type != NO_STORE,
             begun: entry.begun,
+            // The entry tells when it had come, which took no longer than this.
+            asked: Some(UnixMillis(entry.lifetime.created().0.saturating_sub(self.deadline.as_millis() as u64))),
             tags: Some(entry.tags.to_vec()),
             failure: entry.lifetime.retry_at().and_then(|_| self.checked.lock().peek(&key)?.failure.clone()),
         };
@@ -355,6 +360,7 @@ fn provenance(decision: &Decision, meta: &SourceMeta) -> Provenance {
         lifetime: Spans::shortened(&decision.tenant.freshness, meta.freshness).starting_now(),
         may_store: meta.freshness.may_store,
         begun: NOT_HELD_BEFORE,
+        asked: None,
         tags: Some(decision.tags(meta.tags.as_ref())),
         failure: None,
     }

@@ -202,7 +202,7 @@ fn check(epoch: u128, fields: &[u8]) -> [u8; 8] {
 }
 
 /// A number that no epoch before had. It need not be secret, only different.
-pub(crate) fn new_epoch() -> u128 {
+fn new_epoch() -> u128 {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let here = Box::new(0_u8);
     let mut hasher = blake3::Hasher::new();

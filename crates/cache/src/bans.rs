@@ -67,12 +67,15 @@ pub struct Subject {
     pub sources: Box<[u64]>,
 }
 
-/// Why a purge may not outlive the process. It is in force all the same.
+/// Why a purge may not outlive the process.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
-    /// The cache folder cannot be used now, but what is in it may come back with the next start.
-    #[error("the purge is in force, but is lost with the next restart: the cache folder cannot be used")]
+    /// The cache folder is not ours now, but what is in it may come back. In force, and written down when it is ours.
+    #[error("the purge is in force, but is lost if the edge ends before it has the cache folder: try again")]
     NoFolder,
+    /// Another process is taking over. Not in force.
+    #[error("another process is taking over, and would not know of the purge: try again")]
+    HandedOver,
     /// It cannot be written down.
     #[error("the purge is in force, but is lost with the next restart: it cannot be written to the cache folder")]
     Write(#[source] io::Error),
@@ -84,13 +87,21 @@ pub struct Bans {
     /// The number of the newest ban. A rendition that was begun with this number is older than none.
     latest: AtomicU64,
     table: RwLock<Table>,
+    /// Numbers below this were given before those of the folder were known, and say nothing about them.
+    adopted: AtomicU64,
+    /// Of the folder's bans, once they are known: differs whenever bans may have been lost.
+    epoch: RwLock<Option<u128>>,
     log: Mutex<Log>,
-    /// Differs whenever bans may have been lost, and is part of every key in the store: what was kept before is not found.
-    epoch: u128,
 }
 
 #[derive(Debug)]
-enum Log {
+struct Log {
+    file: LogFile,
+    is_handed_over: bool,
+}
+
+#[derive(Debug)]
+enum LogFile {
     /// Nothing outlives the process, so no ban has to.
     NotNeeded,
     /// There is a folder, but it is not ours.
@@ -100,47 +111,85 @@ enum Log {
 
 impl Bans {
     /// Bans of a cache without a disk.
-    pub(crate) fn in_memory(epoch: u128) -> Self {
-        Self::new(Log::NotNeeded, Table::default(), epoch)
+    pub(crate) fn in_memory() -> Self {
+        Self::new(LogFile::NotNeeded)
     }
 
-    /// Bans of a cache whose folder cannot be used now.
-    pub(crate) fn without_folder(epoch: u128) -> Self {
-        Self::new(Log::Missing, Table::default(), epoch)
+    /// Bans of a cache whose folder is not ours yet.
+    pub(crate) fn without_folder() -> Self {
+        Self::new(LogFile::Missing)
     }
 
-    /// The bans that are written down in a folder, which must be claimed. Blocking.
+    fn new(log: LogFile) -> Self {
+        // Where nothing outlives the process, nothing can have been lost.
+        let epoch = matches!(log, LogFile::NotNeeded).then_some(0);
+        Self {
+            latest: AtomicU64::new(0),
+            table: RwLock::default(),
+            adopted: AtomicU64::new(0),
+            epoch: RwLock::new(epoch),
+            log: Mutex::new(Log { file: log, is_handed_over: false }),
+        }
+    }
+
+    /// Puts in force what is written down in a folder, which must be claimed, and writes down there what was banned
+    /// until now: it covers all that the folder holds. Blocking. Gives the folder's epoch.
     ///
     /// # Errors
-    /// When they can be neither read nor begun anew.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+    /// When the bans of the folder can be neither read nor begun anew; then nothing has changed.
+    pub(crate) fn adopt(&self, dir: &Path) -> io::Result<u128> {
+        let mut log = self.log.lock();
         let mut table = Table::default();
-        let mut log = BanLog::open(dir, |scope, number| table.add(scope, number))?;
-        if log.is_wordy(table.count) {
-            log.rewrite(table.iter())?;
+        let mut file = BanLog::open(dir, |scope, number| table.add(scope, number))?;
+        // The table stands still while the log is locked.
+        let mut ours: Vec<_> = self.table.read().iter().collect();
+        ours.sort_by_key(|(_, number)| *number);
+        // Higher than every number of either: fills and images that were begun here are older than all of them.
+        let base = table.latest.max(self.latest());
+        for (scope, number) in &ours {
+            table.add(*scope, base + number);
         }
-        let epoch = log.epoch();
-        Ok(Self::new(Log::Open(log), table, epoch))
+        if !ours.is_empty() || file.is_wordy(table.count) {
+            file.rewrite(table.iter())?;
+        }
+        let latest = table.latest;
+        *self.table.write() = table;
+        self.adopted.store(latest, Ordering::Release);
+        self.latest.store(latest, Ordering::Release);
+        let epoch = file.epoch();
+        log.file = LogFile::Open(file);
+        *self.epoch.write() = Some(epoch);
+        Ok(epoch)
     }
 
-    fn new(log: Log, table: Table, epoch: u128) -> Self {
-        Self { latest: AtomicU64::new(table.latest), table: RwLock::new(table), log: Mutex::new(log), epoch }
+    /// The epoch of the bans, once they are known.
+    pub(crate) fn epoch(&self) -> Option<u128> {
+        *self.epoch.read()
+    }
+
+    /// Refuses purges from now on, or takes them again: another process is about to take over, and would not know of
+    /// one that is acknowledged here. Waits for those that run. Blocking.
+    pub fn hand_over(&self, is_handed_over: bool) {
+        self.log.lock().is_handed_over = is_handed_over;
     }
 
     /// Bans what `scope` covers and was begun before this call. Blocking: waits for the disk.
     ///
     /// # Errors
-    /// [`PurgeError`]: it is in force, but may not outlive the process.
+    /// [`PurgeError`], which says whether it is in force.
     pub fn purge(&self, scope: Scope) -> Result<u64, PurgeError> {
         let mut log = self.log.lock();
+        if log.is_handed_over {
+            return Err(PurgeError::HandedOver);
+        }
         let number = self.latest.load(Ordering::Acquire) + 1;
         self.table.write().add(scope, number);
         // After the table: who reads the new number also finds the ban.
         self.latest.store(number, Ordering::Release);
-        match &mut *log {
-            Log::NotNeeded => Ok(number),
-            Log::Missing => Err(PurgeError::NoFolder),
-            Log::Open(log) => log.append(scope, number).map(|()| number).map_err(PurgeError::Write),
+        match &mut log.file {
+            LogFile::NotNeeded => Ok(number),
+            LogFile::Missing => Err(PurgeError::NoFolder),
+            LogFile::Open(log) => log.append(scope, number).map(|()| number).map_err(PurgeError::Write),
         }
     }
 
@@ -154,17 +203,14 @@ impl Bans {
     /// of it.
     #[must_use]
     pub fn is_original_banned(&self, tenant: u64, source: u64, tags: &[u64], since: u64) -> bool {
-        since < self.latest() && self.table.read().covers_original(tenant, source, tags, since)
+        since < self.adopted.load(Ordering::Acquire)
+            || (since < self.latest() && self.table.read().covers_original(tenant, source, tags, since))
     }
 
     /// How many bans are told apart.
     #[must_use]
     pub fn count(&self) -> usize {
         self.table.read().count
-    }
-
-    pub(crate) fn epoch(&self) -> u128 {
-        self.epoch
     }
 
     /// Whether a kept rendition must not be answered with any more.
@@ -176,7 +222,8 @@ impl Bans {
     /// Whether a fill that was begun at `since` may give what is banned by now, so that nobody may join it. Its tags are not
     /// known yet, so a ban of any tag of the tenant counts.
     pub(crate) fn is_outdated(&self, key: CacheKey, subject: &Subject, since: u64) -> bool {
-        since < self.latest() && self.table.read().covers_fill(key, subject, since)
+        since < self.adopted.load(Ordering::Acquire)
+            || (since < self.latest() && self.table.read().covers_fill(key, subject, since))
     }
 }
 

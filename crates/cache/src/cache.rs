@@ -22,6 +22,7 @@ use crate::key::CacheKey;
 use crate::metrics::CacheMetrics;
 use crate::rendition::{Rendition, UnixMillis};
 use crate::store::Store;
+use crate::tiers::Tiers;
 
 /// Flushing gets at least this long on closing, even if fills used up the grace: it is what keeps their work.
 const FLUSH_GRACE_MIN: Duration = Duration::from_secs(2);
@@ -113,7 +114,8 @@ impl<E> Clone for RenditionCache<E> {
 
 impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     /// Opens the cache. Whatever is wrong with the folder, the cache starts, at worst in memory only; ask
-    /// [`RenditionCache::disk_state`]. Damaged content costs those entries.
+    /// [`RenditionCache::disk_state`]. It takes the folder into use as soon as it can be, and what was kept in memory until
+    /// then is forgotten. Damaged content costs those entries.
     ///
     /// `io` runs fills and disk work. It needs its timer enabled, and must outlive the cache.
     ///
@@ -144,7 +146,7 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
         io: Handle,
     ) -> Result<Self, CacheOpenError> {
         let metrics = CacheMetrics::register(settings.metrics_prefix, registry)?;
-        let store = Arc::new(Store::open(&settings, bans, metrics.clone(), io.clone()).await?);
+        let store = Store::open(&settings, bans, metrics.clone(), io.clone()).await?;
         let flights = Flights::new(settings.flights_max, metrics.clone());
         Ok(Self { inner: Arc::new(Inner { store, flights, metrics, io }) })
     }
@@ -152,18 +154,18 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     /// What the disk half can do now.
     #[must_use]
     pub fn disk_state(&self) -> DiskState {
-        self.inner.store.disk_state()
+        self.inner.store.tiers().disk_state()
     }
 
     /// What memory holds for a key, without waiting: the fast path of a hit. `None`: ask [`RenditionCache::lookup`].
     #[must_use]
     pub fn memory(&self, key: CacheKey, now: UnixMillis) -> Option<Lookup> {
-        self.inner.store.memory(key, now)
+        self.inner.store.tiers().memory(key, now)
     }
 
     /// What memory or else the disk holds for a key. A disk that cannot be read is a miss.
     pub async fn lookup(&self, key: CacheKey, now: UnixMillis) -> Lookup {
-        self.inner.store.lookup(key, now).await
+        self.inner.store.keep_tiers().lookup(key, now).await
     }
 
     /// Joins the running fill of a key, or starts `fill`. The fill runs to its end whether anyone waits or not, so a
@@ -196,17 +198,19 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Filled, E>> + Send + 'static,
     {
-        let bans = self.inner.store.bans();
+        // Before the number: what is begun with it must not end in the tiers of a folder that counts otherwise.
+        let tiers = self.inner.store.keep_tiers();
+        let bans = &tiers.bans;
         let begun = bans.latest();
         match self.inner.flights.join(key, begun, |since| bans.is_outdated(key, subject, since), may_start) {
             Joined::Full | Joined::NotAdmitted => Flight { role: Role::Refused, outcome: None },
             Joined::Follower(outcome) => Flight { role: Role::Follower, outcome: Some(outcome) },
             Joined::Leader(landing, outcome) => {
-                let store = Arc::clone(&self.inner.store);
+                let tiers = Arc::clone(&tiers);
                 let metrics = self.inner.metrics.clone();
                 let subject = subject.clone();
                 self.inner.io.spawn(async move {
-                    let run = AssertUnwindSafe(obtain(&store, key, &subject, (now, begun), fill)).catch_unwind();
+                    let run = AssertUnwindSafe(obtain(&tiers, key, &subject, (now, begun), fill)).catch_unwind();
                     let outcome = run.await.unwrap_or_else(|_| {
                         metrics.fill_panics.inc();
                         Err(FlightError::Panicked)
@@ -233,7 +237,7 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
     /// Waits until everything kept before this call is on disk or known to be lost. A crash of the process (not of the
     /// machine: nothing is synced) after that loses none of it.
     pub async fn settled(&self) {
-        self.inner.store.settled().await;
+        self.inner.store.keep_tiers().settled().await;
     }
 
     /// Waits for running fills up to `grace`, then writes out what is on its way to the disk and gives up the folder.
@@ -252,7 +256,7 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
 }
 
 async fn obtain<E, F, Fut>(
-    store: &Store,
+    tiers: &Tiers,
     key: CacheKey,
     subject: &Subject,
     (now, begun): (UnixMillis, u64),
@@ -262,21 +266,21 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<Filled, E>>,
 {
-    if let Lookup::Fresh(entry, _) | Lookup::Held(entry, _) = store.lookup(key, now).await {
+    if let Lookup::Fresh(entry, _) | Lookup::Held(entry, _) = tiers.lookup(key, now).await {
         return Ok(entry);
     }
     let filled = fill().await.map_err(FlightError::Failed)?;
-    let (rendition, keep): (_, fn(&Store, CacheKey, Rendition) -> Entry) = match filled {
-        Filled::Store(rendition) => (rendition.begun_by(begun), Store::insert),
-        Filled::Hold(rendition) => (rendition, Store::hold),
+    let (rendition, keep): (_, fn(&Tiers, CacheKey, Rendition) -> Entry) = match filled {
+        Filled::Store(rendition) => (rendition.begun_by(begun), Tiers::insert),
+        Filled::Hold(rendition) => (rendition, Tiers::hold),
         Filled::Pass(rendition) => return Ok(Entry::loose(rendition)),
     };
     // Purged while it was made, or replaced by a fill that was begun after a purge: those who waited asked before, and
     // nobody else gets it.
-    if store.bans().is_banned(key, &rendition) || store.bans().is_outdated(key, subject, begun) {
+    if tiers.bans.is_banned(key, &rendition) || tiers.bans.is_outdated(key, subject, begun) {
         return Ok(Entry::loose(rendition));
     }
-    Ok(keep(store, key, rendition))
+    Ok(keep(tiers, key, rendition))
 }
 
 /// A fill that this caller started or joined. Dropping it cancels nothing.

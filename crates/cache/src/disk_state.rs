@@ -14,7 +14,7 @@ pub enum DiskState {
     Ready,
     /// Configured away.
     Off,
-    /// Not opened: the cache is in memory only until the process is started anew.
+    /// Not opened: the cache is in memory only until it can be, which is tried again and again.
     Unavailable(Arc<DiskFault>),
     /// Failed while running: what is on disk is read, nothing more is written until the process is started anew.
     ReadOnly(Arc<DiskFault>),
@@ -45,6 +45,12 @@ pub enum DiskFault {
     /// Another process holds the folder's lock.
     #[error("cache folder {dir} is in use by another process")]
     InUse {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The cache whose purges this one shares does not know those of its folder yet.
+    #[error("cache folder {dir} has to wait for the cache whose purges it shares")]
+    PurgesUnknown {
         /// The folder.
         dir: PathBuf,
     },

@@ -32,6 +32,7 @@ mod disk_writes;
 mod entry;
 mod flight;
 mod store;
+mod tiers;
 mod write_log;
 
 mod cache;

@@ -3,8 +3,9 @@
 //! Must not count hits: only the server knows which lookups belong to one answer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use mixtrics::registry::prometheus_0_14::PrometheusMetricsRegistry;
+use arc_swap::ArcSwap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -67,25 +68,27 @@ impl CacheMetrics {
 /// metrics library, and its counters of lost entries are readable only from a registry.
 #[derive(Clone, Debug)]
 pub(crate) struct FoyerMetrics {
-    registry: Registry,
+    registry: Arc<ArcSwap<Registry>>,
     identity: Desc,
 }
 
 impl FoyerMetrics {
     fn new(prefix: &str) -> prometheus::Result<Self> {
         let identity = Desc::new(format!("{prefix}_foyer"), "Metrics of foyer".into(), vec![], HashMap::new())?;
-        Ok(Self { registry: Registry::new(), identity })
+        Ok(Self { registry: Arc::default(), identity })
     }
 
-    /// The registry as foyer takes it. One per foyer cache built.
-    pub(crate) fn registry(&self) -> PrometheusMetricsRegistry {
-        PrometheusMetricsRegistry::new(self.registry.clone())
+    /// Shows the metrics of another foyer cache, which has a registry of its own.
+    pub(crate) fn show(&self, registry: Registry) {
+        self.registry.store(Arc::new(registry));
     }
 
     /// What foyer's write queue has counted so far.
     pub(crate) fn queue_counts(&self) -> QueueCounts {
         let mut counts = QueueCounts::default();
-        for family in self.registry.gather().iter().filter(|family| family.name() == "foyer_storage_inner_op_total") {
+        for family in
+            self.registry.load().gather().iter().filter(|family| family.name() == "foyer_storage_inner_op_total")
+        {
             for metric in family.get_metric() {
                 // Counters are floats in the exposition format; these stay far below 2^53.
                 let value = metric.get_counter().get_value() as u64;
@@ -107,7 +110,7 @@ impl Collector for FoyerMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.registry.gather()
+        self.registry.load().gather()
     }
 }
 

@@ -1,190 +1,207 @@
-//! The two tiers behind the cache: opening them, and looking an entry up in one after the other.
+//! Opening the tiers, and changing them for better ones when the disk comes later than the process.
 //!
-//! Uses of foyer only `memory().get`, `get` and `insert`; its fetching, removing, throttling and reinsertion all have
-//! defects that lose or resurrect entries. Must not run fills.
+//! The folder may be held by a process that this one takes over from, or be unusable for a while. Then memory serves alone,
+//! and the folder is tried again and again. Uses of foyer only `memory().get`, `get` and `insert`; its fetching, removing,
+//! throttling and reinsertion all have defects that lose or resurrect entries. Must not run fills.
 
-use std::sync::Arc;
+use std::mem::discriminant;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use foyer::{
-    BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCacheBuilder, HybridCachePolicy, HybridCacheProperties,
-    Location, PsyncIoEngineConfig, RecoverMode, S3FifoConfig, Spawner,
+    BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCacheBuilder, HybridCachePolicy, PsyncIoEngineConfig,
+    RecoverMode, S3FifoConfig, Spawner,
 };
 use mixtrics::registry::prometheus_0_14::PrometheusMetricsRegistry;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::ban_log::new_epoch;
 use crate::bans::Bans;
-use crate::cache::{Lookup, Tier};
 use crate::config::{CacheSettings, DiskSettings, MemorySettings, to_usize};
 use crate::disk_state::{DiskFault, DiskState};
-use crate::disk_writes::{DiskWrites, Hybrid, HybridEntry};
-use crate::entry::Entry;
+use crate::disk_writes::{DiskWrites, Hybrid};
 use crate::entry_format::{StoredRendition, variable_bytes};
 use crate::eviction::{OldestFirst, Recovered};
 use crate::folder::Folder;
-use crate::key::CacheKey;
 use crate::metrics::CacheMetrics;
-use crate::rendition::{Freshness, Rendition, UnixMillis};
-use crate::write_log::LogPosition;
+use crate::tiers::Tiers;
 
 /// What an entry costs in memory beside its variable parts: the rendition, foyer's record and its index.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
 
+/// Time between two tries to get a folder that another process holds, and which it may be about to give up.
+const RETRY_IN_USE: Duration = Duration::from_millis(200);
+/// Time between two tries to get a folder that somebody has to mend first.
+const RETRY_BROKEN: Duration = Duration::from_secs(5);
+
 pub(crate) struct Store {
-    hybrid: Hybrid,
+    tiers: ArcSwap<Tiers>,
     bans: Arc<Bans>,
-    disk: Result<Arc<DiskWrites>, DiskState>,
+    /// The tries to get the folder, while it is not ours.
+    claiming: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What opening the disk takes.
+struct Opening {
+    memory: MemorySettings,
+    disk: DiskSettings,
+    bans: Arc<Bans>,
+    /// The bans are those of another cache, which finds them in its own folder.
+    is_beside: bool,
     metrics: CacheMetrics,
+    io: Handle,
 }
 
 impl Store {
-    /// Opens memory and, if it can be, the disk. With `shared` bans the folder's own are not looked at.
+    /// Opens memory and, if it can be, the disk; else the disk is opened as soon as it can be. With the bans of another
+    /// cache, `beside`, the folder's own are not looked at.
     ///
     /// # Errors
     /// Only if foyer cannot even build a cache in memory.
     pub(crate) async fn open(
         settings: &CacheSettings,
-        shared: Option<Arc<Bans>>,
+        beside: Option<Arc<Bans>>,
         metrics: CacheMetrics,
         io: Handle,
-    ) -> foyer::Result<Self> {
-        let foyer_registry = metrics.foyer.registry();
-        let own = |bans| shared.clone().unwrap_or_else(|| Arc::new(bans));
-        let (unavailable, bans) = match &settings.disk {
-            None => (DiskState::Off, own(Bans::in_memory(new_epoch()))),
-            Some(disk) => {
-                let (memory, registry) = (settings.memory.clone(), foyer_registry.clone());
-                let task = open_disk(memory, disk.clone(), shared.clone(), registry, io.clone());
-                // In a task of its own, so that not even a panic over a strange folder keeps the cache from starting.
-                let opened = io.spawn(task).await;
-                let aborted = |_| DiskFault::OpenAborted { dir: disk.dir.clone() };
-                match opened.map_err(aborted).and_then(|opened| opened) {
-                    Ok((hybrid, folder, bans)) => {
-                        let writes = DiskWrites::new(hybrid.clone(), folder, disk, metrics.clone(), io);
-                        return Ok(Self { hybrid, bans, disk: Ok(writes), metrics });
-                    }
-                    Err(fault) => {
-                        tracing::warn!(fault = &fault as &dyn std::error::Error, "the cache works in memory only");
-                        (DiskState::Unavailable(Arc::new(fault)), own(Bans::without_folder(new_epoch())))
-                    }
-                }
-            }
+    ) -> foyer::Result<Arc<Self>> {
+        let is_beside = beside.is_some();
+        let Some(disk) = &settings.disk else {
+            let bans = beside.unwrap_or_else(|| Arc::new(Bans::in_memory()));
+            let tiers = in_memory(&settings.memory, DiskState::Off, &bans, metrics, io).await?;
+            return Ok(Self::new(tiers, bans));
         };
-        let hybrid = memory_phase(&settings.memory, foyer_registry).storage().with_spawner(io.into()).build().await?;
-        Ok(Self { hybrid, bans, disk: Err(unavailable), metrics })
+        let bans = beside.unwrap_or_else(|| Arc::new(Bans::without_folder()));
+        let (memory, disk) = (settings.memory.clone(), disk.clone());
+        let opening = Opening { memory, disk, bans: Arc::clone(&bans), is_beside, metrics, io };
+        let fault = match opening.open().await {
+            Ok(tiers) => return Ok(Self::new(tiers, bans)),
+            Err(fault) => fault,
+        };
+        let (metrics, io) = (opening.metrics.clone(), opening.io.clone());
+        let state = DiskState::Unavailable(Arc::new(fault));
+        let store = Self::new(in_memory(&opening.memory, state, &bans, metrics, io.clone()).await?, bans);
+        let claiming = io.spawn(claim(Arc::downgrade(&store), opening));
+        *store.claiming.lock() = Some(claiming);
+        Ok(store)
     }
 
-    pub(crate) fn disk_state(&self) -> DiskState {
-        match &self.disk {
-            Ok(writes) => writes.state(),
-            Err(state) => state.clone(),
-        }
+    fn new(tiers: Tiers, bans: Arc<Bans>) -> Arc<Self> {
+        Arc::new(Self { tiers: ArcSwap::from_pointee(tiers), bans, claiming: Mutex::default() })
+    }
+
+    /// The tiers as they are now.
+    pub(crate) fn tiers(&self) -> Guard<Arc<Tiers>> {
+        self.tiers.load()
+    }
+
+    /// The tiers as they are now, for longer than a moment.
+    pub(crate) fn keep_tiers(&self) -> Arc<Tiers> {
+        self.tiers.load_full()
     }
 
     pub(crate) fn bans(&self) -> &Arc<Bans> {
         &self.bans
     }
 
-    /// What memory holds for the key, usable or not.
-    pub(crate) fn memory(&self, key: CacheKey, now: UnixMillis) -> Option<Lookup> {
-        let found = self.hybrid.memory().get(&self.stored(key))?;
-        Some(self.judge(key, found, Tier::Memory, now))
-    }
-
-    /// Memory, then disk. A disk that cannot be read is a miss.
-    pub(crate) async fn lookup(&self, key: CacheKey, now: UnixMillis) -> Lookup {
-        if let Some(lookup) = self.memory(key, now) {
-            return lookup;
-        }
-        if self.disk.is_err() {
-            return Lookup::Miss { expired: None };
-        }
-        match self.hybrid.get(&self.stored(key)).await {
-            Ok(Some(found)) => self.judge(key, found, Tier::Disk, now),
-            Ok(None) => Lookup::Miss { expired: None },
-            Err(_) => {
-                self.metrics.disk_read_errors.inc();
-                Lookup::Miss { expired: None }
-            }
-        }
-    }
-
-    /// Keeps a rendition, replacing what the key had.
-    pub(crate) fn insert(&self, key: CacheKey, rendition: Rendition) -> Entry {
-        match &self.disk {
-            Ok(writes) => Entry::cached(writes.insert(self.stored(key), rendition)),
-            Err(_) => self.hold(key, rendition),
-        }
-    }
-
-    /// Keeps a rendition in memory only. What the disk has of the key stays there.
-    pub(crate) fn hold(&self, key: CacheKey, rendition: Rendition) -> Entry {
-        let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
-        let stored = StoredRendition { rendition, position: LogPosition::default() };
-        Entry::cached(self.hybrid.insert_with_properties(self.stored(key), stored, in_memory))
-    }
-
-    pub(crate) async fn settled(&self) {
-        if let Ok(writes) = &self.disk {
-            writes.settled().await;
-        }
-    }
-
+    /// Stops trying to get the folder, writes out what is on its way to it and gives it up.
     pub(crate) async fn close(&self, deadline: Instant) -> bool {
-        match &self.disk {
-            Ok(writes) => writes.close(deadline).await,
-            Err(_) => true,
+        let claiming = self.claiming.lock().take();
+        if let Some(claiming) = claiming {
+            claiming.abort();
+            // Only ends early: it may be within a call that cannot be cut off.
+            let _ = timeout_at(deadline, claiming).await;
         }
+        self.keep_tiers().close(deadline).await
     }
+}
 
-    /// The key under the epoch of the bans: what was kept when others were in force is not found.
-    fn stored(&self, key: CacheKey) -> u128 {
-        key.as_u128() ^ self.bans.epoch()
-    }
-
-    fn judge(&self, key: CacheKey, found: HybridEntry, tier: Tier, now: UnixMillis) -> Lookup {
-        if self.bans.is_banned(key, &found.value().rendition) {
-            // Not even its validators are of use: the purge may have been because the source lied about them.
-            return Lookup::Miss { expired: None };
+/// Tries to get the folder until it is ours, or the cache is gone.
+async fn claim(store: Weak<Store>, opening: Opening) {
+    let mut before = DiskState::Off;
+    while let Some(state) = store.upgrade().map(|store| store.tiers().disk_state()) {
+        if state.fault().map(discriminant) != before.fault().map(discriminant) {
+            tracing::warn!(
+                fault = state.fault().map(|fault| fault as &dyn std::error::Error),
+                "the cache works in memory only"
+            );
         }
-        match found.value().rendition.lifetime.freshness(now) {
-            Freshness::Fresh => {
-                // Only fresh ones: what is about to be refreshed must not overwrite its own replacement.
-                if let Ok(writes) = &self.disk {
-                    writes.keep_if_old(self.stored(key), &found);
-                }
-                Lookup::Fresh(Entry::cached(found), tier)
+        let is_in_use = matches!(state.fault(), Some(DiskFault::InUse { .. } | DiskFault::PurgesUnknown { .. }));
+        before = state;
+        sleep(if is_in_use { RETRY_IN_USE } else { RETRY_BROKEN }).await;
+        let opened = opening.open().await;
+        let Some(store) = store.upgrade() else { return };
+        match opened {
+            Ok(tiers) => {
+                store.tiers.store(Arc::new(tiers));
+                tracing::info!(dir = %opening.disk.dir.display(), "the cache folder is in use from now on");
+                return;
             }
-            Freshness::Held => Lookup::Held(Entry::cached(found), tier),
-            Freshness::Stale => Lookup::Stale(Entry::cached(found), tier),
-            Freshness::Expired => Lookup::Miss { expired: Some(Entry::cached(found)) },
+            Err(fault) => {
+                let tiers = store.keep_tiers().with_state(DiskState::Unavailable(Arc::new(fault)));
+                store.tiers.store(Arc::new(tiers));
+            }
         }
     }
+}
+
+impl Opening {
+    /// Claims the folder and puts the bans that are written down there in force.
+    async fn open(&self) -> Result<Tiers, DiskFault> {
+        let Self { memory, disk, bans, metrics, io, .. } = self;
+        let dir = disk.dir.clone();
+        if self.is_beside && bans.epoch().is_none() {
+            return Err(DiskFault::PurgesUnknown { dir });
+        }
+        let registry = prometheus::Registry::new();
+        let foyer_registry = PrometheusMetricsRegistry::new(registry.clone());
+        let aborted = |_| DiskFault::OpenAborted { dir: disk.dir.clone() };
+        // In a task of its own, so that not even a panic over a strange folder keeps the cache from starting.
+        let task = io.spawn(open_disk(memory.clone(), disk.clone(), foyer_registry, io.clone()));
+        let (hybrid, folder) = task.await.map_err(aborted)??;
+        let known = bans.epoch().filter(|_| self.is_beside);
+        let adopt = {
+            let (bans, dir) = (Arc::clone(bans), dir.clone());
+            io.spawn_blocking(move || known.map_or_else(|| bans.adopt(&dir), Ok))
+        };
+        let folder_fault = |source| DiskFault::Folder { dir, source };
+        let epoch = adopt.await.map_err(aborted)?.map_err(folder_fault)?;
+        metrics.foyer.show(registry);
+        let writes = DiskWrites::new(hybrid.clone(), folder, disk, metrics.clone(), io.clone());
+        let (bans, metrics) = (Arc::clone(bans), metrics.clone());
+        Ok(Tiers { hybrid, disk: Ok(writes), epoch, bans, is_provisional: false, metrics })
+    }
+}
+
+async fn in_memory(
+    memory: &MemorySettings,
+    state: DiskState,
+    bans: &Arc<Bans>,
+    metrics: CacheMetrics,
+    io: Handle,
+) -> foyer::Result<Tiers> {
+    let registry = prometheus::Registry::new();
+    let phase = memory_phase(memory, PrometheusMetricsRegistry::new(registry.clone()));
+    let hybrid = phase.storage().with_spawner(io.into()).build().await?;
+    metrics.foyer.show(registry);
+    // The one whose own folder is not there yet changes its tiers together with its bans.
+    let is_provisional = matches!(state.fault(), Some(DiskFault::PurgesUnknown { .. }));
+    Ok(Tiers { hybrid, disk: Err(state), epoch: 0, bans: Arc::clone(bans), is_provisional, metrics })
 }
 
 async fn open_disk(
     memory: MemorySettings,
     disk: DiskSettings,
-    shared: Option<Arc<Bans>>,
     registry: PrometheusMetricsRegistry,
     io: Handle,
-) -> Result<(Hybrid, Folder, Arc<Bans>), DiskFault> {
+) -> Result<(Hybrid, Folder), DiskFault> {
     let claim = {
         let disk = disk.clone();
-        io.spawn_blocking(move || {
-            let folder = Folder::claim(&disk)?;
-            let bans = match shared {
-                Some(bans) => bans,
-                None => Bans::open(&disk.dir)
-                    .map(Arc::new)
-                    .map_err(|source| DiskFault::Folder { dir: disk.dir.clone(), source })?,
-            };
-            Ok((folder, bans))
-        })
-        .await
+        io.spawn_blocking(move || Folder::claim(&disk)).await
     };
-    let (folder, bans) = claim.map_err(|_| DiskFault::OpenAborted { dir: disk.dir.clone() })??;
+    let folder = claim.map_err(|_| DiskFault::OpenAborted { dir: disk.dir.clone() })??;
     let open_fault = |source| DiskFault::Open { dir: disk.dir.clone(), source };
     let device = FsDeviceBuilder::new(folder.blocks_dir())
         .with_capacity(to_usize(disk.capacity_bytes()))
@@ -212,7 +229,7 @@ async fn open_disk(
         // Files of another owner. The next start then evicts blocks in the order of opening, nothing worse.
         tracing::debug!(%error, "the order of the blocks was not kept");
     }
-    Ok((hybrid, folder, bans))
+    Ok((hybrid, folder))
 }
 
 type MemoryPhase = foyer::HybridCacheBuilderPhaseMemory<u128, StoredRendition, foyer::DefaultHasher>;

@@ -64,6 +64,8 @@ struct TenantTable {
     negative_max_age_seconds: Option<u64>,
     browser_max_age_seconds: Option<u64>,
     cdn_max_age_seconds: Option<u64>,
+    #[serde(default = "yes")]
+    second_level: bool,
     #[serde(default)]
     rates: RatesTable,
 }
@@ -76,6 +78,10 @@ struct OriginTable {
     http: Option<HttpTable>,
     #[serde(default)]
     tags: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Why a policy file is not used.
@@ -183,8 +189,21 @@ impl TenantTable {
             .ok()?;
         let hosts = self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let id = TenantId(slug.to_string());
-        let (open, originals) = (self.open, self.originals);
-        Some(Tenant { id, slug, open, originals, signing, hosts, presets, images, origins, urls, freshness, rates })
+        Some(Tenant {
+            id,
+            slug,
+            open: self.open,
+            originals: self.originals,
+            signing,
+            hosts,
+            presets,
+            images,
+            origins,
+            urls,
+            freshness,
+            second_level: self.second_level,
+            rates,
+        })
     }
 }
 

@@ -97,6 +97,8 @@ pub struct Tenant {
     pub urls: Arc<UrlSources>,
     /// How long answers stay fresh.
     pub freshness: Freshness,
+    /// Whether its renditions go to the second level and come from there, where there is one.
+    pub second_level: bool,
     /// How fast requests and fills may come.
     pub rates: Rates,
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -121,12 +121,23 @@ impl Connection {
     /// # Errors
     /// If the server does not take the connection.
     pub async fn open(server: SocketAddr) -> anyhow::Result<Self> {
-        let (sender, connection) = within_limit(async {
+        let stream = within_limit(async {
             let stream = TcpStream::connect(server).await?;
             stream.set_nodelay(true)?;
-            Ok(http1::handshake(TokioIo::new(stream)).await?)
-        })
-        .await?;
+            Ok(stream)
+        });
+        Self::over(server, stream.await?).await
+    }
+
+    /// Speaks over a stream that is connected already, such as one of TLS.
+    ///
+    /// # Errors
+    /// If the stream is of no use.
+    pub async fn over(
+        server: SocketAddr,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> anyhow::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // How the connection ends shows in the answers.
         let driver = tokio::spawn(async move { drop(connection.await) });
         Ok(Self { server, sender, driver })
@@ -227,7 +238,7 @@ pub fn split_url(url: &str) -> anyhow::Result<(SocketAddr, String)> {
     Ok((rest[..path_at].parse().with_context(|| format!("no numeric address in `{url}`"))?, target.to_owned()))
 }
 
-async fn within_limit<T>(exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(crate) async fn within_limit<T>(exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     match tokio::time::timeout(TIME_LIMIT, exchange).await {
         Ok(outcome) => outcome,
         Err(_) => bail!("no answer within {TIME_LIMIT:?}"),

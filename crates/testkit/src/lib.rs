@@ -3,6 +3,8 @@
 pub mod edge;
 pub mod faulty;
 pub mod http;
+pub mod http2;
 pub mod images;
+pub mod tls;
 pub mod web;
 pub mod webdriver;

@@ -71,6 +71,11 @@ impl S3Rig {
         std::fs::write(path, bytes).expect("the folder is ours");
     }
 
+    /// The folder that the bucket is kept in.
+    pub fn bucket(&self) -> PathBuf {
+        self.folder.path().join(BUCKET)
+    }
+
     /// The path of an object's requests at the relay.
     pub fn path(key: &str) -> String {
         format!("/{BUCKET}/{key}")

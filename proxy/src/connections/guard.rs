@@ -19,7 +19,7 @@ use super::ConnectionLimits;
 use super::metrics::{ConnectionMetrics, Cut};
 use super::refusal::Refusal;
 use super::slow_reader::Patience;
-use crate::passthrough::pass_through;
+use crate::passthrough::{pass_peek_through, pass_through};
 
 /// Read beyond the largest header before it is given up: a URL that is too long, and a header that is a little too large,
 /// are told so with everything that an answer has.
@@ -215,6 +215,7 @@ impl Shutdown for GuardedStream {
 }
 
 pass_through!(GuardedStream);
+pass_peek_through!(GuardedStream);
 
 #[cfg(test)]
 mod tests {

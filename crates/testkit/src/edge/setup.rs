@@ -26,6 +26,7 @@ pub struct EdgeSetup {
     home: TempDir,
     listen: Port,
     admin: Port,
+    tls: Option<Port>,
     settings: BTreeMap<String, String>,
     file_blocks_max: Option<u32>,
     tenant_keys: String,
@@ -70,6 +71,7 @@ impl EdgeSetup {
             home,
             listen: port(),
             admin: port(),
+            tls: None,
             settings: BTreeMap::new(),
             file_blocks_max: None,
             tenant_keys: String::new(),
@@ -95,6 +97,36 @@ impl EdgeSetup {
     pub fn set(mut self, key: &str, value: impl Display) -> Self {
         self.settings.insert(key.to_owned(), value.to_string());
         self
+    }
+
+    /// Serves over TLS too, with the certificates of a folder that is empty so far.
+    ///
+    /// # Panics
+    /// When there is no port, or no folder can be made.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        let port = Port::keep().expect("a port is free");
+        let folder = self.certificates();
+        fs::create_dir(&folder).expect("the folder is new");
+        let address = port.address;
+        self.tls = Some(port);
+        self.set("tls.listen", format!("\"{address}\""))
+            .set("tls.certificates", format!("{:?}", folder.display().to_string()))
+    }
+
+    /// Where it serves over TLS.
+    ///
+    /// # Panics
+    /// Without [`Self::tls`].
+    #[must_use]
+    pub fn tls_addr(&self) -> SocketAddr {
+        self.tls.as_ref().expect("TLS was set up").address
+    }
+
+    /// Folder of the certificates.
+    #[must_use]
+    pub fn certificates(&self) -> PathBuf {
+        self.home.path().join("certificates")
     }
 
     /// Lets the process write no file beyond so many blocks of 512 or 1024 bytes, as the shell counts them; a longer
