@@ -90,6 +90,10 @@ pub struct TransformTable {
     pub threads: usize,
     /// Renditions that may wait for a thread; one more is answered 503 at once.
     pub queue: usize,
+    /// Renditions of one tenant that may wait for a thread; one more is answered 503 at once.
+    pub tenant_queue: usize,
+    /// Memory of the renditions that are being made, as estimated; others wait.
+    pub memory_bytes: u64,
     /// Renditions that may be in the making, those that wait for their original included.
     pub fills: usize,
     /// Originals held in memory at the same time; fills wait for room.
@@ -126,6 +130,8 @@ impl Default for EdgeSettings {
             transform: TransformTable {
                 threads: 0,
                 queue: 256,
+                tenant_queue: 128,
+                memory_bytes: 512 * MIB,
                 fills: 512,
                 source_memory_bytes: 256 * MIB,
                 deadline_seconds: 10,
@@ -155,6 +161,18 @@ impl Settings for EdgeSettings {
         let transform = &self.transform;
         mistakes.unless(transform.threads <= 1024, "transform.threads", transform.threads, "at most 1024");
         mistakes.unless((1..=65_536).contains(&transform.queue), "transform.queue", transform.queue, "1 to 65536");
+        mistakes.unless(
+            (1..=65_536).contains(&transform.tenant_queue),
+            "transform.tenant_queue",
+            transform.tenant_queue,
+            "1 to 65536",
+        );
+        mistakes.unless(
+            (MIB..=1 << 40).contains(&transform.memory_bytes),
+            "transform.memory_bytes",
+            transform.memory_bytes,
+            "1 MiB to 1 TiB",
+        );
         mistakes.unless((1..=65_536).contains(&transform.fills), "transform.fills", transform.fills, "1 to 65536");
         mistakes.unless(
             (1..=600).contains(&transform.deadline_seconds),

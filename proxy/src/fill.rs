@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache::{Entry, Filled};
-use imaging::{Class, EncoderDefaults, Engine, Inputs, Limits, Rendered};
+use imaging::{Class, Engine, Limits, Rendered};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout_at;
 
@@ -16,6 +16,7 @@ use crate::kept;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
+use crate::render_job::RenderJob;
 use crate::source::{Ask, SourceError, SourceMeta};
 
 /// Unit of the memory budget: a semaphore's permits are 32 bits wide.
@@ -235,15 +236,15 @@ impl Filler {
         overlay: Option<&RegisteredBytes>,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
-        let engine = self.engine.clone();
-        let (transform, class) = (plan.wanted.transform.clone(), plan.class);
-        let overlay = overlay.map(|overlay| overlay.bytes.clone());
-        let limits = Limits { deadline: Some(deadline), ..self.limits.clone() };
-        let job = move || {
-            let inputs = Inputs { source: &source, overlay: overlay.as_ref() };
-            engine.render(inputs, &transform, Some(class), &EncoderDefaults::default(), &limits)
+        let job = RenderJob {
+            engine: self.engine.clone(),
+            source,
+            overlay: overlay.map(|overlay| overlay.bytes.clone()),
+            transform: plan.wanted.transform.clone(),
+            class: plan.class,
+            limits: Limits { deadline: Some(deadline), ..self.limits.clone() },
         };
-        Ok(self.pool.run(deadline, job).await?)
+        Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
     }
 }
 

@@ -26,6 +26,7 @@ mod problem;
 mod purge;
 mod recent;
 mod registered;
+mod render_job;
 mod rendition;
 mod reply;
 mod server;
@@ -61,7 +62,7 @@ use crate::fill::Filler;
 use crate::gather::Gathering;
 use crate::playground::Playground;
 use crate::policy::PolicyInForce;
-use crate::pool::TransformPool;
+use crate::pool::{SchedulerLimits, TransformPool};
 use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::registered::RegisteredImages;
@@ -209,8 +210,13 @@ fn filler(
     registry: &Registry,
     images: RegisteredImages,
 ) -> anyhow::Result<Filler> {
-    let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
-    let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
+    let scheduler = SchedulerLimits {
+        threads: settings.transform_threads(),
+        queue: settings.transform.queue,
+        tenant_queue: settings.transform.tenant_queue,
+        memory_bytes: settings.transform.memory_bytes,
+    };
+    let pool = TransformPool::start(scheduler, registry, imaging::thread_finished)?;
     let limits = Limits {
         source_bytes: usize::try_from(settings.limits.source_bytes)?,
         megapixels: settings.limits.megapixels,

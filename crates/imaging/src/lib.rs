@@ -6,7 +6,7 @@
 //! Read in this order: [`Engine`] starts libvips, and `trial` finds out what it can do; `format` tells a picture from its
 //! first bytes, `encoding` is what can be written; `probe` reads a header and `limits` refuses what is too big, before any
 //! pixel is decoded; `svg` looks into a vector picture, whose header says nothing; `geometry` computes
-//! every size from numbers alone; `output` chooses the encoding; `render` is one render from beginning to end, `pipeline` the
+//! every size from numbers alone; `output` chooses the encoding; `weight` estimates what all of it takes; `render` is one render from beginning to end, `pipeline` the
 //! order of the `steps`; `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason,
 //! `quality` which numbers look alike; `describe` answers with facts instead of pixels. `vips` is the only place that calls
 //! libvips.
@@ -43,6 +43,7 @@ mod svg;
 mod trial;
 mod vips;
 mod webp_container;
+mod weight;
 
 pub use encoder::ENCODER_VERSION;
 pub use encoding::Encoding;
@@ -58,3 +59,4 @@ pub use quality::EncoderDefaults;
 pub use render::{Inputs, Rendered};
 pub use report::{OriginalReport, Report};
 pub use vips::{Version, VipsError};
+pub use weight::Weight;
