@@ -96,6 +96,8 @@ pub struct TransformTable {
     pub memory_bytes: u64,
     /// Renditions that may be in the making, those that wait for their original included.
     pub fills: usize,
+    /// Renditions of one tenant that may be in the making; one more is answered 503 at once.
+    pub tenant_fills: usize,
     /// Originals held in memory at the same time; fills wait for room.
     pub source_memory_bytes: u64,
     /// Time for one rendition, from the request to the last byte.
@@ -133,6 +135,7 @@ impl Default for EdgeSettings {
                 tenant_queue: 128,
                 memory_bytes: 512 * MIB,
                 fills: 512,
+                tenant_fills: 256,
                 source_memory_bytes: 256 * MIB,
                 deadline_seconds: 10,
             },
@@ -174,6 +177,12 @@ impl Settings for EdgeSettings {
             "1 MiB to 1 TiB",
         );
         mistakes.unless((1..=65_536).contains(&transform.fills), "transform.fills", transform.fills, "1 to 65536");
+        mistakes.unless(
+            (1..=65_536).contains(&transform.tenant_fills),
+            "transform.tenant_fills",
+            transform.tenant_fills,
+            "1 to 65536",
+        );
         mistakes.unless(
             (1..=600).contains(&transform.deadline_seconds),
             "transform.deadline_seconds",

@@ -2,13 +2,12 @@
 //!
 //! The fetch holds no libvips thread. Must not know who waits: a client that leaves changes nothing here.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache::{Entry, Filled};
 use imaging::{Class, Engine, Limits, Rendered};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout_at;
 
 use crate::decision::{Decision, WantedRendition};
@@ -17,10 +16,8 @@ use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
 use crate::render_job::RenderJob;
+use crate::shares::{FillPlace, Shares, SourceRoom};
 use crate::source::{Ask, SourceError, SourceMeta};
-
-/// Unit of the memory budget: a semaphore's permits are 32 bits wide.
-const KIB: u64 = 1024;
 
 /// One rendition to make.
 pub struct Plan<'a> {
@@ -39,8 +36,7 @@ pub struct Filler {
     limits: Limits,
     deadline: Duration,
     images: RegisteredImages,
-    /// KiB of originals that may be held in memory.
-    room: Semaphore,
+    shares: Arc<Shares>,
 }
 
 /// What a fill took, for the access event and `Server-Timing`.
@@ -59,31 +55,29 @@ pub struct FillReport {
 }
 
 /// An original in memory, with the room that it takes.
-struct Original<'a> {
+struct Original {
     bytes: Bytes,
     meta: SourceMeta,
-    room: SemaphorePermit<'a>,
+    room: SourceRoom,
 }
 
 /// What the source gave.
-enum Fetched<'a> {
-    Original(Original<'a>),
+enum Fetched {
+    Original(Original),
     NotModified(fetch::Freshness),
 }
 
 impl Filler {
-    /// A filler with these limits; `source_memory_bytes` is at least the largest original.
+    /// A filler with these limits; the memory that is shared is enough for the largest original.
     pub fn new(
         engine: Engine,
         pool: TransformPool,
         limits: Limits,
         deadline: Duration,
-        source_memory_bytes: u64,
+        shares: Arc<Shares>,
         images: RegisteredImages,
     ) -> Self {
-        let room = usize::try_from(source_memory_bytes / KIB).unwrap_or(Semaphore::MAX_PERMITS);
-        let room = Semaphore::new(room.min(Semaphore::MAX_PERMITS));
-        Self { engine, pool, limits, deadline, images, room }
+        Self { engine, pool, limits, deadline, images, shares }
     }
 
     /// Time that a fill has.
@@ -102,10 +96,11 @@ impl Filler {
         previous: Option<Entry>,
         report: Option<&OnceLock<FillReport>>,
     ) -> Result<Filled, EdgeError> {
+        let place = self.shares.enter(&plan.decision.tenant.id).ok_or(EdgeError::Busy)?;
         let mut taken = FillReport::default();
         let is_refresh = report.is_none();
         let deadline = Instant::now() + self.deadline;
-        let filled = match self.make(plan, previous, deadline, &mut taken).await {
+        let filled = match self.make(plan, &place, previous, deadline, &mut taken).await {
             // What the cache has is better than a fallback, as long as the original may come back.
             Err(error) if is_refresh && !error.is_lasting() => {
                 // Nobody waits who could tell.
@@ -128,6 +123,7 @@ impl Filler {
     async fn make(
         &self,
         plan: &Plan<'_>,
+        place: &FillPlace,
         previous: Option<Entry>,
         deadline: Instant,
         taken: &mut FillReport,
@@ -136,7 +132,7 @@ impl Filler {
         let inputs = timeout_at(deadline.into(), async {
             let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
             let previous = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
-            Ok::<_, EdgeError>((self.fetch(plan, previous, deadline).await?, overlay))
+            Ok::<_, EdgeError>((self.fetch(plan, place, previous, deadline).await?, overlay))
         });
         let inputs = inputs.await;
         taken.fetch = Some(started.elapsed());
@@ -205,9 +201,10 @@ impl Filler {
     async fn fetch(
         &self,
         plan: &Plan<'_>,
+        place: &FillPlace,
         previous: Option<&Entry>,
         deadline: Instant,
-    ) -> Result<Fetched<'_>, EdgeError> {
+    ) -> Result<Fetched, EdgeError> {
         // Only a picture is worth keeping; a cached problem is tried anew.
         let if_changed = previous.filter(|entry| entry.status == 200).and_then(|entry| kept::storage_validators(entry));
         let limit = self.limits.source_bytes as u64;
@@ -221,11 +218,9 @@ impl Filler {
         if size > limit {
             return Err(SourceError::too_large(limit).into());
         }
-        let permits = u32::try_from(size.div_ceil(KIB)).unwrap_or(u32::MAX);
-        let mut room = self.room.acquire_many(permits).await.map_err(internal)?;
+        let mut room = place.room(size).await.ok_or(EdgeError::Internal)?;
         let bytes = object.body.collect(limit).await?;
-        let needed = bytes.len().div_ceil(KIB as usize);
-        drop(room.split((permits as usize).saturating_sub(needed)));
+        room.shrink(bytes.len() as u64);
         Ok(Fetched::Original(Original { bytes, meta: object.meta, room }))
     }
 

@@ -30,6 +30,7 @@ mod render_job;
 mod rendition;
 mod reply;
 mod server;
+mod shares;
 mod source;
 
 use std::net::{SocketAddr, TcpListener};
@@ -67,6 +68,7 @@ use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::registered::RegisteredImages;
 use crate::server::EdgeServer;
+use crate::shares::Shares;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
@@ -223,8 +225,8 @@ fn filler(
         frames: settings.limits.frames,
         ..Limits::default()
     };
-    let (deadline, source_memory_bytes) = (settings.deadline(), settings.transform.source_memory_bytes);
-    Ok(Filler::new(engine.clone(), pool, limits, deadline, source_memory_bytes, images))
+    let shares = Shares::new(settings.transform.tenant_fills, settings.transform.source_memory_bytes);
+    Ok(Filler::new(engine.clone(), pool, limits, settings.deadline(), shares, images))
 }
 
 fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Server {

@@ -17,6 +17,7 @@ use tenancy::TenantId;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+pub use self::fair_queue::FairQueue;
 use self::scheduler::Refusal;
 pub use self::scheduler::SchedulerLimits;
 use self::worker::{Answer, Job, Shared};
@@ -152,7 +153,7 @@ impl<W: Work> Job for Pending<W> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::future::Future;
     use std::pin::Pin;
     use std::sync::mpsc::{self, Receiver, Sender};
@@ -195,7 +196,8 @@ mod tests {
         TransformPool::start(limits, registry, || {}).expect("starts")
     }
 
-    fn tenant(name: &str) -> TenantId {
+    /// A tenant of this name.
+    pub fn tenant(name: &str) -> TenantId {
         let text = format!("[tenants.{name}]\nopen = true\n");
         let policy = tenancy::PolicyFile::load(&text, 1).expect("is a policy");
         let slug = transform_url::TenantSlug::new(name).expect("is a slug");

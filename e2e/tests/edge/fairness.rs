@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 use testkit::edge::{Edge, EdgeSetup, assert_problem, eventually, picture};
+use testkit::faulty::Fault;
 use testkit::http::Response;
 use tokio::task::JoinHandle;
 
-use crate::support::{Warm, photo};
+use crate::support::{S3Rig, Warm, photo};
 
 const LIGHT_QUEUE: &str = "calotype_transform_queue_jobs{lane=\"light\"}";
 const HEAVY_QUEUE: &str = "calotype_transform_queue_jobs{lane=\"heavy\"}";
@@ -136,5 +137,31 @@ async fn a_codec_that_does_not_end_in_time_is_answered_504_and_others_go_on() {
     assert_eq!(edge.metric(STUCK).await, 1.0, "the heavy picture was not heavy enough");
     until(&edge, STUCK, 0.0).await;
     picture(&edge.get("/shop/w=61,f=jpeg/@local/camera.jpg").await, "image/jpeg");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn originals_that_stall_leave_memory_and_places_to_the_other_tenant() {
+    let rig = S3Rig::start().await;
+    let original = photo(600, 400);
+    for name in ["a", "b", "c", "d", "e"] {
+        rig.put(&format!("{name}.jpg"), &original);
+    }
+    let setup = rig.edge().set("limits.source_bytes", original.len()).set("transform.tenant_fills", 5);
+    let edge = edge(setup.set("transform.source_memory_bytes", original.len() * 4 + 4096)).await;
+    edge.setup().put("own.jpg", &original);
+    rig.relay.set(Fault::StallInBody { after_bytes: 1000 });
+    let stalled: Vec<_> =
+        ["a", "b", "c", "d", "e"].map(|name| spawn(&edge, &format!("/demo/w=50,f=jpeg/@s3/{name}.jpg"))).into();
+    rig.relay.wait_for_requests(5).await.expect("the store is asked");
+    let refused = edge.get("/demo/w=51,f=jpeg/@local/own.jpg").await;
+    assert_problem(&refused, 503, "busy");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    picture(&edge.get("/shop/w=51,f=jpeg/@local/own.jpg").await, "image/jpeg");
+    rig.relay.heal();
+    for client in stalled {
+        picture(&client.await.expect("no panic"), "image/jpeg");
+    }
+    picture(&edge.get("/demo/w=51,f=jpeg/@local/own.jpg").await, "image/jpeg");
     edge.stop().await;
 }
