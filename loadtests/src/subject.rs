@@ -22,6 +22,7 @@ impl ValueEnum for Subject {
             Self::Figure(FigureName::Cold),
             Self::Figure(FigureName::Latency),
             Self::Figure(FigureName::Crowd),
+            Self::Figure(FigureName::Fairness),
             Self::Figure(FigureName::Crash),
             Self::Study(StudyName::Quality),
             Self::Study(StudyName::Encoders),

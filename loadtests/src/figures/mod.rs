@@ -5,6 +5,7 @@
 mod cold;
 mod crash;
 mod crowd;
+mod fairness;
 mod hit;
 mod latency;
 
@@ -26,13 +27,15 @@ pub enum FigureName {
     Latency,
     /// Many clients that want the same new rendition at once.
     Crowd,
+    /// What one tenant's flood does to another tenant, and to hits.
+    Fairness,
     /// What a crash leaves.
     Crash,
 }
 
 impl FigureName {
     /// In the order of the report.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Crash];
+    pub const ALL: [Self; 6] = [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Fairness, Self::Crash];
 
     /// As on the command line.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +44,7 @@ impl FigureName {
             Self::Cold => "cold",
             Self::Latency => "latency",
             Self::Crowd => "crowd",
+            Self::Fairness => "fairness",
             Self::Crash => "crash",
         }
     }
@@ -52,6 +56,7 @@ impl FigureName {
             Self::Cold => "Cold 512 px: CPU time per rendition, against a plain libvips loop",
             Self::Latency => "A 5 MB JPEG at 800 px: what one client waits",
             Self::Crowd => "500 clients at once on one cold URL",
+            Self::Fairness => "One tenant floods, another asks for one picture at a time",
             Self::Crash => "kill -9 after many fills",
         }
     }
@@ -66,6 +71,7 @@ impl FigureName {
             Self::Cold => cold::measure(bench).await,
             Self::Latency => latency::measure(bench).await,
             Self::Crowd => crowd::measure(bench).await,
+            Self::Fairness => fairness::measure(bench).await,
             Self::Crash => crash::measure(bench).await,
         }
     }
