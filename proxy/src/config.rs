@@ -94,6 +94,8 @@ pub struct TransformTable {
     pub tenant_queue: usize,
     /// Memory of the renditions that are being made, as estimated; others wait.
     pub memory_bytes: u64,
+    /// Memory of decoded originals that renditions under way together share; 0 shares nothing.
+    pub shared_decode_bytes: u64,
     /// Renditions that may be in the making, those that wait for their original included.
     pub fills: usize,
     /// Renditions of one tenant that may be in the making; one more is answered 503 at once.
@@ -134,6 +136,7 @@ impl Default for EdgeSettings {
                 queue: 256,
                 tenant_queue: 128,
                 memory_bytes: 512 * MIB,
+                shared_decode_bytes: 64 * MIB,
                 fills: 512,
                 tenant_fills: 256,
                 source_memory_bytes: 256 * MIB,
@@ -175,6 +178,12 @@ impl Settings for EdgeSettings {
             "transform.memory_bytes",
             transform.memory_bytes,
             "1 MiB to 1 TiB",
+        );
+        mistakes.unless(
+            transform.shared_decode_bytes <= 1 << 40,
+            "transform.shared_decode_bytes",
+            transform.shared_decode_bytes,
+            "at most 1 TiB",
         );
         mistakes.unless((1..=65_536).contains(&transform.fills), "transform.fills", transform.fills, "1 to 65536");
         mistakes.unless(

@@ -12,10 +12,11 @@ use tokio::time::timeout_at;
 
 use crate::decision::{Decision, WantedRendition};
 use crate::kept;
+use crate::marks::source_mark;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
-use crate::render_job::RenderJob;
+use crate::render_job::{NamedSource, RenderJob, Sharing};
 use crate::shares::{FillPlace, Shares, SourceRoom};
 use crate::source::{Ask, SourceError, SourceMeta};
 
@@ -31,12 +32,20 @@ pub struct Plan<'a> {
 
 /// Makes renditions.
 pub struct Filler {
-    engine: Engine,
-    pool: TransformPool,
-    limits: Limits,
-    deadline: Duration,
-    images: RegisteredImages,
-    shares: Arc<Shares>,
+    /// What transforms.
+    pub engine: Engine,
+    /// Where it does.
+    pub pool: TransformPool,
+    /// What one rendition may take.
+    pub limits: Limits,
+    /// Time that a fill has.
+    pub deadline: Duration,
+    /// Overlays and fallbacks.
+    pub images: RegisteredImages,
+    /// What all fills have together; its memory is enough for the largest original.
+    pub shares: Arc<Shares>,
+    /// What renders of one original have together.
+    pub sharing: Sharing,
 }
 
 /// What a fill took, for the access event and `Server-Timing`.
@@ -68,23 +77,6 @@ enum Fetched {
 }
 
 impl Filler {
-    /// A filler with these limits; the memory that is shared is enough for the largest original.
-    pub fn new(
-        engine: Engine,
-        pool: TransformPool,
-        limits: Limits,
-        deadline: Duration,
-        shares: Arc<Shares>,
-        images: RegisteredImages,
-    ) -> Self {
-        Self { engine, pool, limits, deadline, images, shares }
-    }
-
-    /// Time that a fill has.
-    pub fn deadline(&self) -> Duration {
-        self.deadline
-    }
-
     /// Makes the rendition of `plan`. `previous` is what the cache had: if its source did not change, it is renewed
     /// without a transform. `report` is filled in before this returns.
     ///
@@ -156,7 +148,9 @@ impl Filler {
         if original.bytes.is_empty() {
             return Err(EdgeError::Empty);
         }
-        let rendered = self.render(plan, original.bytes, overlay.as_ref(), deadline).await?;
+        let mark = source_mark(&plan.decision.tenant.id, &plan.decision.origin, &plan.decision.path);
+        let source = NamedSource { mark, bytes: original.bytes };
+        let rendered = self.render(plan, source, overlay.as_ref(), deadline).await?;
         drop(original.room);
         taken.queue = Some(rendered.queued);
         taken.transform = Some(rendered.ran);
@@ -183,7 +177,8 @@ impl Filler {
             Ok::<_, EdgeError>((fallback, self.registered(plan, plan.wanted.overlay.as_ref()).await?))
         });
         let (fallback, overlay) = images.await.map_err(|_| EdgeError::Deadline)??;
-        let source = fallback.ok_or(EdgeError::Internal)?.bytes;
+        let mark = plan.wanted.fallback.as_ref().map_or(0, |fallback| fallback.source);
+        let source = NamedSource { mark, bytes: fallback.ok_or(EdgeError::Internal)?.bytes };
         Ok(self.render(plan, source, overlay.as_ref(), deadline).await?.value?)
     }
 
@@ -227,7 +222,7 @@ impl Filler {
     async fn render(
         &self,
         plan: &Plan<'_>,
-        source: Bytes,
+        source: NamedSource,
         overlay: Option<&RegisteredBytes>,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
@@ -238,6 +233,8 @@ impl Filler {
             transform: plan.wanted.transform.clone(),
             class: plan.class,
             limits: Limits { deadline: Some(deadline), ..self.limits.clone() },
+            sharing: self.sharing.clone(),
+            share: None,
         };
         Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
     }

@@ -67,6 +67,7 @@ use crate::pool::{SchedulerLimits, TransformPool};
 use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::registered::RegisteredImages;
+use crate::render_job::Sharing;
 use crate::server::EdgeServer;
 use crate::shares::Shares;
 
@@ -226,7 +227,9 @@ fn filler(
         ..Limits::default()
     };
     let shares = Shares::new(settings.transform.tenant_fills, settings.transform.source_memory_bytes);
-    Ok(Filler::new(engine.clone(), pool, limits, settings.deadline(), shares, images))
+    let sharing = Sharing::new(settings.transform.shared_decode_bytes, registry)?;
+    let deadline = settings.deadline();
+    Ok(Filler { engine: engine.clone(), pool, limits, deadline, images, shares, sharing })
 }
 
 fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Server {

@@ -35,7 +35,7 @@ pub trait Work: Send + 'static {
     fn header_weight(&self) -> Weight;
 
     /// What [`Work::run`] will take. Called once, on a thread of the pool, before it.
-    fn weigh(&self) -> Weight;
+    fn weigh(&mut self) -> Weight;
 
     /// Does it, on a thread of the pool.
     fn run(self) -> Self::Output;
@@ -134,7 +134,7 @@ impl<W: Work> Job for Pending<W> {
         !self.reply.is_closed()
     }
 
-    fn weigh(&self) -> Weight {
+    fn weigh(&mut self) -> Weight {
         self.work.weigh()
     }
 
@@ -177,7 +177,7 @@ pub mod tests {
             Weight::default()
         }
 
-        fn weigh(&self) -> Weight {
+        fn weigh(&mut self) -> Weight {
             assert!(self.0.cost_ms > 0, "on purpose");
             self.0
         }

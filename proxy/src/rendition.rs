@@ -103,7 +103,7 @@ impl Edge {
             Role::Leader | Role::Refused => Came::Filled { had_expired },
         };
         facts.origination = came.origination();
-        let outcome = flight.wait(self.filler.deadline()).await;
+        let outcome = flight.wait(self.filler.deadline).await;
         facts.fill = report.get().cloned();
         match outcome {
             Ok(entry) => Ok((entry, came)),

@@ -15,9 +15,10 @@ use crate::output::{Class, Output, Wanted};
 use crate::pipeline::Pipeline;
 use crate::probe::{Header, ImageInfo, Pages, Scale, open, unreadable};
 use crate::quality::EncoderDefaults;
-use crate::steps::{resize, trim, upright};
+use crate::shared::Share;
+use crate::steps::{load, resize, trim, upright};
 use crate::vips::{Image, Operation, VipsError, Watch};
-use crate::weight::{Weight, Work, encodes};
+use crate::weight::{Weighed, Work, encodes};
 
 /// Longest side of a vector picture that is drawn to find out whether it can be, in pixels.
 const DRAWN_AGAIN_PX: f64 = 256.0;
@@ -29,12 +30,14 @@ pub struct Inputs<'a> {
     pub source: &'a Bytes,
     /// The image that the op `overlay` names; without it the op is refused.
     pub overlay: Option<&'a Bytes>,
+    /// What is decoded together with other renders of the original. Makes no difference to the result.
+    pub share: Option<&'a Share>,
 }
 
 impl<'a> From<&'a Bytes> for Inputs<'a> {
     /// The original alone.
     fn from(source: &'a Bytes) -> Self {
-        Self { source, overlay: None }
+        Self { source, overlay: None, share: None }
     }
 }
 
@@ -117,7 +120,7 @@ impl<'a> Job<'a> {
 
 impl Job<'_> {
     /// What all of it takes, told by the headers.
-    pub(crate) fn weigh(&self, class: Option<Class>) -> Result<Weight, ImagingError> {
+    pub(crate) fn weigh(&self, class: Option<Class>) -> Result<Weighed, ImagingError> {
         let output = Output::new(self.transform, class)?;
         let info = self.header(output.has_frames())?.info;
         let described = match output {
@@ -137,7 +140,10 @@ impl Job<'_> {
         let work = Work::new(&info, &geometry, transform, frames);
         let picture = work.weight(&info, encoding, transform.is_lossless(), encodes(transform));
         let overlay = self.inputs.overlay.map(|source| self.engine.weigh_overlay(source)).transpose()?;
-        Ok(overlay.map_or(picture, |overlay| picture.and(overlay)))
+        Ok(Weighed {
+            weight: overlay.map_or(picture, |overlay| picture.and(overlay)),
+            level: load::is_shared(&info, frames).then(|| load::level(&info, &geometry, transform)),
+        })
     }
 
     /// The encoding of a result that is a picture, and how many frames it has.
@@ -214,8 +220,7 @@ impl Job<'_> {
         header.check_drawing(geometry.region.size, geometry.resized)?;
         let info = header.info.clone();
         let pipeline = Pipeline { info: &info, geometry, transform: self.transform, frames, keeps_alpha, overlay };
-        let picture =
-            pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))?;
+        let picture = pipeline.run(self.inputs, header, self.watch.as_ref()).map_err(|error| self.explain(error))?;
         // Encoding what is in memory already is to end at the deadline too.
         self.guard(&picture);
         Ok(picture)

@@ -19,6 +19,7 @@ use crate::limits::Limits;
 use crate::output::Class;
 use crate::probe::{ColourSpace, ImageInfo, Scale};
 use crate::render::{Inputs, Job};
+use crate::shared::DecodeLevel;
 use crate::steps::load;
 
 /// Resampling and converting, for each megapixel that is decoded.
@@ -37,6 +38,16 @@ pub struct Weight {
     pub cost_ms: u64,
     /// Most memory at a time, in bytes, without the source file and the result.
     pub memory_bytes: u64,
+}
+
+/// What a render takes, and what it shares with others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Weighed {
+    /// What it takes when it is made alone.
+    pub weight: Weight,
+    /// What it decodes of its source; `None` if that cannot be shared.
+    pub level: Option<DecodeLevel>,
 }
 
 impl Default for Weight {
@@ -73,7 +84,7 @@ impl Engine {
         transform: &Transform,
         class: Option<Class>,
         limits: &Limits,
-    ) -> Result<Weight, ImagingError> {
+    ) -> Result<Weighed, ImagingError> {
         Job::new(self, inputs, transform, limits).weigh(class)
     }
 

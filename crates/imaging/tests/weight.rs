@@ -10,8 +10,9 @@ use testkit::images::{self, jpeg};
 
 fn weigh_with(source: &[u8], overlay: Option<&[u8]>, ops: &str) -> Result<Weight, ImagingError> {
     let (source, overlay) = (Bytes::copy_from_slice(source), overlay.map(Bytes::copy_from_slice));
-    let inputs = Inputs { source: &source, overlay: overlay.as_ref() };
-    engine().weigh(inputs, &transform(ops), Some(Class::Avif), &Limits::default())
+    let inputs = Inputs { source: &source, overlay: overlay.as_ref(), share: None };
+    let weighed = engine().weigh(inputs, &transform(ops), Some(Class::Avif), &Limits::default());
+    weighed.map(|weighed| weighed.weight)
 }
 
 fn weigh(source: &[u8], ops: &str) -> Weight {

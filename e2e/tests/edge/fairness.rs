@@ -165,3 +165,27 @@ async fn originals_that_stall_leave_memory_and_places_to_the_other_tenant() {
     picture(&edge.get("/demo/w=51,f=jpeg/@local/own.jpg").await, "image/jpeg");
     edge.stop().await;
 }
+
+#[tokio::test]
+async fn widths_of_one_picture_that_wait_together_decode_it_once_and_have_the_bytes_they_have_alone() {
+    const WIDTHS: std::ops::Range<u32> = 1000..1006;
+    const SHARED: &str = "calotype_transform_shared_decodes_total";
+    let edge = edge(EdgeSetup::new().set("transform.threads", 1).set("transform.deadline_seconds", 60)).await;
+    let target = |width: u32, version: &str| format!("/shop/w={width},f=webp,v={version}/@local/camera.jpg");
+    let held = hold_the_thread(&edge).await;
+    let together: Vec<_> = WIDTHS.map(|width| spawn(&edge, &target(width, "together"))).collect();
+    until(&edge, LIGHT_QUEUE, WIDTHS.len() as f64).await;
+    assert_eq!(edge.metric(RUNNING).await, 1.0, "the heavy picture was not heavy enough");
+    picture(&held.await.expect("no panic"), "image/avif");
+    let mut bodies = Vec::new();
+    for client in together {
+        bodies.push(picture(&client.await.expect("no panic"), "image/webp"));
+    }
+    assert_eq!(edge.metric(SHARED).await, WIDTHS.len() as f64 - 1.0);
+    for (width, together) in WIDTHS.zip(bodies) {
+        let alone = picture(&edge.get(&target(width, "alone")).await, "image/webp");
+        assert!(alone == together, "{width} px differ");
+    }
+    assert_eq!(edge.metric(SHARED).await, WIDTHS.len() as f64 - 1.0);
+    edge.stop().await;
+}

@@ -28,7 +28,7 @@ pub trait Job: Send {
     /// Whether anybody wants the result.
     fn is_awaited(&self) -> bool;
     /// What it will take.
-    fn weigh(&self) -> Weight;
+    fn weigh(&mut self) -> Weight;
     /// Does it.
     fn run(self: Box<Self>, queued: Duration) -> Answer;
     /// Answers that it was not done.
@@ -256,7 +256,7 @@ impl Shared {
 }
 
 /// The job with what it takes; `None` if it was answered already, because weighing it panicked or nobody waits for it.
-fn weigh(ticket: Ticket) -> Option<(Ticket, Weight)> {
+fn weigh(mut ticket: Ticket) -> Option<(Ticket, Weight)> {
     if !ticket.job.is_awaited() {
         return None;
     }
