@@ -56,6 +56,8 @@ pub struct Effort {
     pub fairness_rounds: usize,
     /// Hits of which the p99 is taken, before a flood and during it.
     pub fairness_hits: usize,
+    /// Rounds of bursts, with sharing and without.
+    pub burst_rounds: usize,
     /// Fills before the crash.
     pub crash_fills: usize,
     /// Crashes and restarts.
@@ -75,6 +77,7 @@ impl Effort {
             crowd_rounds: 5,
             fairness_rounds: 5,
             fairness_hits: 2000,
+            burst_rounds: 5,
             crash_fills: 2000,
             crash_rounds: 5,
         }
@@ -92,6 +95,7 @@ impl Effort {
             crowd_rounds: 2,
             fairness_rounds: 1,
             fairness_hits: 500,
+            burst_rounds: 2,
             crash_fills: 400,
             crash_rounds: 2,
         }

@@ -52,11 +52,19 @@ impl EdgeHome {
     /// # Errors
     /// When a file cannot be written or no port is free.
     pub fn prepare(bench: &Bench, name: &str) -> anyhow::Result<Self> {
+        Self::prepare_with(bench, name, "")
+    }
+
+    /// The same with further lines of settings.
+    ///
+    /// # Errors
+    /// As for [`Self::prepare`].
+    pub fn prepare_with(bench: &Bench, name: &str, further: &str) -> anyhow::Result<Self> {
         let folder = bench.folder(name)?;
         let (listen, admin) = (free_address()?, free_address()?);
         let settings = format!(
             "[proxy]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\nthreads = 1\naccess_log = true\n\
-             policy_file = {policy:?}\ncache.dir = {cache:?}\ntransform.threads = 1\n",
+             policy_file = {policy:?}\ncache.dir = {cache:?}\ntransform.threads = 1\n{further}",
             policy = folder.join("policy.toml"),
             cache = folder.join("cache"),
         );

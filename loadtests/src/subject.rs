@@ -23,6 +23,7 @@ impl ValueEnum for Subject {
             Self::Figure(FigureName::Latency),
             Self::Figure(FigureName::Crowd),
             Self::Figure(FigureName::Fairness),
+            Self::Figure(FigureName::Burst),
             Self::Figure(FigureName::Crash),
             Self::Study(StudyName::Quality),
             Self::Study(StudyName::Encoders),

@@ -2,6 +2,7 @@
 //!
 //! A figure asserts whatever must hold for its numbers to mean anything, and fails when it does not.
 
+mod burst;
 mod cold;
 mod crash;
 mod crowd;
@@ -29,13 +30,16 @@ pub enum FigureName {
     Crowd,
     /// What one tenant's flood does to another tenant, and to hits.
     Fairness,
+    /// Eight widths of one picture at once.
+    Burst,
     /// What a crash leaves.
     Crash,
 }
 
 impl FigureName {
     /// In the order of the report.
-    pub const ALL: [Self; 6] = [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Fairness, Self::Crash];
+    pub const ALL: [Self; 7] =
+        [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Fairness, Self::Burst, Self::Crash];
 
     /// As on the command line.
     pub fn as_str(self) -> &'static str {
@@ -45,6 +49,7 @@ impl FigureName {
             Self::Latency => "latency",
             Self::Crowd => "crowd",
             Self::Fairness => "fairness",
+            Self::Burst => "burst",
             Self::Crash => "crash",
         }
     }
@@ -57,6 +62,7 @@ impl FigureName {
             Self::Latency => "A 5 MB JPEG at 800 px: what one client waits",
             Self::Crowd => "500 clients at once on one cold URL",
             Self::Fairness => "One tenant floods, another asks for one picture at a time",
+            Self::Burst => "A srcset of eight widths at once, with and without sharing the decode",
             Self::Crash => "kill -9 after many fills",
         }
     }
@@ -72,6 +78,7 @@ impl FigureName {
             Self::Latency => latency::measure(bench).await,
             Self::Crowd => crowd::measure(bench).await,
             Self::Fairness => fairness::measure(bench).await,
+            Self::Burst => burst::measure(bench).await,
             Self::Crash => crash::measure(bench).await,
         }
     }
