@@ -129,7 +129,7 @@ impl Work {
                 || transform.sharpen().is_some()
                 || transform.pixelate().is_some()
                 || looks
-                || transform.rotate() % 90 != 0,
+                || !transform.rotate().is_multiple_of(90),
             result: if looks { geometry.resized } else { geometry.output },
             frames,
         }

@@ -201,8 +201,9 @@ impl<K: Clone + Eq + Hash, T> Scheduler<K, T> {
         let (is_late, weight) = (first.deadline <= now, first.weight);
         let memory_bytes = weight.map_or(0, |weight| weight.memory_bytes);
         let fits = state.memory_bytes == 0 || state.memory_bytes.saturating_add(memory_bytes) <= lane_memory_bytes;
+        let may_run = fits && state.threads < state.threads_max;
         // What is too late only takes a place from others.
-        if !is_late && !(fits && state.threads < state.threads_max) {
+        if !is_late && !may_run {
             return None;
         }
         let (_, cost_ms, Waiting { job, .. }) = state.waiting.pop()?;
