@@ -31,7 +31,7 @@ pub fn run(arguments: &TransformArguments) -> anyhow::Result<()> {
     let transform = read_ops(&arguments.ops, &arguments.output)?;
     let source = read(&arguments.input)?;
     let overlay = arguments.overlay.as_deref().map(read).transpose()?;
-    let inputs = Inputs { source: &source, overlay: overlay.as_ref() };
+    let inputs = Inputs { source: &source, overlay: overlay.as_ref(), share: None };
     let engine = Engine::start(&EngineOptions::default())?;
     let rendered = engine
         .render(inputs, &transform, Some(Class::Legacy), &EncoderDefaults::default(), &Limits::default())

@@ -52,6 +52,12 @@ pub struct Effort {
     pub latency_warm: usize,
     /// How often the crowd comes.
     pub crowd_rounds: usize,
+    /// How often one tenant floods.
+    pub fairness_rounds: usize,
+    /// Hits of which the p99 is taken, before a flood and during it.
+    pub fairness_hits: usize,
+    /// Rounds of bursts, with sharing and without.
+    pub burst_rounds: usize,
     /// Fills before the crash.
     pub crash_fills: usize,
     /// Crashes and restarts.
@@ -69,6 +75,9 @@ impl Effort {
             latency_cold: 80,
             latency_warm: 3000,
             crowd_rounds: 5,
+            fairness_rounds: 5,
+            fairness_hits: 2000,
+            burst_rounds: 5,
             crash_fills: 2000,
             crash_rounds: 5,
         }
@@ -84,6 +93,9 @@ impl Effort {
             latency_cold: 20,
             latency_warm: 500,
             crowd_rounds: 2,
+            fairness_rounds: 1,
+            fairness_hits: 500,
+            burst_rounds: 2,
             crash_fills: 400,
             crash_rounds: 2,
         }

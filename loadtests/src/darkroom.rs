@@ -121,7 +121,7 @@ impl RenderLoop {
         let darkroom = Darkroom::open()?;
         let source = Bytes::from(fs::read(&self.source)?);
         let overlay = self.overlay.as_ref().map(fs::read).transpose()?.map(Bytes::from);
-        let inputs = Inputs { source: &source, overlay: overlay.as_ref() };
+        let inputs = Inputs { source: &source, overlay: overlay.as_ref(), share: None };
         let transform = transform(&self.ops)?;
         for _ in 0..self.warm_ups {
             darkroom.make(Class::Avif, inputs, &transform)?;

@@ -55,10 +55,10 @@ impl EdgeHome {
         Self::prepare_with(bench, name, "")
     }
 
-    /// As [`prepare`](Self::prepare), with further lines of settings.
+    /// The same with further lines of settings.
     ///
     /// # Errors
-    /// When a file cannot be written or no port is free.
+    /// As for [`Self::prepare`].
     pub fn prepare_with(bench: &Bench, name: &str, further: &str) -> anyhow::Result<Self> {
         let folder = bench.folder(name)?;
         let (listen, admin) = (free_address()?, free_address()?);
@@ -72,7 +72,8 @@ impl EdgeHome {
         let policy = format!(
             "[tenants.demo]\nopen = true\norigins.local.folder = {photos:?}\n[tenants.demo.origins.s3.s3]\n\
              bucket = \"{BUCKET}\"\nendpoint = \"{endpoint}\"\naccess_key_id = \"{key}\"\n\
-             secret_access_key = \"{secret}\"\n",
+             secret_access_key = \"{secret}\"\n\
+             [tenants.shop]\nopen = true\norigins.local.folder = {photos:?}\n",
             photos = bench.photos(),
             endpoint = bench.s3_relay.url(),
             key = keys.access_key,

@@ -22,6 +22,8 @@ impl ValueEnum for Subject {
             Self::Figure(FigureName::Cold),
             Self::Figure(FigureName::Latency),
             Self::Figure(FigureName::Crowd),
+            Self::Figure(FigureName::Fairness),
+            Self::Figure(FigureName::Burst),
             Self::Figure(FigureName::Crash),
             Self::Figure(FigureName::Idle),
             Self::Study(StudyName::Quality),

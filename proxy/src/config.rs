@@ -139,8 +139,16 @@ pub struct TransformTable {
     pub threads: usize,
     /// Renditions that may wait for a thread; one more is answered 503 at once.
     pub queue: usize,
+    /// Renditions of one tenant that may wait for a thread; one more is answered 503 at once.
+    pub tenant_queue: usize,
+    /// Memory of the renditions that are being made, as estimated; others wait.
+    pub memory_bytes: u64,
+    /// Memory of decoded originals that renditions under way together share; 0 shares nothing.
+    pub shared_decode_bytes: u64,
     /// Renditions that may be in the making, those that wait for their original included.
     pub fills: usize,
+    /// Renditions of one tenant that may be in the making; one more is answered 503 at once.
+    pub tenant_fills: usize,
     /// Originals held in memory at the same time; fills wait for room.
     pub source_memory_bytes: u64,
     /// Time for one rendition, from the request to the last byte.
@@ -183,7 +191,11 @@ impl Default for EdgeSettings {
             transform: TransformTable {
                 threads: 0,
                 queue: 256,
+                tenant_queue: 128,
+                memory_bytes: 512 * MIB,
+                shared_decode_bytes: 64 * MIB,
                 fills: 512,
+                tenant_fills: 256,
                 source_memory_bytes: 256 * MIB,
                 deadline_seconds: 10,
             },
@@ -218,7 +230,31 @@ impl Settings for EdgeSettings {
         let transform = &self.transform;
         mistakes.unless(transform.threads <= 1024, "transform.threads", transform.threads, "at most 1024");
         mistakes.unless((1..=65_536).contains(&transform.queue), "transform.queue", transform.queue, "1 to 65536");
+        mistakes.unless(
+            (1..=65_536).contains(&transform.tenant_queue),
+            "transform.tenant_queue",
+            transform.tenant_queue,
+            "1 to 65536",
+        );
+        mistakes.unless(
+            (MIB..=1 << 40).contains(&transform.memory_bytes),
+            "transform.memory_bytes",
+            transform.memory_bytes,
+            "1 MiB to 1 TiB",
+        );
+        mistakes.unless(
+            transform.shared_decode_bytes <= 1 << 40,
+            "transform.shared_decode_bytes",
+            transform.shared_decode_bytes,
+            "at most 1 TiB",
+        );
         mistakes.unless((1..=65_536).contains(&transform.fills), "transform.fills", transform.fills, "1 to 65536");
+        mistakes.unless(
+            (1..=65_536).contains(&transform.tenant_fills),
+            "transform.tenant_fills",
+            transform.tenant_fills,
+            "1 to 65536",
+        );
         mistakes.unless(
             (1..=600).contains(&transform.deadline_seconds),
             "transform.deadline_seconds",

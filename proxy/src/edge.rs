@@ -98,7 +98,7 @@ impl Edge {
             Wanted::Original => {
                 facts.origination = Origination::Original;
                 // The store has patience of its own, for several tries; a client has less.
-                let opened = timeout(self.filler.deadline(), original::open(self, &decision, head)).await;
+                let opened = timeout(self.filler.deadline, original::open(self, &decision, head)).await;
                 opened.unwrap_or(Err(EdgeError::Deadline)).map(Answer::Original)
             }
             Wanted::Rendition(wanted) => {

@@ -5,17 +5,19 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use cache::{Entry, Filled, Freshness, Rendition, UnixMillis};
-use imaging::{Class, EncoderDefaults, Engine, Limits, Rendered};
+use imaging::{Class, Engine, Limits, Rendered};
 use tokio::time::timeout_at;
 
 use crate::decision::{Decision, WantedRendition};
 use crate::kept;
+use crate::marks::source_mark;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
+use crate::render_job::{NamedSource, RenderJob, Sharing};
 use crate::second_level::SecondLevel;
+use crate::shares::{FillPlace, Shares};
 use crate::source_cache::{Fetched, SourceCache};
 
 /// One rendition to make.
@@ -30,13 +32,24 @@ pub struct Plan<'a> {
 
 /// Makes renditions.
 pub struct Filler {
-    engine: Engine,
-    pool: TransformPool,
-    limits: Limits,
-    deadline: Duration,
-    sources: Arc<SourceCache>,
-    images: RegisteredImages,
-    second_level: Option<Arc<SecondLevel>>,
+    /// What transforms.
+    pub engine: Engine,
+    /// Where it does.
+    pub pool: TransformPool,
+    /// What one rendition may take.
+    pub limits: Limits,
+    /// Time that a fill has.
+    pub deadline: Duration,
+    /// What originals are read through.
+    pub sources: Arc<SourceCache>,
+    /// Overlays and fallbacks.
+    pub images: RegisteredImages,
+    /// Where other edges leave what they made.
+    pub second_level: Option<Arc<SecondLevel>>,
+    /// What all fills have together; its memory is enough for the largest original.
+    pub shares: Arc<Shares>,
+    /// What renders of one original have together.
+    pub sharing: Sharing,
 }
 
 /// What a fill took, for the access event and `Server-Timing`.
@@ -57,41 +70,19 @@ pub struct FillReport {
 }
 
 /// What a fill begins with.
-enum Gathered<'a> {
+enum Gathered {
     /// Another edge, or this one before it lost its cache, has made it.
     Rendition(Rendition),
-    Inputs(Inputs<'a>),
+    Inputs(Inputs),
 }
 
 /// What a rendition is made of.
-struct Inputs<'a> {
-    fetched: Fetched<'a>,
+struct Inputs {
+    fetched: Fetched,
     overlay: Option<RegisteredBytes>,
 }
 
 impl Filler {
-    /// A filler with these limits.
-    pub fn new(
-        engine: Engine,
-        pool: TransformPool,
-        limits: Limits,
-        deadline: Duration,
-        sources: Arc<SourceCache>,
-        images: RegisteredImages,
-    ) -> Self {
-        Self { engine, pool, limits, deadline, sources, images, second_level: None }
-    }
-
-    /// Renditions come from there too, and go there.
-    pub fn with_second_level(self, second_level: Option<Arc<SecondLevel>>) -> Self {
-        Self { second_level, ..self }
-    }
-
-    /// Time that a fill has.
-    pub fn deadline(&self) -> Duration {
-        self.deadline
-    }
-
     /// Makes the rendition of `plan`. `previous` is what the cache had: if its source did not change, it is renewed
     /// without a transform. `report` is filled in before this returns.
     ///
@@ -103,9 +94,10 @@ impl Filler {
         mut previous: Option<Entry>,
         report: Option<&OnceLock<FillReport>>,
     ) -> Result<Filled, EdgeError> {
+        let place = Arc::new(self.shares.enter(&plan.decision.tenant.id).ok_or(EdgeError::Busy)?);
         let mut taken = FillReport::default();
         let deadline = Instant::now() + self.deadline;
-        let filled = match self.make(plan, &mut previous, deadline, &mut taken).await {
+        let filled = match self.make((plan, &place), &mut previous, deadline, &mut taken).await {
             Err(error) => {
                 if report.is_none() && !error.is_lasting() {
                     // Nobody waits who could tell.
@@ -129,13 +121,13 @@ impl Filler {
 
     async fn make(
         &self,
-        plan: &Plan<'_>,
+        (plan, place): (&Plan<'_>, &Arc<FillPlace>),
         previous: &mut Option<Entry>,
         deadline: Instant,
         taken: &mut FillReport,
     ) -> Result<Filled, EdgeError> {
         let (started, asked) = (Instant::now(), UnixMillis::now());
-        let inputs = timeout_at(deadline.into(), self.inputs(plan, previous, deadline)).await;
+        let inputs = timeout_at(deadline.into(), self.inputs((plan, place), previous, deadline)).await;
         taken.fetch = Some(started.elapsed());
         let Inputs { fetched, overlay } = match inputs.map_err(|_| EdgeError::Deadline)?? {
             Gathered::Rendition(rendition) => {
@@ -156,7 +148,9 @@ impl Filler {
         if original.bytes.is_empty() {
             return Err(EdgeError::Empty);
         }
-        let rendered = self.render(plan, original.bytes, overlay.as_ref(), deadline).await?;
+        let mark = source_mark(&plan.decision.tenant.id, &plan.decision.origin, &plan.decision.path);
+        let source = NamedSource { mark, bytes: original.bytes };
+        let rendered = self.render(plan, source, overlay.as_ref(), deadline).await?;
         drop(original.room);
         taken.queue = Some(rendered.queued);
         taken.transform = Some(rendered.ran);
@@ -172,10 +166,10 @@ impl Filler {
     /// What the rendition is to be made of, unless the second level has it. What it has but is too old becomes `previous`.
     async fn inputs(
         &self,
-        plan: &Plan<'_>,
+        (plan, place): (&Plan<'_>, &Arc<FillPlace>),
         previous: &mut Option<Entry>,
         deadline: Instant,
-    ) -> Result<Gathered<'_>, EdgeError> {
+    ) -> Result<Gathered, EdgeError> {
         let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
         if let (Some(second_level), None) = (self.second_level(plan), &*previous)
             && let Some(found) = second_level.find(plan.wanted.key(plan.class)).await
@@ -187,7 +181,7 @@ impl Filler {
             }
         }
         let same = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
-        let fetched = self.sources.get(plan, same, deadline).await?;
+        let fetched = self.sources.get(plan, place, same, deadline).await?;
         Ok(Gathered::Inputs(Inputs { fetched, overlay }))
     }
 
@@ -220,7 +214,8 @@ impl Filler {
             Ok::<_, EdgeError>((fallback, self.registered(plan, plan.wanted.overlay.as_ref()).await?))
         });
         let (fallback, overlay) = images.await.map_err(|_| EdgeError::Deadline)??;
-        let source = fallback.as_ref().ok_or(EdgeError::Internal)?.bytes.clone();
+        let mark = plan.wanted.fallback.as_ref().map_or(0, |fallback| fallback.source);
+        let source = NamedSource { mark, bytes: fallback.as_ref().ok_or(EdgeError::Internal)?.bytes.clone() };
         let rendered = self.render(plan, source, overlay.as_ref(), deadline).await?.value?;
         Ok((rendered, fallback.into_iter().chain(overlay).collect()))
     }
@@ -239,19 +234,21 @@ impl Filler {
     async fn render(
         &self,
         plan: &Plan<'_>,
-        source: Bytes,
+        source: NamedSource,
         overlay: Option<&RegisteredBytes>,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
-        let engine = self.engine.clone();
-        let (transform, class) = (plan.wanted.transform.clone(), plan.class);
-        let overlay = overlay.map(|overlay| overlay.bytes.clone());
-        let limits = Limits { deadline: Some(deadline), ..self.limits.clone() };
-        let job = move || {
-            let inputs = imaging::Inputs { source: &source, overlay: overlay.as_ref() };
-            engine.render(inputs, &transform, Some(class), &EncoderDefaults::default(), &limits)
+        let job = RenderJob {
+            engine: self.engine.clone(),
+            source,
+            overlay: overlay.map(|overlay| overlay.bytes.clone()),
+            transform: plan.wanted.transform.clone(),
+            class: plan.class,
+            limits: Limits { deadline: Some(deadline), ..self.limits.clone() },
+            sharing: self.sharing.clone(),
+            share: None,
         };
-        Ok(self.pool.run(deadline, job).await?)
+        Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
     }
 }
 

@@ -36,10 +36,12 @@ mod purge;
 mod rates;
 mod recent;
 mod registered;
+mod render_job;
 mod rendition;
 mod reply;
 mod second_level;
 mod server;
+mod shares;
 mod source;
 mod source_cache;
 mod spans;
@@ -71,13 +73,15 @@ use crate::fill::Filler;
 use crate::listeners::Front;
 use crate::playground::Playground;
 use crate::policy::PolicyInForce;
-use crate::pool::TransformPool;
+use crate::pool::{SchedulerLimits, TransformPool};
 use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::rates::RateLimits;
 use crate::registered::RegisteredImages;
+use crate::render_job::Sharing;
 use crate::second_level::{Local, SecondLevel};
 use crate::server::{Clients, EdgeServer};
+use crate::shares::Shares;
 use crate::source_cache::SourceCache;
 use crate::tls::Certificates;
 
@@ -187,8 +191,8 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let looked = settings.cache.dir.join("purges-looked-for");
     let second_level =
         SecondLevel::open(&settings.second_level, Local { bans: Arc::clone(cache.bans()), looked }, registry)?;
-    let filler = filler(settings, &engine, registry, sources, RegisteredImages::new(Arc::clone(cache.bans())))?;
-    let filler = Arc::new(filler.with_second_level(second_level.clone()));
+    let images = RegisteredImages::new(Arc::clone(cache.bans()));
+    let filler = Arc::new(filler(settings, &engine, registry, images, (sources, second_level.clone()))?);
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
     let drain = Arc::new(Drain::default());
     let edge = Edge {
@@ -278,26 +282,33 @@ fn source_cache(
     originals: Option<RenditionCache<EdgeError>>,
     registry: &Registry,
 ) -> anyhow::Result<Arc<SourceCache>> {
-    let (bytes_max, memory_bytes) = (settings.limits.source_bytes, settings.transform.source_memory_bytes);
-    Ok(SourceCache::new(originals, bytes_max, memory_bytes, settings.deadline(), registry)?)
+    Ok(SourceCache::new(originals, settings.limits.source_bytes, settings.deadline(), registry)?)
 }
 
 fn filler(
     settings: &EdgeSettings,
     engine: &Engine,
     registry: &Registry,
-    sources: Arc<SourceCache>,
     images: RegisteredImages,
+    (sources, second_level): (Arc<SourceCache>, Option<Arc<SecondLevel>>),
 ) -> anyhow::Result<Filler> {
-    let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
-    let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
+    let scheduler = SchedulerLimits {
+        threads: settings.transform_threads(),
+        queue: settings.transform.queue,
+        tenant_queue: settings.transform.tenant_queue,
+        memory_bytes: settings.transform.memory_bytes,
+    };
+    let pool = TransformPool::start(scheduler, registry, imaging::thread_finished)?;
     let limits = Limits {
         source_bytes: usize::try_from(settings.limits.source_bytes)?,
         megapixels: settings.limits.megapixels,
         frames: settings.limits.frames,
         ..Limits::default()
     };
-    Ok(Filler::new(engine.clone(), pool, limits, settings.deadline(), sources, images))
+    let shares = Shares::new(settings.transform.tenant_fills, settings.transform.source_memory_bytes);
+    let sharing = Sharing::new(settings.transform.shared_decode_bytes, registry)?;
+    let deadline = settings.deadline();
+    Ok(Filler { engine: engine.clone(), pool, limits, deadline, sources, images, second_level, shares, sharing })
 }
 
 /// Pingora panics on an address that it cannot bind; this says it as an error.

@@ -147,7 +147,7 @@ impl From<ImagingError> for EdgeError {
 impl From<PoolError> for EdgeError {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Full => Self::Busy,
+            PoolError::Full | PoolError::TenantFull => Self::Busy,
             PoolError::TooLate => Self::Deadline,
             PoolError::Panicked => Self::Internal,
         }

@@ -114,7 +114,7 @@ impl Edge {
             Role::Leader | Role::Refused => Came::Filled { had_expired },
         };
         facts.origination = came.origination();
-        let outcome = flight.wait(self.filler.deadline()).await;
+        let outcome = flight.wait(self.filler.deadline).await;
         facts.fill = report.get().cloned();
         match outcome {
             Ok(entry) if facts.fill.as_ref().is_some_and(|fill| fill.second_level) => Ok((entry, Came::SecondLevel)),

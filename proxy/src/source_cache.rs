@@ -18,17 +18,14 @@ use cache::{
 use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::decision::Decision;
 use crate::fill::{Plan, internal};
 use crate::kept;
 use crate::problem::EdgeError;
+use crate::shares::{FillPlace, SourceRoom};
 use crate::source::{Ask, NotModified, SourceError, SourceMeta};
 use crate::spans::Spans;
-
-/// Unit of the memory budget: a semaphore's permits are 32 bits wide.
-const KIB: u64 = 1024;
 
 /// Originals whose last check is remembered. One that is forgotten is checked again, nothing worse.
 const CHECKED_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
@@ -57,24 +54,24 @@ pub struct Provenance {
 }
 
 /// An original in memory, with the room that it takes.
-pub struct Original<'a> {
+pub struct Original {
     /// The bytes.
     pub bytes: Bytes,
     /// What is known of it.
     pub provenance: Provenance,
     /// Given back when this is dropped.
-    pub room: SemaphorePermit<'a>,
+    pub room: SourceRoom,
 }
 
 /// What asking for an original gave.
-pub enum Fetched<'a> {
+pub enum Fetched {
     /// The original.
-    Original(Original<'a>),
+    Original(Original),
     /// It is the one that a rendition was made of before.
     NotModified(Provenance),
 }
 
-impl Fetched<'_> {
+impl Fetched {
     /// Why it is older than it should be.
     pub fn failure(&self) -> Option<&EdgeError> {
         let (Self::Original(Original { provenance, .. }) | Self::NotModified(provenance)) = self;
@@ -96,63 +93,62 @@ pub struct SourceCache {
     /// The lifetimes of originals that were checked and did not change: writing five megabytes again for a new time would
     /// wear out the disk.
     checked: Mutex<LruCache<CacheKey, Checked>>,
-    /// KiB of originals that may be held in memory.
-    room: Semaphore,
     bytes_max: u64,
     deadline: Duration,
     metrics: SourceMetrics,
 }
 
 impl SourceCache {
-    /// Originals of up to `bytes_max`; `memory_bytes`, no less, of them are in memory at a time. Without `kept` each is
-    /// read from its source; so are they where they may be larger than a cache takes.
+    /// Originals of up to `bytes_max`. Without `kept` each is read from its source; so are they where they may be larger
+    /// than a cache takes.
     ///
     /// # Errors
     /// When the metrics are registered already.
     pub fn new(
         kept: Option<RenditionCache<EdgeError>>,
         bytes_max: u64,
-        memory_bytes: u64,
         deadline: Duration,
         registry: &Registry,
     ) -> prometheus::Result<Arc<Self>> {
-        let room = usize::try_from(memory_bytes / KIB).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Arc::new(Self {
             kept: kept.filter(|_| bytes_max <= BODY_BYTES_MAX as u64),
             checked: Mutex::new(LruCache::new(CHECKED_MAX)),
-            room: Semaphore::new(room.min(Semaphore::MAX_PERMITS)),
             bytes_max,
             deadline,
             metrics: SourceMetrics::register(registry)?,
         }))
     }
 
-    /// The original of `plan`, unless it is the one that `previous` was made of.
+    /// The original of `plan`, unless it is the one that `previous` was made of. Its memory is that of `place`.
     ///
     /// # Errors
     /// Those of the source.
     pub async fn get(
         self: &Arc<Self>,
         plan: &Plan<'_>,
+        place: &Arc<FillPlace>,
         previous: Option<&Entry>,
         deadline: Instant,
-    ) -> Result<Fetched<'_>, EdgeError> {
+    ) -> Result<Fetched, EdgeError> {
         // Only a picture is worth keeping; a cached problem is tried anew.
         let previous = previous.filter(|entry| entry.status == 200);
         match &self.kept {
-            Some(kept) if plan.decision.store()?.is_remote() => self.through(kept, plan, previous, deadline).await,
-            _ => self.directly(plan, previous, deadline).await,
+            Some(kept) if plan.decision.store()?.is_remote() => {
+                self.through(kept, (plan, place), previous, deadline).await
+            }
+            _ => self.directly((plan, place), previous, deadline).await,
         }
     }
 
     async fn directly(
         &self,
-        plan: &Plan<'_>,
+        (plan, place): (&Plan<'_>, &Arc<FillPlace>),
         previous: Option<&Entry>,
         deadline: Instant,
-    ) -> Result<Fetched<'_>, EdgeError> {
+    ) -> Result<Fetched, EdgeError> {
         let decision = plan.decision;
-        match self.read(decision, previous.and_then(|entry| kept::storage_validators(entry)), deadline).await {
+        let if_changed = previous.and_then(|entry| kept::storage_validators(entry));
+        match self.read((decision, place), if_changed, deadline).await {
             Ok((bytes, meta, room)) => {
                 self.metrics.source.inc();
                 let provenance = provenance(decision, &meta);
@@ -178,10 +174,10 @@ impl SourceCache {
     async fn through(
         self: &Arc<Self>,
         kept: &RenditionCache<EdgeError>,
-        plan: &Plan<'_>,
+        (plan, place): (&Plan<'_>, &Arc<FillPlace>),
         previous: Option<&Entry>,
         deadline: Instant,
-    ) -> Result<Fetched<'_>, EdgeError> {
+    ) -> Result<Fetched, EdgeError> {
         let (key, now) = (plan.wanted.original, UnixMillis::now());
         let found = match kept.lookup(key, now).await {
             Lookup::Fresh(entry, _) | Lookup::Held(entry, _) | Lookup::Stale(entry, _) => Some(entry),
@@ -192,7 +188,7 @@ impl SourceCache {
                 self.metrics.cache.inc();
                 entry
             }
-            outdated => self.ask(kept, plan.decision, key, outdated, deadline).await?,
+            outdated => self.ask(kept, (plan.decision, place), (key, outdated), deadline).await?,
         };
         let provenance = Provenance {
             validators: entry.validators.clone(),
@@ -207,7 +203,7 @@ impl SourceCache {
         if previous.is_some_and(|previous| is_same(&previous.validators, &entry.validators)) {
             return Ok(Fetched::NotModified(provenance));
         }
-        let room = self.room_for(entry.body.len() as u64).await?;
+        let room = place.room(entry.body.len() as u64).await.ok_or(EdgeError::Internal)?;
         Ok(Fetched::Original(Original { bytes: entry.body.clone(), provenance, room }))
     }
 
@@ -215,16 +211,16 @@ impl SourceCache {
     async fn ask(
         self: &Arc<Self>,
         kept: &RenditionCache<EdgeError>,
-        decision: &Arc<Decision>,
-        key: CacheKey,
-        outdated: Option<Entry>,
+        (decision, place): (&Arc<Decision>, &Arc<FillPlace>),
+        (key, outdated): (CacheKey, Option<Entry>),
         deadline: Instant,
     ) -> Result<Entry, EdgeError> {
         let (this, decision, bans) = (Arc::clone(self), Arc::clone(decision), Arc::clone(kept.bans()));
+        let place = Arc::clone(place);
         let subject = decision.subject_of_original();
         let flight = kept.flight(key, &subject, UnixMillis::now(), move || async move {
             let begun = bans.latest();
-            this.fill(&decision, key, outdated, begun).await
+            this.fill((&decision, &place), key, outdated, begun).await
         });
         let left = deadline.saturating_duration_since(Instant::now());
         flight.wait(left).await.map_err(|error| match error {
@@ -238,13 +234,13 @@ impl SourceCache {
     /// The original from its source; or as it was, if it did not change or if its source fails.
     async fn fill(
         &self,
-        decision: &Decision,
+        (decision, place): (&Decision, &FillPlace),
         key: CacheKey,
         outdated: Option<Entry>,
         begun: u64,
     ) -> Result<Filled, EdgeError> {
         let if_changed = outdated.as_ref().and_then(|entry| kept::storage_validators(entry));
-        let error = match self.read(decision, if_changed, Instant::now() + self.deadline).await {
+        let error = match self.read((decision, place), if_changed, Instant::now() + self.deadline).await {
             Ok((bytes, meta, _room)) => {
                 self.metrics.source.inc();
                 self.checked.lock().pop(&key);
@@ -302,10 +298,10 @@ impl SourceCache {
 
     async fn read(
         &self,
-        decision: &Decision,
+        (decision, place): (&Decision, &FillPlace),
         if_changed: Option<storage::Validators>,
         deadline: Instant,
-    ) -> Result<(Bytes, SourceMeta, SemaphorePermit<'_>), EdgeError> {
+    ) -> Result<(Bytes, SourceMeta, SourceRoom), EdgeError> {
         let limit = self.bytes_max;
         let ask = Ask { if_changed, deadline: Some(deadline), ..Ask::new(limit) };
         let object = decision.store()?.get(&decision.path, &ask).await?;
@@ -314,16 +310,10 @@ impl SourceCache {
         if size > limit {
             return Err(SourceError::too_large(limit).into());
         }
-        let mut room = self.room_for(size).await?;
+        let mut room = place.room(size).await.ok_or(EdgeError::Internal)?;
         let bytes = object.body.collect(limit).await?;
-        let needed = bytes.len().div_ceil(KIB as usize);
-        drop(room.split(room.num_permits().saturating_sub(needed)));
+        room.shrink(bytes.len() as u64);
         Ok((bytes, object.meta, room))
-    }
-
-    async fn room_for(&self, bytes: u64) -> Result<SemaphorePermit<'_>, EdgeError> {
-        let permits = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
-        self.room.acquire_many(permits).await.map_err(internal)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use transform_url::Transform;
 
 use crate::encoding::Encoding;
 use crate::error::ImagingError;
@@ -28,8 +29,7 @@ impl Job<'_> {
     pub(crate) fn describe(&self, header: Header, encoding: Encoding) -> Result<Rendered, ImagingError> {
         let info = header.info.clone();
         let geometry = self.geometry(&header, self.transform)?;
-        let has_size = self.transform.width().is_some() || self.transform.height().is_some();
-        let looked_at = if has_size { geometry } else { self.geometry(&header, &self.transform.within(LOOKED_AT_PX))? };
+        let looked_at = if self.has_size() { geometry } else { self.geometry(&header, &self.described())? };
         let picture = self.picture(header, looked_at, 1, true)?;
         let small = Small::new(picture).map_err(|error| self.explain(error))?;
         let text = match encoding {
@@ -48,6 +48,15 @@ impl Job<'_> {
             }
         };
         Ok(Rendered::new(text.into_bytes(), encoding, geometry.output))
+    }
+
+    /// The transform of the picture that a description is made from.
+    pub(crate) fn described(&self) -> Transform {
+        if self.has_size() { self.transform.clone() } else { self.transform.within(LOOKED_AT_PX) }
+    }
+
+    fn has_size(&self) -> bool {
+        self.transform.width().is_some() || self.transform.height().is_some()
     }
 }
 

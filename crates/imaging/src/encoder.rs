@@ -23,7 +23,7 @@ pub const ENCODER_VERSION: u32 = 3;
 const KEEP_SINCE: Version = Version { major: 8, minor: 15, micro: 0 };
 
 /// Most encodes of one picture in search of a quality that is small enough.
-const ENCODES_MAX: u32 = 5;
+pub(crate) const ENCODES_MAX: u32 = 5;
 
 /// Least quality of JPEG XL: what libvips 8.14 makes of a lower one is out of libjxl's range, which then takes its own default
 /// and gives a large, good picture.

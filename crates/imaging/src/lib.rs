@@ -6,8 +6,9 @@
 //! Read in this order: [`Engine`] starts libvips, and `trial` finds out what it can do; `format` tells a picture from its
 //! first bytes, `encoding` is what can be written; `probe` reads a header and `limits` refuses what is too big, before any
 //! pixel is decoded; `svg` looks into a vector picture, whose header says nothing; `geometry` computes
-//! every size from numbers alone; `output` chooses the encoding; `render` is one render from beginning to end, `pipeline` the
-//! order of the `steps`; `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason,
+//! every size from numbers alone; `output` chooses the encoding; `weight` estimates what all of it takes; `render` is one render from beginning to end, `pipeline` the
+//! order of the `steps`; `shared` has what renders of one source decode once;
+//! `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason,
 //! `quality` which numbers look alike; `describe` answers with facts instead of pixels. `vips` is the only place that calls
 //! libvips.
 //!
@@ -38,11 +39,13 @@ mod probe;
 mod quality;
 mod render;
 mod report;
+mod shared;
 mod steps;
 mod svg;
 mod trial;
 mod vips;
 mod webp_container;
+mod weight;
 
 pub use encoder::ENCODER_VERSION;
 pub use encoding::Encoding;
@@ -57,4 +60,6 @@ pub use probe::{ColourSpace, ImageInfo};
 pub use quality::EncoderDefaults;
 pub use render::{Inputs, Rendered};
 pub use report::{OriginalReport, Report};
+pub use shared::{DecodeLevel, Share, SharedDecodes};
 pub use vips::{Version, VipsError};
+pub use weight::{Weighed, Weight};

@@ -42,7 +42,7 @@ impl Engine {
         let pipeline =
             Pipeline { info: &info, geometry, transform: &transform, frames: 1, keeps_alpha: true, overlay: None };
         pipeline
-            .run(source, header, watch)
+            .run(source.into(), header, watch)
             .and_then(|image| overlay::prepare(image, spec.opacity))
             .map_err(|error| unreadable(error, format, source))
     }

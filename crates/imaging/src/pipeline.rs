@@ -4,12 +4,12 @@
 
 use std::cell::Cell;
 
-use bytes::Bytes;
 use transform_url::Transform;
 
 use crate::animation::{self, Timing};
 use crate::geometry::Geometry;
-use crate::probe::{Header, ImageInfo, Pages};
+use crate::probe::{Header, ImageInfo};
+use crate::render::Inputs;
 use crate::steps::{adjust, background, blur, colour, edge, frame, load, overlay, resize, turn, upright};
 use crate::vips::{Image, VipsError, Watch};
 
@@ -31,13 +31,12 @@ pub(crate) struct Pipeline<'a> {
 
 impl Pipeline<'_> {
     /// Makes the picture. What comes out is 8-bit sRGB or grey; an animation is one tall picture with its timing.
-    pub(crate) fn run(&self, source: &Bytes, header: Header, watch: Option<&Watch>) -> Result<Image, VipsError> {
-        let (pages, scale) = if self.frames > 1 {
-            (Pages::First(self.frames), load::ANIMATION_SCALE)
+    pub(crate) fn run(&self, inputs: Inputs<'_>, header: Header, watch: Option<&Watch>) -> Result<Image, VipsError> {
+        let image = if self.frames > 1 {
+            load::frames(inputs.source, self.info, self.frames)?
         } else {
-            (Pages::One(self.transform.page().unwrap_or(0)), load::scale(self.info, &self.geometry))
+            load::still(inputs, self.info, header, load::level(self.info, &self.geometry, self.transform))?
         };
-        let image = load::load(source, self.info, header, scale, pages)?;
         if let Some(watch) = watch {
             watch.guard(&image);
         }

@@ -53,6 +53,8 @@ pub struct ImageInfo {
     pub bit_depth: u8,
     /// Whether an ICC profile is embedded.
     pub icc: bool,
+    /// Whether the picture comes in several passes, so that decoding it from top to bottom holds all of it.
+    pub interlaced: bool,
     /// Length of the file, in bytes.
     pub bytes: usize,
 }
@@ -229,6 +231,7 @@ fn describe(image: &Image, format: SourceFormat, bytes: usize) -> ImageInfo {
         colour_space,
         bit_depth,
         icc: image.icc_profile().is_some(),
+        interlaced: image.int_field(c"interlaced").is_some_and(|interlaced| interlaced != 0),
         bytes,
     }
 }
@@ -245,6 +248,7 @@ fn describe_bmp(header: &bmp::BmpHeader, bytes: usize) -> ImageInfo {
         colour_space: ColourSpace::Rgb,
         bit_depth: 8,
         icc: false,
+        interlaced: false,
         bytes,
     }
 }

@@ -15,8 +15,10 @@ use crate::output::{Class, Output, Wanted};
 use crate::pipeline::Pipeline;
 use crate::probe::{Header, ImageInfo, Pages, Scale, open, unreadable};
 use crate::quality::EncoderDefaults;
-use crate::steps::{resize, trim, upright};
+use crate::shared::Share;
+use crate::steps::{load, resize, trim, upright};
 use crate::vips::{Image, Operation, VipsError, Watch};
+use crate::weight::{Weighed, Work, encodes};
 
 /// Longest side of a vector picture that is drawn to find out whether it can be, in pixels.
 const DRAWN_AGAIN_PX: f64 = 256.0;
@@ -28,12 +30,14 @@ pub struct Inputs<'a> {
     pub source: &'a Bytes,
     /// The image that the op `overlay` names; without it the op is refused.
     pub overlay: Option<&'a Bytes>,
+    /// What is decoded together with other renders of the original. Makes no difference to the result.
+    pub share: Option<&'a Share>,
 }
 
 impl<'a> From<&'a Bytes> for Inputs<'a> {
     /// The original alone.
     fn from(source: &'a Bytes) -> Self {
-        Self { source, overlay: None }
+        Self { source, overlay: None, share: None }
     }
 }
 
@@ -80,7 +84,7 @@ impl Engine {
         limits: &Limits,
     ) -> Result<Rendered, ImagingError> {
         let output = Output::new(transform, class)?;
-        let job = Job { engine: self, inputs, transform, limits, watch: limits.deadline.map(Watch::new) };
+        let job = Job::new(self, inputs, transform, limits);
         let header = job.header(output.has_frames())?;
         if let Output::Exactly(encoding) = output
             && encoding.is_description()
@@ -88,18 +92,7 @@ impl Engine {
             return job.describe(header, encoding);
         }
         let geometry = job.geometry(&header, transform)?;
-        let info = header.info.clone();
-        let wanted = Wanted {
-            size: geometry.output,
-            alpha: (info.alpha || transform.radius().is_some())
-                && !transform.background().is_some_and(|c| c.is_opaque()),
-            animated: transform.is_animated() && info.frames > 1,
-            lossless: transform.is_lossless(),
-            has_quality: transform.max_bytes().is_some(),
-        };
-        let encoding = output.choose(&wanted, self.capabilities())?;
-        let frames = if wanted.animated && encoding.has_frames() { info.frames } else { 1 };
-        limits.check_animation(geometry.output, frames)?;
+        let (encoding, frames) = job.encoding(&header.info, &geometry, output)?;
         let picture = job.picture(header, geometry, frames, encoding.has_alpha())?;
         let encoder = Encoder::new(self, encoding, output, transform, defaults);
         let body = encoder.encode_within(&picture, transform.max_bytes()).map_err(|error| match error {
@@ -119,7 +112,57 @@ pub(crate) struct Job<'a> {
     pub(crate) watch: Option<Watch>,
 }
 
+impl<'a> Job<'a> {
+    pub(crate) fn new(engine: &'a Engine, inputs: Inputs<'a>, transform: &'a Transform, limits: &'a Limits) -> Self {
+        Self { engine, inputs, transform, limits, watch: limits.deadline.map(Watch::new) }
+    }
+}
+
 impl Job<'_> {
+    /// What all of it takes, told by the headers.
+    pub(crate) fn weigh(&self, class: Option<Class>) -> Result<Weighed, ImagingError> {
+        let output = Output::new(self.transform, class)?;
+        let info = self.header(output.has_frames())?.info;
+        let described = match output {
+            Output::Exactly(encoding) if encoding.is_description() => Some(encoding),
+            Output::Exactly(_) | Output::Best(_) => None,
+        };
+        let transform = match described {
+            Some(_) => &self.described(),
+            None => self.transform,
+        };
+        // A border that is trimmed away makes the rest smaller, which only decoding would tell.
+        let geometry = sizes(region(info.upright, transform)?, transform, self.limits.output_px)?;
+        let (encoding, frames) = match described {
+            Some(encoding) => (encoding, 1),
+            None => self.encoding(&info, &geometry, output)?,
+        };
+        let work = Work::new(&info, &geometry, transform, frames);
+        let picture = work.weight(&info, encoding, transform.is_lossless(), encodes(transform));
+        let overlay = self.inputs.overlay.map(|source| self.engine.weigh_overlay(source)).transpose()?;
+        Ok(Weighed {
+            weight: overlay.map_or(picture, |overlay| picture.and(overlay)),
+            level: load::is_shared(&info, frames).then(|| load::level(&info, &geometry, transform)),
+        })
+    }
+
+    /// The encoding of a result that is a picture, and how many frames it has.
+    fn encoding(&self, info: &ImageInfo, geometry: &Geometry, output: Output) -> Result<(Encoding, u32), ImagingError> {
+        let transform = self.transform;
+        let wanted = Wanted {
+            size: geometry.output,
+            alpha: (info.alpha || transform.radius().is_some())
+                && !transform.background().is_some_and(|c| c.is_opaque()),
+            animated: transform.is_animated() && info.frames > 1,
+            lossless: transform.is_lossless(),
+            has_quality: transform.max_bytes().is_some(),
+        };
+        let encoding = output.choose(&wanted, self.engine.capabilities())?;
+        let frames = if wanted.animated && encoding.has_frames() { info.frames } else { 1 };
+        self.limits.check_animation(geometry.output, frames)?;
+        Ok((encoding, frames))
+    }
+
     /// The header, within the limits for what is wanted of the source.
     fn header(&self, takes_frames: bool) -> Result<Header, ImagingError> {
         let source = self.inputs.source;
@@ -177,8 +220,7 @@ impl Job<'_> {
         header.check_drawing(geometry.region.size, geometry.resized)?;
         let info = header.info.clone();
         let pipeline = Pipeline { info: &info, geometry, transform: self.transform, frames, keeps_alpha, overlay };
-        let picture =
-            pipeline.run(self.inputs.source, header, self.watch.as_ref()).map_err(|error| self.explain(error))?;
+        let picture = pipeline.run(self.inputs, header, self.watch.as_ref()).map_err(|error| self.explain(error))?;
         // Encoding what is in memory already is to end at the deadline too.
         self.guard(&picture);
         Ok(picture)

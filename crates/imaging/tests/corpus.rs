@@ -71,7 +71,7 @@ fn every_picture_gets_an_answer() {
     let mut rendered = 0;
     for path in &found {
         let source = Bytes::from(std::fs::read(path).unwrap());
-        let inputs = Inputs { source: &source, overlay: Some(&overlay) };
+        let inputs = Inputs { source: &source, overlay: Some(&overlay), share: None };
         for ops in OPS {
             let transform = Ops::parse(ops).unwrap().resolve(|_| None).unwrap();
             let limits = Limits { deadline: Some(Instant::now() + Duration::from_secs(30)), ..Limits::default() };

@@ -63,7 +63,7 @@ fn every_example_is_rendered() {
         let transform =
             ops.resolve(|_| Some(&preset)).unwrap_or_else(|error| panic!("line {line}, {example}: {error}"));
         let source = if transform.page().is_some() { &pages } else { &photo };
-        let inputs = Inputs { source, overlay: Some(&logo) };
+        let inputs = Inputs { source, overlay: Some(&logo), share: None };
         let made =
             engine().render(inputs, &transform, Some(Class::Webp), &EncoderDefaults::default(), &Limits::default());
         let made = made.unwrap_or_else(|error| panic!("line {line}, {example}: {error:?}"));

@@ -16,6 +16,7 @@ const CLIENTS: usize = 500;
 const COLLAPSED: &str = "Calotype; fwd=uri-miss; collapsed";
 const MEMORY: &str = "Calotype; hit; detail=memory";
 const MISS: &str = "Calotype; fwd=uri-miss; stored";
+const QUEUE: &str = "calotype_transform_queue_jobs{lane=\"light\"}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_clients_on_one_cold_picture_are_one_fetch_and_one_transform() {
@@ -132,7 +133,7 @@ async fn a_full_queue_refuses_at_once_while_hits_are_served() {
     let running = spawn(&edge, &heavy(90));
     gauge(&edge, "calotype_transform_running_jobs", 1.0).await;
     let queued = spawn(&edge, &heavy(91));
-    gauge(&edge, "calotype_transform_queue_jobs", 1.0).await;
+    gauge(&edge, QUEUE, 1.0).await;
 
     let asked = Instant::now();
     let refused = edge.get("/demo/w=41,f=jpeg/@local/warm.jpg").await;
@@ -140,8 +141,8 @@ async fn a_full_queue_refuses_at_once_while_hits_are_served() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     warm.assert_hit(&edge).await;
-    assert_eq!(edge.metric("calotype_transform_refused_total").await, 1.0);
-    assert_eq!(edge.metric("calotype_transform_queue_jobs").await, 1.0, "the heavy picture was not heavy enough");
+    assert_eq!(edge.metric("calotype_transform_refused_total{reason=\"queue-full\"}").await, 1.0);
+    assert_eq!(edge.metric(QUEUE).await, 1.0, "the heavy picture was not heavy enough");
 
     // Nothing of it lasts.
     running.abort();

@@ -6,6 +6,7 @@ mod bad_urls;
 mod cache_folder;
 mod conditions;
 mod connections;
+mod fairness;
 mod freshness;
 mod http2;
 mod http_origin;

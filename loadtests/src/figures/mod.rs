@@ -2,9 +2,11 @@
 //!
 //! A figure asserts whatever must hold for its numbers to mean anything, and fails when it does not.
 
+mod burst;
 mod cold;
 mod crash;
 mod crowd;
+mod fairness;
 mod hit;
 mod idle;
 mod latency;
@@ -27,6 +29,10 @@ pub enum FigureName {
     Latency,
     /// Many clients that want the same new rendition at once.
     Crowd,
+    /// What one tenant's flood does to another tenant, and to hits.
+    Fairness,
+    /// Eight widths of one picture at once.
+    Burst,
     /// What a crash leaves.
     Crash,
     /// What connections cost that do nothing.
@@ -35,7 +41,8 @@ pub enum FigureName {
 
 impl FigureName {
     /// In the order of the report.
-    pub const ALL: [Self; 6] = [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Crash, Self::Idle];
+    pub const ALL: [Self; 8] =
+        [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Fairness, Self::Burst, Self::Crash, Self::Idle];
 
     /// As on the command line.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +51,8 @@ impl FigureName {
             Self::Cold => "cold",
             Self::Latency => "latency",
             Self::Crowd => "crowd",
+            Self::Fairness => "fairness",
+            Self::Burst => "burst",
             Self::Crash => "crash",
             Self::Idle => "idle",
         }
@@ -56,6 +65,8 @@ impl FigureName {
             Self::Cold => "Cold 512 px: CPU time per rendition, against a plain libvips loop",
             Self::Latency => "A 5 MB JPEG at 800 px: what one client waits",
             Self::Crowd => "500 clients at once on one cold URL",
+            Self::Fairness => "One tenant floods, another asks for one picture at a time",
+            Self::Burst => "A srcset of eight widths at once, with and without sharing the decode",
             Self::Crash => "kill -9 after many fills",
             Self::Idle => "10,000 idle connections",
         }
@@ -71,6 +82,8 @@ impl FigureName {
             Self::Cold => cold::measure(bench).await,
             Self::Latency => latency::measure(bench).await,
             Self::Crowd => crowd::measure(bench).await,
+            Self::Fairness => fairness::measure(bench).await,
+            Self::Burst => burst::measure(bench).await,
             Self::Crash => crash::measure(bench).await,
             Self::Idle => idle::measure(bench).await,
         }

@@ -4,10 +4,13 @@
 //! how the result looks: without that margin a JPEG loses 5 to 13 dB against a full decode.
 
 use bytes::Bytes;
+use transform_url::Transform;
 
 use crate::format::SourceFormat;
 use crate::geometry::Geometry;
 use crate::probe::{Header, ImageInfo, Pages, Scale, open};
+use crate::render::Inputs;
+use crate::shared::DecodeLevel;
 use crate::vips::{Image, VipsError};
 
 /// How many times the target the decoder's output must be, at least.
@@ -41,16 +44,37 @@ pub(crate) fn scale(info: &ImageInfo, geometry: &Geometry) -> Scale {
 /// What the frames of an animation are decoded at: decoders compose each one from those before, in full size.
 pub(crate) const ANIMATION_SCALE: Scale = Scale::Full;
 
-/// These pages of the picture at `scale`; `header` is reused if that is what it was opened at.
-pub(crate) fn load(
-    source: &Bytes,
+/// What a still of `geometry` is decoded at, of the page that `transform` names.
+pub(crate) fn level(info: &ImageInfo, geometry: &Geometry, transform: &Transform) -> DecodeLevel {
+    DecodeLevel { scale: scale(info, geometry), page: transform.page().unwrap_or(0) }
+}
+
+/// Whether others may have use for what `frames` frames of `info` are decoded to. A vector picture is drawn anew for each
+/// size, and an animation is too large to keep.
+pub(crate) fn is_shared(info: &ImageInfo, frames: u32) -> bool {
+    frames == 1 && !info.is_vector()
+}
+
+/// The picture of `level`; `header` is reused if that is what it was opened at.
+pub(crate) fn still(
+    inputs: Inputs<'_>,
     info: &ImageInfo,
     header: Header,
-    scale: Scale,
-    pages: Pages,
+    level: DecodeLevel,
 ) -> Result<Image, VipsError> {
-    match header.image {
-        Some(image) if scale == Scale::Full && matches!(pages, Pages::One(_)) => Ok(image),
-        _ => open(source, info.format, scale, pages),
+    let open = || open(inputs.source, info.format, level.scale, Pages::One(level.page));
+    if let Some(share) = inputs.share
+        && let Some(image) = share.picture(level, open)
+    {
+        return Ok(image);
     }
+    match header.image {
+        Some(image) if level.scale == Scale::Full => Ok(image),
+        _ => open(),
+    }
+}
+
+/// So many frames, one below the other.
+pub(crate) fn frames(source: &Bytes, info: &ImageInfo, frames: u32) -> Result<Image, VipsError> {
+    open(source, info.format, ANIMATION_SCALE, Pages::First(frames))
 }

@@ -178,6 +178,18 @@ impl Image {
         (length(x), length(y))
     }
 
+    /// What all pixels take in memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let number_bytes = match self.band_format() {
+            BandFormat::U8 => 1,
+            BandFormat::U16 => 2,
+            BandFormat::Float => 4,
+            // The widest there is: two doubles.
+            BandFormat::Other => 16,
+        };
+        u64::from(self.width()) * u64::from(self.height()) * u64::from(self.bands()) * number_bytes
+    }
+
     /// Width in pixels.
     pub(crate) fn width(&self) -> u32 {
         // SAFETY: plain getter on a live image.

@@ -9,6 +9,7 @@
 mod error;
 mod image;
 mod library;
+mod memory_image;
 mod operation;
 mod source;
 mod watch;
@@ -17,6 +18,7 @@ pub use error::VipsError;
 pub(crate) use image::{BandFormat, Image, Interpretation};
 pub use library::Version;
 pub(crate) use library::{Library, LibraryError, finish_thread, has_operation};
+pub(crate) use memory_image::MemoryImage;
 pub(crate) use operation::Operation;
 pub(crate) use source::Source;
 pub(crate) use watch::Watch;

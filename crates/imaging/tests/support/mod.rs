@@ -32,7 +32,7 @@ pub fn try_render_within(source: &[u8], ops: &str, limits: &Limits) -> Result<Re
 /// A rendition with the image `overlay` for the op of that name.
 pub fn render_with_overlay(source: &[u8], overlay: &[u8], ops: &str) -> Result<Rendered, ImagingError> {
     let (source, overlay) = (Bytes::copy_from_slice(source), Bytes::copy_from_slice(overlay));
-    let inputs = Inputs { source: &source, overlay: Some(&overlay) };
+    let inputs = Inputs { source: &source, overlay: Some(&overlay), share: None };
     engine().render(inputs, &transform(ops), Some(Class::Avif), &EncoderDefaults::default(), &Limits::default())
 }
 
