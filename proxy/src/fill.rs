@@ -15,6 +15,7 @@ use crate::decision::{Decision, WantedRendition};
 use crate::kept;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
+use crate::refreshes::Refreshes;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
 use crate::source::{Ask, SourceError, SourceMeta};
 
@@ -31,6 +32,16 @@ pub struct Plan<'a> {
     pub class: Class,
 }
 
+/// What fills may take.
+pub struct FillLimits {
+    /// What a picture may be.
+    pub picture: Limits,
+    /// Time for one fill.
+    pub deadline: Duration,
+    /// Bytes of originals in memory at a time; at least the largest original.
+    pub source_memory_bytes: u64,
+}
+
 /// Makes renditions.
 pub struct Filler {
     engine: Engine,
@@ -38,6 +49,7 @@ pub struct Filler {
     limits: Limits,
     deadline: Duration,
     images: RegisteredImages,
+    refreshes: Refreshes,
     /// KiB of originals that may be held in memory.
     room: Semaphore,
 }
@@ -71,18 +83,18 @@ enum Fetched<'a> {
 }
 
 impl Filler {
-    /// A filler with these limits; `source_memory_bytes` is at least the largest original.
+    /// A filler with these limits.
     pub fn new(
         engine: Engine,
         pool: TransformPool,
-        limits: Limits,
-        deadline: Duration,
-        source_memory_bytes: u64,
+        limits: FillLimits,
         images: RegisteredImages,
+        refreshes: Refreshes,
     ) -> Self {
+        let FillLimits { picture: limits, deadline, source_memory_bytes } = limits;
         let room = usize::try_from(source_memory_bytes / KIB).unwrap_or(Semaphore::MAX_PERMITS);
         let room = Semaphore::new(room.min(Semaphore::MAX_PERMITS));
-        Self { engine, pool, limits, deadline, images, room }
+        Self { engine, pool, limits, deadline, images, refreshes, room }
     }
 
     /// Time that a fill has.
@@ -117,9 +129,10 @@ impl Filler {
             }
             filled => filled,
         };
-        if let Some(report) = report {
+        match report {
             // One fill sets it once.
-            let _ = report.set(taken);
+            Some(report) => drop(report.set(taken)),
+            None => self.refreshes.count(&filled, taken.not_modified),
         }
         filled
     }

@@ -14,6 +14,7 @@ mod drain;
 mod edge;
 mod fill;
 mod gather;
+mod health;
 mod kept;
 mod marks;
 mod negotiate;
@@ -25,6 +26,7 @@ mod pool;
 mod problem;
 mod purge;
 mod recent;
+mod refreshes;
 mod registered;
 mod rendition;
 mod reply;
@@ -57,13 +59,14 @@ use crate::admin::Admin;
 use crate::config::{AdminToken, EdgeSettings};
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
-use crate::fill::Filler;
+use crate::fill::{FillLimits, Filler};
 use crate::gather::Gathering;
 use crate::playground::Playground;
 use crate::policy::PolicyInForce;
 use crate::pool::TransformPool;
 use crate::problem::EdgeError;
 use crate::purge::Purger;
+use crate::refreshes::Refreshes;
 use crate::registered::RegisteredImages;
 use crate::server::EdgeServer;
 
@@ -87,6 +90,9 @@ struct Arguments {
     /// Checks settings and policy, and exits.
     #[arg(long)]
     check_config: bool,
+    /// Asks the edge that runs with these settings whether it is ready, and exits.
+    #[arg(long, conflicts_with = "check_config")]
+    check_health: bool,
     /// Stops, as on SIGTERM, when the process that started this one ends in whatever way.
     #[arg(long)]
     stop_with_parent: bool,
@@ -103,6 +109,9 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return usage(&error),
     };
+    if arguments.check_health {
+        return told(health::check(settings.admin_listen));
+    }
     let registry = metrics::registry("proxy", env!("CARGO_PKG_VERSION"));
     logging::start(&settings.log);
     let policy = match PolicyInForce::load(&settings.policy_file, &registry) {
@@ -119,6 +128,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a check found, on standard error.
+fn told(checked: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = checked else { return ExitCode::SUCCESS };
+    #[allow(clippy::print_stderr, reason = "no log was started")]
+    {
+        eprintln!("{error:#}");
+    }
+    ExitCode::FAILURE
 }
 
 /// Bad settings: all of them on standard error, before any port is bound.
@@ -211,14 +230,18 @@ fn filler(
 ) -> anyhow::Result<Filler> {
     let (threads, queue) = (settings.transform_threads(), settings.transform.queue);
     let pool = TransformPool::start(threads, queue, registry, imaging::thread_finished)?;
-    let limits = Limits {
+    let picture = Limits {
         source_bytes: usize::try_from(settings.limits.source_bytes)?,
         megapixels: settings.limits.megapixels,
         frames: settings.limits.frames,
         ..Limits::default()
     };
-    let (deadline, source_memory_bytes) = (settings.deadline(), settings.transform.source_memory_bytes);
-    Ok(Filler::new(engine.clone(), pool, limits, deadline, source_memory_bytes, images))
+    let limits = FillLimits {
+        picture,
+        deadline: settings.deadline(),
+        source_memory_bytes: settings.transform.source_memory_bytes,
+    };
+    Ok(Filler::new(engine.clone(), pool, limits, images, Refreshes::register(registry)?))
 }
 
 fn pingora_server(settings: &EdgeSettings, edge: EdgeServer, admin: Admin) -> Server {

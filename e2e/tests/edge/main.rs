@@ -11,6 +11,7 @@ mod http_origin;
 mod load;
 mod negotiation;
 mod observing;
+mod operating;
 mod originals;
 mod playground;
 mod playground_in_a_browser;
