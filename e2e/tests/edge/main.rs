@@ -7,6 +7,7 @@ mod cache_folder;
 mod conditions;
 mod connections;
 mod freshness;
+mod health;
 mod http_origin;
 mod load;
 mod negotiation;
