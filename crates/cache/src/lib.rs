@@ -44,6 +44,6 @@ pub use etag::ETag;
 pub use flight::FlightError;
 pub use key::{CacheKey, KeyBuilder};
 pub use rendition::{
-    BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionError,
-    RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
+    BODY_BYTES_MAX, CLOCK_STEP_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, NOT_HELD_BEFORE, Rendition,
+    RenditionError, RenditionParts, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
 };

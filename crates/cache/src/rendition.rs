@@ -18,6 +18,10 @@ pub const TAGS_MAX: usize = 64;
 /// The largest body, in bytes. Far above any sane rendition; it bounds what a forged length on disk can make us allocate.
 pub const BODY_BYTES_MAX: usize = 256 << 20;
 
+/// The most that a clock may be set back before what was made until then counts as made in the future. Clocks that are kept
+/// right are stepped by less, and a request may have read the clock just before the fill that it finds.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(5);
+
 /// For renditions all of whose inputs were fetched by the fill that made them.
 pub const NOT_HELD_BEFORE: u64 = u64::MAX;
 
@@ -97,11 +101,15 @@ impl Lifetime {
     }
 
     /// Both limits are exclusive: at `fresh_until` it is stale, at `stale_until` expired.
+    ///
+    /// What was made more than [`CLOCK_STEP_MAX`] after `now` is never fresh: a clock that was ahead would else keep it fresh
+    /// for as long as it was. It is stale if it may ever be, and the refresh dates it anew.
     #[must_use]
     pub fn freshness(&self, now: UnixMillis) -> Freshness {
-        if now < self.fresh_until {
+        let is_from_the_future = self.created.saturating_since(now) > CLOCK_STEP_MAX;
+        if now < self.fresh_until && !is_from_the_future {
             Freshness::Fresh
-        } else if now < self.stale_until {
+        } else if now < self.stale_until && self.fresh_until < self.stale_until {
             Freshness::Stale
         } else {
             Freshness::Expired

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use cache::{
-    CONTENT_TYPE_BYTES_MAX, ETag, Freshness, Lifetime, Rendition, RenditionError, RenditionParts,
+    CLOCK_STEP_MAX, CONTENT_TYPE_BYTES_MAX, ETag, Freshness, Lifetime, Rendition, RenditionError, RenditionParts,
     SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
 };
 use support::{parts, rendition};
@@ -77,6 +77,25 @@ fn without_a_stale_time_fresh_turns_into_expired() {
     let lifetime = Lifetime::new(UnixMillis(1000), Duration::from_millis(500), Duration::ZERO);
     assert_eq!(lifetime.freshness(UnixMillis(1499)), Freshness::Fresh);
     assert_eq!(lifetime.freshness(UnixMillis(1500)), Freshness::Expired);
+}
+
+/// A clock that was a year ahead leaves entries that would be fresh for a year.
+#[test]
+fn what_was_made_in_the_future_is_not_fresh() {
+    const YEAR: u64 = 365 * 86_400_000;
+    let (now, step) = (YEAR, u64::try_from(CLOCK_STEP_MAX.as_millis()).expect("small"));
+    for (created, stale_for, expected) in [
+        (now, 60, Freshness::Fresh),
+        (now + step, 60, Freshness::Fresh),
+        (now + step + 1, 60, Freshness::Stale),
+        (2 * YEAR, 60, Freshness::Stale),
+        (2 * YEAR, 0, Freshness::Expired),
+        (u64::MAX, 60, Freshness::Expired),
+    ] {
+        let (fresh_for, stale_for) = (Duration::from_secs(60), Duration::from_secs(stale_for));
+        let lifetime = Lifetime::new(UnixMillis(created), fresh_for, stale_for);
+        assert_eq!(lifetime.freshness(UnixMillis(now)), expected, "made at {created}, stale for {stale_for:?}");
+    }
 }
 
 #[test]
