@@ -4,6 +4,7 @@ mod bad_sources;
 mod bad_stores;
 mod bad_urls;
 mod cache_folder;
+mod clock_jumps;
 mod conditions;
 mod connections;
 mod freshness;
