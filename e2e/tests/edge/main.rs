@@ -10,6 +10,8 @@ mod connections;
 mod freshness;
 mod health;
 mod http_origin;
+mod killed;
+mod leaving_clients;
 mod load;
 mod lying_origins;
 mod negotiation;
