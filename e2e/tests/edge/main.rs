@@ -3,6 +3,7 @@
 mod bad_sources;
 mod bad_stores;
 mod bad_urls;
+mod broken_disks;
 mod cache_folder;
 mod clock_jumps;
 mod conditions;
