@@ -1,7 +1,7 @@
 //! SIGKILL in the middle of a fill, an insert, a purge, a reload: the next start finds what was promised, and nothing half.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use testkit::edge::{Edge, EdgeSetup, eventually, picture};
 use testkit::faulty::Fault;
@@ -183,6 +183,6 @@ async fn in_the_middle_of_a_reload() {
     edge.stop().await;
 }
 
-fn quoted(path: &PathBuf) -> String {
+fn quoted(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
 }
