@@ -208,3 +208,21 @@ fn every_member_takes_part_in_the_lints_and_the_licence() {
         assert!(manifest.contains("[lints]\nworkspace = true"), "{} has lints of its own", package.name);
     }
 }
+
+/// The list of faults in `README.md` names tests that exist.
+#[test]
+fn every_fault_has_its_tests() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(folder.join("README.md")).expect("the list is there");
+    let mut rows = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().expect("has columns");
+        for named in tests.split(", ") {
+            let (file, test) = named.trim_matches('`').split_once(": ").unwrap_or_else(|| panic!("{named} is no test"));
+            let source = std::fs::read_to_string(folder.join("tests").join(file)).expect("the file is there");
+            assert!(source.contains(&format!("async fn {test}()")), "{file} has no test {test}");
+        }
+        rows += 1;
+    }
+    assert!(rows >= 14, "{rows} faults are listed");
+}

@@ -14,6 +14,7 @@ use crate::kept;
 use crate::marks::source_mark;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
+use crate::refreshes::Refreshes;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
 use crate::render_job::{NamedSource, RenderJob, Sharing};
 use crate::second_level::SecondLevel;
@@ -50,6 +51,8 @@ pub struct Filler {
     pub shares: Arc<Shares>,
     /// What renders of one original have together.
     pub sharing: Sharing,
+    /// How refreshes end.
+    pub refreshes: Refreshes,
 }
 
 /// What a fill took, for the access event and `Server-Timing`.
@@ -112,9 +115,10 @@ impl Filler {
             }
             filled => filled,
         };
-        if let Some(report) = report {
+        match report {
             // One fill sets it once.
-            let _ = report.set(taken);
+            Some(report) => drop(report.set(taken)),
+            None => self.refreshes.count(&filled, taken.not_modified),
         }
         filled
     }

@@ -19,6 +19,7 @@ mod fill;
 mod first_bytes;
 mod gather;
 mod header_limits;
+mod health;
 mod http2;
 mod kept;
 mod listeners;
@@ -35,6 +36,7 @@ mod problem;
 mod purge;
 mod rates;
 mod recent;
+mod refreshes;
 mod registered;
 mod render_job;
 mod rendition;
@@ -77,6 +79,7 @@ use crate::pool::{SchedulerLimits, TransformPool};
 use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::rates::RateLimits;
+use crate::refreshes::Refreshes;
 use crate::registered::RegisteredImages;
 use crate::render_job::Sharing;
 use crate::second_level::{Local, SecondLevel};
@@ -102,6 +105,9 @@ struct Arguments {
     /// Checks settings and policy, and exits.
     #[arg(long)]
     check_config: bool,
+    /// Asks the edge that runs with these settings whether it is ready, and exits.
+    #[arg(long, conflicts_with = "check_config")]
+    check_health: bool,
     /// Stops, as on SIGTERM, when the process that started this one ends in whatever way.
     #[arg(long)]
     stop_with_parent: bool,
@@ -118,6 +124,9 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return usage(&error),
     };
+    if arguments.check_health {
+        return told(health::check(settings.admin_listen));
+    }
     let registry = metrics::registry("proxy", env!("CARGO_PKG_VERSION"));
     logging::start(&settings.log);
     let policy = match PolicyInForce::load(&settings.policy_file, &registry) {
@@ -138,6 +147,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a check found, on standard error.
+fn told(checked: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = checked else { return ExitCode::SUCCESS };
+    #[allow(clippy::print_stderr, reason = "no log was started")]
+    {
+        eprintln!("{error:#}");
+    }
+    ExitCode::FAILURE
 }
 
 /// Bad settings: all of them on standard error, before any port is bound.
@@ -308,7 +327,8 @@ fn filler(
     let shares = Shares::new(settings.transform.tenant_fills, settings.transform.source_memory_bytes);
     let sharing = Sharing::new(settings.transform.shared_decode_bytes, registry)?;
     let deadline = settings.deadline();
-    Ok(Filler { engine: engine.clone(), pool, limits, deadline, sources, images, second_level, shares, sharing })
+    let (engine, refreshes) = (engine.clone(), Refreshes::register(registry)?);
+    Ok(Filler { engine, pool, limits, deadline, sources, images, second_level, shares, sharing, refreshes })
 }
 
 /// Pingora panics on an address that it cannot bind; this says it as an error.

@@ -17,8 +17,9 @@ use crate::edge::Edge;
 use crate::problem::EdgeError;
 use crate::source::{Ask, SourceError, SourceMeta, SourceObject};
 
-/// Chunks between the store and the connection: enough to overlap reading and writing.
-const CHUNKS_AHEAD: usize = 2;
+/// Chunks between the store and the connection: enough to overlap reading and writing. With the one on either side, it is
+/// what a client that stops reading costs.
+const CHUNKS_AHEAD: usize = 1;
 
 /// An original, ready to be sent.
 pub struct OriginalAnswer {

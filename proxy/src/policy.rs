@@ -54,6 +54,10 @@ impl PolicyInForce {
         )?;
         let sequence = IntGauge::new("calotype_policy_sequence", "Version of the policy in force.")?;
         registry.register(Box::new(reloads.clone()))?;
+        // A counter that is not there before it counts hides its first step from an alert.
+        for result in ["applied", "refused"] {
+            reloads.with_label_values(&[result]);
+        }
         registry.register(Box::new(sequence.clone()))?;
         let loaded = Stamp::of(file);
         let policy = parse(&read(file)?, 1)?;
@@ -92,7 +96,10 @@ impl PolicyInForce {
             seen = stamp;
             match read(&self.file) {
                 Ok(text) => self.replace(&text),
-                Err(error) => tracing::error!("{error:#}; the last policy stays in force"),
+                Err(error) => {
+                    self.reloads.with_label_values(&["refused"]).inc();
+                    tracing::error!("{error:#}; the last policy stays in force");
+                }
             }
         }
     }

@@ -48,6 +48,6 @@ pub use flight::FlightError;
 pub use key::{CacheKey, KeyBuilder};
 pub use portable::{PORTABLE_OVERHEAD_BYTES_MAX, Portable};
 pub use rendition::{
-    BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionError,
-    RenditionParts, Renewal, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
+    BODY_BYTES_MAX, CLOCK_STEP_MAX, CONTENT_TYPE_BYTES_MAX, Freshness, Lifetime, NOT_HELD_BEFORE, Rendition,
+    RenditionError, RenditionParts, Renewal, SOURCE_ETAG_BYTES_MAX, SourceValidators, TAGS_MAX, UnixMillis,
 };

@@ -18,6 +18,10 @@ pub const TAGS_MAX: usize = 64;
 /// The largest body, in bytes. Far above any sane rendition; it bounds what a forged length on disk can make us allocate.
 pub const BODY_BYTES_MAX: usize = 256 << 20;
 
+/// The most that a clock may be set back before what was made until then counts as made in the future. Clocks that are kept
+/// right are stepped by less, and a request may have read the clock just before the fill that it finds.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(5);
+
 /// For renditions all of whose inputs were fetched by the fill that made them.
 pub const NOT_HELD_BEFORE: u64 = u64::MAX;
 
@@ -45,9 +49,6 @@ impl UnixMillis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
-
-/// How far apart the clocks of a past and a present may be, without the entry being doubted.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// How a rendition may be used at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,18 +139,20 @@ impl Lifetime {
         now < self.error_until
     }
 
-    /// All limits are exclusive: at `fresh_until` it is stale, at `stale_until` expired. What was made in the future is
-    /// stale: the clock was set back, and its limits may be far away.
+    /// All limits are exclusive: at `fresh_until` it is stale, at `stale_until` expired.
+    ///
+    /// What was made more than [`CLOCK_STEP_MAX`] after `now` is never fresh: a clock that was ahead would else keep it fresh
+    /// for as long as it was. It is stale if it may ever be, and the refresh dates it anew.
     #[must_use]
     pub fn freshness(&self, now: UnixMillis) -> Freshness {
-        let is_of_the_future = now.saturating_add(CLOCK_SKEW) < self.created;
+        let is_of_the_future = self.created.saturating_since(now) > CLOCK_STEP_MAX;
         if now < self.fresh_until && !is_of_the_future {
             return Freshness::Fresh;
         }
         // A source that failed before is not waited for.
         let (is_held, may_be_stale) = match self.retry_at {
             Some(retry_at) if now < self.error_until => (now < retry_at && !is_of_the_future, true),
-            _ => (false, now < self.stale_until),
+            _ => (false, now < self.stale_until && self.fresh_until < self.stale_until),
         };
         match (is_held, may_be_stale) {
             (true, _) => Freshness::Held,

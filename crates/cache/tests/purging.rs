@@ -195,11 +195,14 @@ async fn a_fill_begun_before_a_purge_is_neither_joined_nor_kept() {
         Scope::Key { tenant: 1, key: key(1) },
     ] {
         cache.bans().purge(Scope::Everything).unwrap();
-        let (finish, wait) = oneshot::channel::<()>();
+        let ((finish, wait), (begin, begun)) = (oneshot::channel::<()>(), oneshot::channel());
         let old = cache.flight(key(1), &subject(1), NOW, move || async move {
+            begin.send(()).unwrap();
             wait.await.unwrap();
             Ok(Filled::Store(made(1, 1)))
         });
+        // Begun only after the new one, it would find that one's rendition and be content with it.
+        begun.await.unwrap();
         cache.bans().purge(scope).unwrap();
         let new = cache.flight(key(1), &subject(1), NOW, || async { Ok(Filled::Store(made(1, 2))) });
         assert_eq!(new.role(), cache::Role::Leader, "{scope:?}");

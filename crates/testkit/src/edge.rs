@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use devstack::process::{Process, answers};
 pub use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
 pub use setup::{EdgeSetup, FOLDER_ORIGIN, TENANT, program, without_settings_of_ours};
 use tokio::time::{Instant, sleep, timeout};
@@ -149,6 +150,17 @@ impl Edge {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal).expect("our own child may be signalled");
+    }
+
+    /// From now on it can write no file beyond so many bytes, as on a disk that fills up while it runs. The setup must have had
+    /// [`EdgeSetup::file_blocks_max`], whose limit cannot be raised again.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn limit_file_size(&self, bytes: u64) {
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        let id = self.process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        rustix::process::prlimit(id, Resource::Fsize, limit).expect("our own child may be limited");
     }
 
     /// Waits for its end, which something else has caused.

@@ -1,5 +1,6 @@
 //! Fixtures made in code, origins that misbehave, a started edge, a browser.
 
+pub mod clock;
 pub mod edge;
 pub mod faulty;
 pub mod http;

@@ -79,6 +79,7 @@ async fn a_file_with_mistakes_never_replaces_a_policy_that_works() {
 
     std::fs::remove_file(edge.setup().home().join("policy.toml")).expect("there");
     eventually("the log", async || edge.log().contains("No such file").then_some(())).await;
+    assert_eq!(edge.metric("calotype_policy_reloads_total{result=\"refused\"}").await, 4.0);
     warm.assert_hit(&edge).await;
 
     edge.setup().write_policy(&format!("{good}presets.x = \"w=1\"\n"));

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use super::{FolderStore, Root, joined, object_meta, reading};
 use crate::{GetOptions, Object, ObjectBody, ObjectMeta, ObjectPath, StorageError};
 
-/// Largest single read. Bodies up to this size are read together with the opening of the file, in one trip to the
-/// blocking pool; longer ones take one trip for each chunk.
-const CHUNK_BYTES: u64 = 1024 * 1024;
+/// Largest single read of a stream. Bodies up to this size are read together with the opening of the file, in one trip to the
+/// blocking pool; longer ones take one trip for each chunk. A client that stops reading holds a few of them.
+const CHUNK_BYTES: u64 = 256 * 1024;
 
 impl FolderStore {
     pub(crate) async fn get(&self, path: &ObjectPath, options: GetOptions) -> Result<Object, StorageError> {

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::process::Command;
 
+use crate::clock::Clock;
+
 /// The tenant of every edge under test: open, with originals.
 pub const TENANT: &str = "demo";
 
@@ -158,6 +160,13 @@ impl EdgeSetup {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// Gives the process a wall clock that a test sets.
+    #[must_use]
+    pub fn clock(self, clock: &Clock) -> Self {
+        let (library, file) = (clock.library().display().to_string(), clock.file().display().to_string());
+        self.env("LD_PRELOAD", &library).env("TEST_CLOCK_FILE", &file)
     }
 
     /// The policy as TOML.
