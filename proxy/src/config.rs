@@ -11,6 +11,8 @@ use bootstrap::logging::LogSettings;
 use cache::CacheConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::drain::Patience;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Shortest admin token, in bytes: nobody should guess it.
@@ -36,6 +38,10 @@ pub struct EdgeSettings {
     pub policy_file: PathBuf,
     /// How long a stop waits for requests that are being answered.
     pub drain_seconds: u64,
+    /// How long a stop goes on taking connections before that, so that balancers notice.
+    pub drain_notice_seconds: u64,
+    /// The Unix socket over which a process that is started with `--upgrade` takes over; without it none can.
+    pub upgrade_socket: Option<PathBuf>,
     /// The cache of renditions.
     pub cache: CacheTable,
     /// Making renditions.
@@ -140,6 +146,8 @@ impl Default for EdgeSettings {
             threads: 0,
             policy_file: PathBuf::from("policy.toml"),
             drain_seconds: 10,
+            drain_notice_seconds: 0,
+            upgrade_socket: None,
             cache: CacheTable { dir: PathBuf::from(".data/cache"), memory_bytes: 256 * MIB, disk_bytes: 4096 * MIB },
             transform: TransformTable {
                 threads: 0,
@@ -171,6 +179,8 @@ impl Settings for EdgeSettings {
         mistakes.unless(self.admin_token.as_ref().is_none_or(is_long), "admin_token", "…", "16 to 256 bytes");
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 3600, "drain_seconds", self.drain_seconds, "at most 3600");
+        let notice = self.drain_notice_seconds;
+        mistakes.unless(notice <= 3600, "drain_notice_seconds", notice, "at most 3600");
         let transform = &self.transform;
         mistakes.unless(transform.threads <= 1024, "transform.threads", transform.threads, "at most 1024");
         mistakes.unless((1..=65_536).contains(&transform.queue), "transform.queue", transform.queue, "1 to 65536");
@@ -237,6 +247,12 @@ impl EdgeSettings {
         for mistake in found.0.into_iter().filter(|mistake| mistake.field != "flights_max") {
             mistakes.add(format!("cache.{}", mistake.field), mistake.value, mistake.expected);
         }
+    }
+
+    /// How long a stop takes.
+    pub fn patience(&self) -> Patience {
+        let [notice, limit] = [self.drain_notice_seconds, self.drain_seconds].map(Duration::from_secs);
+        Patience { notice, limit }
     }
 
     /// Threads that serve connections.

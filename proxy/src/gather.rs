@@ -21,6 +21,7 @@ use pingora_core::protocols::{SocketDigest, TimingDigest};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use crate::drain::LINGER;
 use crate::first_bytes::FirstBytes;
 
 /// Most bytes that are held back and copied: a header, or a header with a small body.
@@ -48,6 +49,8 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
     }
 
     async fn cleanup(&self) {
+        // Closes the connections that have no request.
+        tokio::time::sleep(LINGER).await;
         self.app.cleanup().await;
     }
 }

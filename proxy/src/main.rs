@@ -31,10 +31,13 @@ mod registered;
 mod rendition;
 mod reply;
 mod server;
+mod sockets;
 mod source;
+mod succession;
+mod systemd;
 mod tls;
+mod upgrade;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,7 +52,7 @@ use imaging::{Engine, EngineOptions, Limits};
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{RunArgs, Server, ShutdownWatch};
+use pingora_core::server::{ListenFds, RunArgs, Server};
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 use prometheus::Registry;
@@ -69,14 +72,16 @@ use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::registered::RegisteredImages;
 use crate::server::EdgeServer;
+use crate::sockets::OnSockets;
+use crate::succession::Succession;
 use crate::tls::Certificates;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Pingora's unconditional sleep between "stop accepting" and "end the runtimes": time for what was accepted last.
-const GRACE_SECONDS: u64 = 1;
+/// What is left of requests that ran into the limit of the drain.
+const CUT_OFF_SECONDS: u64 = 1;
 
 /// Longest wait for running fills and the flush of the cache at the end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -94,6 +99,9 @@ struct Arguments {
     /// Stops, as on SIGTERM, when the process that started this one ends in whatever way.
     #[arg(long)]
     stop_with_parent: bool,
+    /// Takes over from the edge that listens on `upgrade_socket`; starts as usual if there is none.
+    #[arg(long)]
+    upgrade: bool,
 }
 
 fn main() -> ExitCode {
@@ -120,7 +128,7 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    match run(&settings, cache, Inputs { policy, certificates }, &registry) {
+    match run(&settings, cache, Inputs { policy, certificates, upgrade: arguments.upgrade }, &registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -149,19 +157,16 @@ fn certificates(settings: &EdgeSettings, registry: &Registry) -> anyhow::Result<
     Certificates::load(folder, settings.tls.default_certificate.clone(), registry).map(Some)
 }
 
-/// What is read from files beside the settings, and watched.
+/// What there is beside the settings.
 struct Inputs {
     policy: Arc<PolicyInForce>,
     certificates: Option<Arc<Certificates>>,
+    upgrade: bool,
 }
 
 fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: &Registry) -> anyhow::Result<()> {
-    let Inputs { policy, certificates } = inputs;
-    check_address("listen", settings.listen)?;
-    check_address("admin_listen", settings.admin_listen)?;
-    if let Some(listen) = settings.tls.listen {
-        check_address("tls.listen", listen)?;
-    }
+    let Inputs { policy, certificates, upgrade } = inputs;
+    let succession = Succession::prepare(settings, upgrade)?;
     let io = io_runtime()?;
     let engine = Engine::start(&EngineOptions::default())?;
     for (format, reason) in &engine.capabilities().cannot_read {
@@ -175,11 +180,15 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
         tracing::error!(reason = %fault, "the cache has no disk; renditions are kept in memory only");
     }
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
-    let drain = Arc::new(Drain::default());
+    let filler = filler(settings, &engine, registry, RegisteredImages::new(Arc::clone(cache.bans())))?;
+    // As late as can be: from here on the edge before this one takes no purges.
+    let (sockets, succession) = succession.sockets(settings)?;
+    let listen_fds = sockets.lend()?;
+    let drain = Arc::new(Drain::new(sockets));
     let edge = Edge {
         policy: Arc::clone(&policy),
         cache: cache.clone(),
-        filler: Arc::new(filler(settings, &engine, registry, RegisteredImages::new(Arc::clone(cache.bans())))?),
+        filler: Arc::new(filler),
         io: io.handle().clone(),
         original_bytes_max: settings.limits.original_bytes,
     };
@@ -205,15 +214,21 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     }
 
     let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain));
-    let server = pingora_server(settings, (edge, drain.watch()), admin, certificates.as_deref())?;
+    let server = pingora_server(settings, Services { edge, admin, listen_fds }, &drain, certificates.as_deref())?;
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
-    let stop = StopSignal::new(drain, Duration::from_secs(settings.drain_seconds));
+    let bans = Arc::clone(cache.bans());
+    let begin = {
+        let drain = Arc::clone(&drain);
+        move || succession.begin(&drain, bans)
+    };
+    let stop = StopSignal::new(Arc::clone(&drain), settings.patience(), begin);
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
 
     let closed = io.block_on(cache.close(CLOSE_LIMIT));
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
     io.shutdown_background();
+    anyhow::ensure!(!drain.is_refused(), "the upgrade has failed");
     Ok(())
 }
 
@@ -243,18 +258,26 @@ fn filler(
     Ok(Filler::new(engine.clone(), pool, limits, deadline, source_memory_bytes, images))
 }
 
+/// What Pingora is to run, and on what.
+struct Services {
+    edge: EdgeServer,
+    admin: Admin,
+    listen_fds: ListenFds,
+}
+
 fn pingora_server(
     settings: &EdgeSettings,
-    (edge, draining): (EdgeServer, ShutdownWatch),
-    admin: Admin,
+    Services { edge, admin, listen_fds }: Services,
+    drain: &Drain,
     certificates: Option<&Certificates>,
 ) -> anyhow::Result<Server> {
     let conf = ServerConf {
         threads: settings.serving_threads(),
         // Connections stay on the thread that accepted them: nothing slow runs there.
         work_stealing: false,
-        grace_period_seconds: Some(GRACE_SECONDS),
-        graceful_shutdown_timeout_seconds: Some(GRACE_SECONDS),
+        // Nothing is left to wait for: `drain.rs` has.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(CUT_OFF_SECONDS),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
@@ -263,7 +286,7 @@ fn pingora_server(
     let mut edge = http_proxy(&server.configuration, edge);
     edge.server_options = Some(http2::server_options(settings.h2c));
     edge.h2_options = Some(http2::connection_options());
-    let mut service = Service::new("edge".to_owned(), Gathering::new(edge, draining));
+    let mut service = Service::new("edge".to_owned(), Gathering::new(edge, drain.watch()));
     // 8 KiB holds every header we read. Writes are gathered above this buffer, which must not hold them again.
     let buffers = L4BufferSettings { read: Some(8 * 1024), write: Some(1) };
     service.add_listener(ListenerConfig::tcp(settings.listen.to_string()).l4_buffer(buffers));
@@ -271,19 +294,12 @@ fn pingora_server(
         let tls = certificates.listener_settings()?;
         service.add_listener(ListenerConfig::tcp(listen.to_string()).l4_buffer(buffers).tls(tls));
     }
-    server.add_service(service);
+    let (sockets, stop) = (Arc::clone(&listen_fds), drain.watch_deaf());
+    server.add_service(OnSockets { service, sockets, stop });
 
     let mut service = Service::new("admin".to_owned(), admin);
     service.threads = Some(1);
     service.add_tcp(&settings.admin_listen.to_string());
-    server.add_service(service);
+    server.add_service(OnSockets { service, sockets: listen_fds, stop: drain.watch_deaf() });
     Ok(server)
-}
-
-/// Pingora panics on an address that it cannot bind; this says it as an error.
-fn check_address(setting: &str, address: SocketAddr) -> anyhow::Result<()> {
-    let listener =
-        TcpListener::bind(address).with_context(|| format!("{setting} = {address} cannot be listened on"))?;
-    drop(listener);
-    Ok(())
 }

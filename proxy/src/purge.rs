@@ -72,9 +72,9 @@ pub enum PurgeRefusal {
     /// What it names does not exist.
     #[error(transparent)]
     Target(#[from] EdgeError),
-    /// It is in force, but may be forgotten.
+    /// It is in force, but may be forgotten, or it is not in force at all.
     #[error(transparent)]
-    NotDurable(#[from] PurgeError),
+    NotDone(#[from] PurgeError),
 }
 
 impl PurgeRefusal {
@@ -85,7 +85,8 @@ impl PurgeRefusal {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::BadOrder(_) => (StatusCode::BAD_REQUEST, "bad-purge"),
             Self::Target(error) => error.status_and_code(),
-            Self::NotDurable(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-durable"),
+            Self::NotDone(PurgeError::HandedOver) => (StatusCode::SERVICE_UNAVAILABLE, "upgrading"),
+            Self::NotDone(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-durable"),
         }
     }
 }

@@ -44,8 +44,18 @@ impl EdgeSetup {
     /// # Panics
     /// When it does not get ready, or its program was not built.
     pub async fn start(self) -> Edge {
+        self.start_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_with(self, arguments: &[&str]) -> Edge {
         self.write_files();
-        let process = Process::start(self.command(true)).expect("the program is there and may be run");
+        let mut command = self.command(true);
+        command.args(arguments);
+        let process = Process::start(command).expect("the program is there and may be run");
         let mut edge = Edge { process, setup: self };
         let admin = edge.admin_addr();
         let failure = tokio::select! {
@@ -92,6 +102,15 @@ impl Edge {
     #[must_use]
     pub fn admin_addr(&self) -> SocketAddr {
         self.setup.admin_addr()
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("it runs")
     }
 
     /// Its folders and files.
@@ -172,10 +191,48 @@ impl Edge {
         self.setup
     }
 
+    /// Starts another process with `--upgrade` on the same folders and ports, and waits until it serves: the old one is
+    /// draining by then, or has ended.
+    ///
+    /// # Panics
+    /// When the new one does not get that far.
+    pub async fn upgrade(self) -> (Self, Old) {
+        let mut command = self.setup.command(true);
+        command.arg("--upgrade");
+        let process = Process::start(command).expect("the program is there and may be run");
+        let old = Old(self.process);
+        let edge = Self { process, setup: self.setup };
+        eventually("the upgrade", async || edge.log().contains("the edge before this one").then_some(())).await;
+        (edge, old)
+    }
+
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.setup.log()
+    }
+}
+
+/// A process that another has taken over from.
+#[derive(Debug)]
+pub struct Old(Process);
+
+impl Old {
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn exited(mut self) -> ExitStatus {
+        let status = timeout(STOP_LIMIT, self.0.exited()).await.expect("the old edge ends by itself");
+        status.expect("our own child can be waited for")
+    }
+
+    /// Kills it (SIGKILL).
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub async fn kill(self) {
+        self.0.kill().await.expect("our own child may be killed");
     }
 }
 

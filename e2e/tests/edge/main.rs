@@ -25,3 +25,4 @@ mod starting;
 mod stopping;
 mod support;
 mod tls;
+mod upgrade;
