@@ -130,13 +130,29 @@ pub struct Patience {
 pub struct StopSignal {
     drain: Arc<Drain>,
     patience: Patience,
-    started: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Taken by the one wait.
+    start: Mutex<Option<Start>>,
+}
+
+struct Start {
+    term: Signal,
+    int: Signal,
+    started: Box<dyn FnOnce() + Send>,
 }
 
 impl StopSignal {
-    /// `started` is called when the services run.
-    pub fn new(drain: Arc<Drain>, patience: Patience, started: impl FnOnce() + Send + 'static) -> Self {
-        Self { drain, patience, started: Mutex::new(Some(Box::new(started))) }
+    /// Watches for signals from now on, by the runtime that this is called in. `started` is called when the services run.
+    ///
+    /// # Errors
+    /// When signals cannot be watched.
+    pub fn new(
+        drain: Arc<Drain>,
+        patience: Patience,
+        started: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let start = Start { term, int, started: Box::new(started) };
+        Ok(Self { drain, patience, start: Mutex::new(Some(start)) })
     }
 
     async fn finish_requests(&self, is_superseded: bool) {
@@ -153,13 +169,10 @@ impl StopSignal {
 #[async_trait]
 impl ShutdownSignalWatch for StopSignal {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-            tracing::error!("signals cannot be watched; stopping");
+        let Some(Start { mut term, mut int, started }) = self.start.lock().take() else {
             return ShutdownSignal::FastShutdown;
         };
-        if let Some(started) = self.started.lock().take() {
-            started();
-        }
+        started();
         let signal = tokio::select! {
             name = either(&mut term, &mut int) => Some(name),
             () = self.drain.superseded.notified() => None,

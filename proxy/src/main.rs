@@ -221,7 +221,10 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
         let drain = Arc::clone(&drain);
         move || succession.begin(&drain, bans)
     };
-    let stop = StopSignal::new(Arc::clone(&drain), settings.patience(), begin);
+    let stop = {
+        let _context = io.enter();
+        StopSignal::new(Arc::clone(&drain), settings.patience(), begin)?
+    };
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
 
     let closed = io.block_on(cache.close(CLOSE_LIMIT));
