@@ -73,9 +73,17 @@ impl EdgeSetup {
     /// # Panics
     /// When it does not end.
     pub async fn run_to_end(&self, arguments: &[&str]) -> Ended {
+        self.run_with(arguments, &[]).await
+    }
+
+    /// The same with further variables of the environment.
+    ///
+    /// # Panics
+    /// As [`Self::run_to_end`].
+    pub async fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
         self.write_files();
         let mut command = self.command(false);
-        command.args(arguments).kill_on_drop(true);
+        command.args(arguments).envs(environment.iter().copied()).kill_on_drop(true);
         let output = timeout(START_LIMIT, command.output()).await.expect("the program ends by itself");
         let output = output.expect("the program can be started");
         Ended { status: output.status, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
@@ -197,6 +205,16 @@ impl Edge {
     /// # Panics
     /// When the new one does not get that far.
     pub async fn upgrade(self) -> (Self, Old) {
+        self.upgrade_to(|setup| setup).await
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Panics
+    /// As [`Self::upgrade`].
+    pub async fn upgrade_to(mut self, change: impl FnOnce(EdgeSetup) -> EdgeSetup) -> (Self, Old) {
+        self.setup = change(self.setup);
+        self.setup.write_files();
         let mut command = self.setup.command(true);
         command.arg("--upgrade");
         let process = Process::start(command).expect("the program is there and may be run");

@@ -12,6 +12,7 @@ use testkit::http::{self, Connection, Request, Response};
 use testkit::http2::{Http2, finish};
 use testkit::tls::{Hello, Pair, presented};
 use testkit::upgrade::{Predecessor, Successor};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::support::{S3Rig, Warm, cache_status, photo};
@@ -63,6 +64,46 @@ async fn the_new_process_serves_with_the_cache_of_the_old_one() {
     eventually_with_disk(&edge).await;
     let edge = edge.stop().await.start().await;
     assert_eq!(cache_status(&edge.get(TARGET).await), "Calotype; hit; detail=disk");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn addresses_come_and_go_with_the_settings() {
+    let edge = setup().start().await;
+    Warm::up(&edge).await;
+    let pair = Pair::new(&["a.test"], 30);
+    let (edge, old) = edge
+        .upgrade_to(|setup| {
+            let setup = setup.tls();
+            pair.put(&setup.certificates(), "a");
+            setup
+        })
+        .await;
+    let tls = edge.setup().tls_addr();
+    assert_eq!(presented(tls, Hello::to("a.test")).await.expect("a handshake"), pair.der);
+    assert_eq!(old.exited().await.code(), Some(0));
+    Warm::up(&edge).await;
+    let (edge, old) = edge.upgrade_to(EdgeSetup::without_tls).await;
+    assert_eq!(old.exited().await.code(), Some(0));
+    assert!(TcpStream::connect(tls).await.is_err(), "nobody listens there any more");
+    Warm::up(&edge).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_process_that_cannot_listen_everywhere_leaves_the_old_one_as_it_was() {
+    let edge = setup().start().await;
+    let warm = Warm::up(&edge).await;
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    // The environment wins over the file, which the running edge's setup goes on using.
+    let ended = edge.setup().run_with(&["--upgrade"], &[("CALOTYPE_PROXY__ADMIN_LISTEN", &address)]).await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot be listened on"), "{}", ended.stderr);
+    eventually("the old one", async || (purge(&edge, "@local/b.jpg").await.status == 200).then_some(())).await;
+    warm.assert_hit(&edge).await;
+    let (edge, old) = edge.upgrade().await;
+    assert_eq!(old.exited().await.code(), Some(0));
     edge.stop().await;
 }
 

@@ -113,6 +113,14 @@ impl EdgeSetup {
             .set("tls.certificates", format!("{:?}", folder.display().to_string()))
     }
 
+    /// No longer serves over TLS.
+    #[must_use]
+    pub fn without_tls(mut self) -> Self {
+        self.settings.retain(|key, _| !key.starts_with("tls."));
+        self.tls = None;
+        self
+    }
+
     /// Where it serves over TLS.
     ///
     /// # Panics
