@@ -19,6 +19,8 @@ use crate::client::{ForwardedHeader, TrustedProxies};
 
 use crate::second_level::SecondLevelTable;
 
+use crate::drain::Patience;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Bytes of originals that are gathered for one write: as many as the largest that is usual.
@@ -55,6 +57,10 @@ pub struct EdgeSettings {
     pub policy_file: PathBuf,
     /// How long a stop waits for requests that are being answered.
     pub drain_seconds: u64,
+    /// How long a stop goes on taking connections before that, so that balancers notice.
+    pub drain_notice_seconds: u64,
+    /// The Unix socket over which a process that is started with `--upgrade` takes over; without it none can.
+    pub upgrade_socket: Option<PathBuf>,
     /// The cache of renditions.
     pub cache: CacheTable,
     /// The cache of originals.
@@ -185,6 +191,8 @@ impl Default for EdgeSettings {
             threads: 0,
             policy_file: PathBuf::from("policy.toml"),
             drain_seconds: 10,
+            drain_notice_seconds: 0,
+            upgrade_socket: None,
             cache: CacheTable { dir: PathBuf::from(".data/cache"), memory_bytes: 256 * MIB, disk_bytes: 4096 * MIB },
             second_level: SecondLevelTable::default(),
             originals: OriginalsTable { memory_bytes: 32 * MIB, disk_bytes: 1024 * MIB },
@@ -227,6 +235,8 @@ impl Settings for EdgeSettings {
         self.rates.check(|key, number, why| mistakes.add(format!("rates.{key}"), number, why));
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 3600, "drain_seconds", self.drain_seconds, "at most 3600");
+        let notice = self.drain_notice_seconds;
+        mistakes.unless(notice <= 3600, "drain_notice_seconds", notice, "at most 3600");
         let transform = &self.transform;
         mistakes.unless(transform.threads <= 1024, "transform.threads", transform.threads, "at most 1024");
         mistakes.unless((1..=65_536).contains(&transform.queue), "transform.queue", transform.queue, "1 to 65536");
@@ -350,6 +360,12 @@ impl EdgeSettings {
     /// How fast requests may come from one address; mistakes were told when the settings were loaded.
     pub fn address_rates(&self) -> Rates {
         self.rates.check(|_, _, _| {})
+    }
+
+    /// How long a stop takes.
+    pub fn patience(&self) -> Patience {
+        let [notice, limit] = [self.drain_notice_seconds, self.drain_seconds].map(Duration::from_secs);
+        Patience { notice, limit }
     }
 
     /// Threads that serve connections.

@@ -17,6 +17,7 @@ use pingora_core::protocols::{Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use crate::drain::LINGER;
 use crate::first_bytes::FirstBytes;
 use crate::passthrough::pass_through;
 
@@ -45,6 +46,8 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
     }
 
     async fn cleanup(&self) {
+        // Closes the connections that have no request.
+        tokio::time::sleep(LINGER).await;
         self.app.cleanup().await;
     }
 }

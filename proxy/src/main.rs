@@ -44,12 +44,15 @@ mod reply;
 mod second_level;
 mod server;
 mod shares;
+mod sockets;
 mod source;
 mod source_cache;
 mod spans;
+mod succession;
+mod systemd;
 mod tls;
+mod upgrade;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -86,6 +89,7 @@ use crate::second_level::{Local, SecondLevel};
 use crate::server::{Clients, EdgeServer};
 use crate::shares::Shares;
 use crate::source_cache::SourceCache;
+use crate::succession::Succession;
 use crate::tls::Certificates;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
@@ -111,6 +115,9 @@ struct Arguments {
     /// Stops, as on SIGTERM, when the process that started this one ends in whatever way.
     #[arg(long)]
     stop_with_parent: bool,
+    /// Takes over from the edge that listens on `upgrade_socket`; starts as usual if there is none.
+    #[arg(long)]
+    upgrade: bool,
 }
 
 fn main() -> ExitCode {
@@ -140,7 +147,7 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    match run(&settings, cache, Inputs { policy, certificates }, &registry) {
+    match run(&settings, cache, Inputs { policy, certificates, upgrade: arguments.upgrade }, &registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -179,20 +186,17 @@ fn certificates(settings: &EdgeSettings, registry: &Registry) -> anyhow::Result<
     Certificates::load(folder, settings.tls.default_certificate.clone(), registry).map(Some)
 }
 
-/// What is read from files beside the settings, and watched.
+/// What there is beside the settings.
 struct Inputs {
     policy: Arc<PolicyInForce>,
     certificates: Option<Arc<Certificates>>,
+    upgrade: bool,
 }
 
 fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: &Registry) -> anyhow::Result<()> {
-    let Inputs { policy, certificates } = inputs;
-    check_address("listen", settings.listen)?;
-    check_address("admin_listen", settings.admin_listen)?;
+    let Inputs { policy, certificates, upgrade } = inputs;
+    let succession = Succession::prepare(settings, upgrade)?;
     open_files::raise(settings.connections.max);
-    if let Some(listen) = settings.tls.listen {
-        check_address("tls.listen", listen)?;
-    }
     let io = io_runtime()?;
     let engine = Engine::start(&EngineOptions::default())?;
     for (format, reason) in &engine.capabilities().cannot_read {
@@ -213,7 +217,10 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let images = RegisteredImages::new(Arc::clone(cache.bans()));
     let filler = Arc::new(filler(settings, &engine, registry, images, (sources, second_level.clone()))?);
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
-    let drain = Arc::new(Drain::default());
+    // As late as can be: from here on the edge before this one takes no purges.
+    let (sockets, succession) = succession.sockets(settings)?;
+    let listen_fds = sockets.lend()?;
+    let drain = Arc::new(Drain::new(sockets));
     let edge = Edge {
         policy: Arc::clone(&policy),
         cache: cache.clone(),
@@ -253,10 +260,18 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let connections = Connections::new(settings.connections.limits(), Arc::clone(&trusted), registry)?;
     let clients = Clients { trusted, idle_seconds: settings.connections.idle_seconds };
     let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain), clients);
-    let front = Front { edge, draining: drain.watch(), connections: Arc::new(connections), certificates };
-    let server = listeners::server(settings, front, admin)?;
+    let front = Front { edge, connections: Arc::new(connections), certificates, listen_fds };
+    let server = listeners::server(settings, front, admin, &drain)?;
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
-    let stop = StopSignal::new(drain, Duration::from_secs(settings.drain_seconds));
+    let bans = Arc::clone(cache.bans());
+    let begin = {
+        let drain = Arc::clone(&drain);
+        move || succession.begin(&drain, bans)
+    };
+    let stop = {
+        let _context = io.enter();
+        StopSignal::new(Arc::clone(&drain), settings.patience(), begin)?
+    };
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
 
     let closed = io.block_on(cache.close(CLOSE_LIMIT));
@@ -269,6 +284,7 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
     io.shutdown_background();
+    anyhow::ensure!(!drain.is_refused(), "the upgrade has failed");
     Ok(())
 }
 
@@ -329,12 +345,4 @@ fn filler(
     let deadline = settings.deadline();
     let (engine, refreshes) = (engine.clone(), Refreshes::register(registry)?);
     Ok(Filler { engine, pool, limits, deadline, sources, images, second_level, shares, sharing, refreshes })
-}
-
-/// Pingora panics on an address that it cannot bind; this says it as an error.
-fn check_address(setting: &str, address: SocketAddr) -> anyhow::Result<()> {
-    let listener =
-        TcpListener::bind(address).with_context(|| format!("{setting} = {address} cannot be listened on"))?;
-    drop(listener);
-    Ok(())
 }

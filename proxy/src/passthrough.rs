@@ -10,6 +10,10 @@ macro_rules! pass_through {
         }
 
         impl pingora_core::protocols::Ssl for $wrapper {
+            fn get_ssl(&self) -> Option<&pingora_core::protocols::tls::TlsRef> {
+                self.inner.get_ssl()
+            }
+
             fn get_ssl_digest(&self) -> Option<std::sync::Arc<pingora_core::protocols::tls::SslDigest>> {
                 self.inner.get_ssl_digest()
             }

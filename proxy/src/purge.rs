@@ -75,9 +75,9 @@ pub enum PurgeRefusal {
     /// What it names does not exist.
     #[error(transparent)]
     Target(#[from] EdgeError),
-    /// It is in force, but may be forgotten.
+    /// It is in force, but may be forgotten, or it is not in force at all.
     #[error(transparent)]
-    NotDurable(#[from] PurgeError),
+    NotDone(#[from] PurgeError),
     /// It is in force here, but other edges may not hear of it.
     #[error("the purge is in force at this edge, but others may not hear of it: {0}; purge again")]
     NotShared(#[from] AnnounceError),
@@ -91,7 +91,8 @@ impl PurgeRefusal {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::BadOrder(_) => (StatusCode::BAD_REQUEST, "bad-purge"),
             Self::Target(error) => error.status_and_code(),
-            Self::NotDurable(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-durable"),
+            Self::NotDone(PurgeError::HandedOver) => (StatusCode::SERVICE_UNAVAILABLE, "upgrading"),
+            Self::NotDone(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-durable"),
             Self::NotShared(_) => (StatusCode::SERVICE_UNAVAILABLE, "purge-not-shared"),
         }
     }

@@ -94,6 +94,10 @@ impl ProxyHttp for EdgeServer {
             session.set_keepalive(Some(self.clients.idle_seconds));
         }
         let answer = self.answer(session, context).await?;
+        // Pingora asks before the answer is made, which may take a while.
+        if self.drain.is_draining() {
+            session.set_keepalive(None);
+        }
         // Whatever fails from here on fails on the client's connection.
         send(session, answer, context).await.map_err(|error| error.into_down())?;
         Ok(true)

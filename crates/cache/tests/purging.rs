@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use cache::{ANY_TAG, Filled, Lookup, PurgeError, Rendition, RenditionParts, Scope, Subject};
+use cache::{ANY_TAG, DiskState, Filled, Lookup, PurgeError, Rendition, RenditionParts, Scope, Subject};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{MIB, NOW, PATIENCE, TestCache, config, key, open, open_with, parts, rendition};
@@ -55,6 +55,8 @@ enum Step {
     Crowd,
     Close,
     Kill,
+    /// Another process starts on the folder that this one holds; the next time, that one gets it.
+    TakeOver,
 }
 
 const SEEDS: u64 = 12;
@@ -80,6 +82,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Crowd),
         1 => Just(Step::Close),
         1 => Just(Step::Kill),
+        2 => Just(Step::TakeOver),
     ]
 }
 
@@ -101,27 +104,40 @@ async fn small(dir: &Path) -> TestCache {
 async fn play(steps: Vec<Step>) {
     let dir = TempDir::new().unwrap();
     let mut cache = small(dir.path()).await;
-    // The version that may be served of each entry, and no other; absent: none.
-    let (mut allowed, mut next) = (HashMap::new(), 1_u64);
+    // The one that holds the folder, while `cache` waits for it.
+    let mut holder: Option<TestCache> = None;
+    // The versions that may be served of each entry, and no other; absent: none. Several only where one process does not
+    // know what another has.
+    let (mut allowed, mut next) = (HashMap::<u64, Vec<u64>>::new(), 1_u64);
     for (number, step) in steps.iter().enumerate() {
+        if matches!(step, Step::Close | Step::Kill) {
+            take_over(&cache, holder.take()).await;
+        }
         match step {
+            Step::TakeOver if holder.is_some() => take_over(&cache, holder.take()).await,
+            Step::TakeOver => holder = Some(std::mem::replace(&mut cache, small(dir.path()).await)),
             Step::Fill(seed) => {
                 let had = version(&cache, *seed).await;
                 fill(&cache, *seed, next).await;
                 // A fill of what is fresh gives what is there.
                 if had.is_none() {
-                    allowed.insert(*seed, next);
+                    let versions = allowed.entry(*seed).or_default();
+                    if holder.is_none() {
+                        versions.clear();
+                    }
+                    versions.push(next);
                 }
                 next += 1;
             }
             Step::Purge(scope) => {
-                cache.bans().purge(*scope).unwrap();
+                let purged = cache.bans().purge(*scope);
+                assert_eq!(purged.is_ok(), holder.is_none(), "{purged:?}");
                 allowed.retain(|seed, _| !covers(*scope, *seed));
             }
             Step::Look(seed) => {
                 let found = version(&cache, *seed).await;
                 assert!(
-                    found.is_none() || found == allowed.get(seed).copied(),
+                    found.is_none_or(|found| allowed.get(seed).is_some_and(|versions| versions.contains(&found))),
                     "step {number}: {found:?}, not {:?}, of {steps:?}",
                     allowed.get(seed)
                 );
@@ -151,7 +167,19 @@ async fn play(steps: Vec<Step>) {
             }
         }
     }
+    take_over(&cache, holder).await;
     cache.close(PATIENCE).await;
+}
+
+/// Lets `cache` have the folder.
+async fn take_over(cache: &TestCache, holder: Option<TestCache>) {
+    let Some(holder) = holder else { return };
+    assert!(holder.close(PATIENCE).await.flushed);
+    let deadline = Instant::now() + PATIENCE;
+    while !matches!(cache.disk_state(), DiskState::Ready) {
+        assert!(Instant::now() < deadline, "{:?}", cache.disk_state());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 proptest! {

@@ -102,7 +102,7 @@ async fn purges_of_both_hold() {
     {
         assert!(matches!(new.bans().purge(purge), Err(PurgeError::NoFolder)));
     }
-    let is_purged = |seed: u64| seed % 7 == 0 || (1..=4).contains(&seed);
+    let is_purged = |seed: u64| seed.is_multiple_of(7) || (1..=4).contains(&seed);
     fill_all(&new, 0..20).await;
     assert_eq!(count_found(&new, 0..20).await, 20, "what was made after the purges");
     close(old).await;

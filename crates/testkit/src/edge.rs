@@ -45,8 +45,18 @@ impl EdgeSetup {
     /// # Panics
     /// When it does not get ready, or its program was not built.
     pub async fn start(self) -> Edge {
+        self.start_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_with(self, arguments: &[&str]) -> Edge {
         self.write_files();
-        let process = Process::start(self.command(true)).expect("the program is there and may be run");
+        let mut command = self.command(true);
+        command.args(arguments);
+        let process = Process::start(command).expect("the program is there and may be run");
         let mut edge = Edge { process, setup: self };
         let admin = edge.admin_addr();
         let failure = tokio::select! {
@@ -64,9 +74,17 @@ impl EdgeSetup {
     /// # Panics
     /// When it does not end.
     pub async fn run_to_end(&self, arguments: &[&str]) -> Ended {
+        self.run_with(arguments, &[]).await
+    }
+
+    /// The same with further variables of the environment.
+    ///
+    /// # Panics
+    /// As [`Self::run_to_end`].
+    pub async fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
         self.write_files();
         let mut command = self.command(false);
-        command.args(arguments).kill_on_drop(true);
+        command.args(arguments).envs(environment.iter().copied()).kill_on_drop(true);
         let output = timeout(START_LIMIT, command.output()).await.expect("the program ends by itself");
         let output = output.expect("the program can be started");
         Ended { status: output.status, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
@@ -93,6 +111,15 @@ impl Edge {
     #[must_use]
     pub fn admin_addr(&self) -> SocketAddr {
         self.setup.admin_addr()
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("it runs")
     }
 
     /// Its folders and files.
@@ -184,10 +211,58 @@ impl Edge {
         self.setup
     }
 
+    /// Starts another process with `--upgrade` on the same folders and ports, and waits until it serves: the old one is
+    /// draining by then, or has ended.
+    ///
+    /// # Panics
+    /// When the new one does not get that far.
+    pub async fn upgrade(self) -> (Self, Old) {
+        self.upgrade_to(|setup| setup).await
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Panics
+    /// As [`Self::upgrade`].
+    pub async fn upgrade_to(mut self, change: impl FnOnce(EdgeSetup) -> EdgeSetup) -> (Self, Old) {
+        self.setup = change(self.setup);
+        self.setup.write_files();
+        let mut command = self.setup.command(true);
+        command.arg("--upgrade");
+        let process = Process::start(command).expect("the program is there and may be run");
+        let old = Old(self.process);
+        let edge = Self { process, setup: self.setup };
+        eventually("the upgrade", async || edge.log().contains("the edge before this one").then_some(())).await;
+        (edge, old)
+    }
+
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.setup.log()
+    }
+}
+
+/// A process that another has taken over from.
+#[derive(Debug)]
+pub struct Old(Process);
+
+impl Old {
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn exited(mut self) -> ExitStatus {
+        let status = timeout(STOP_LIMIT, self.0.exited()).await.expect("the old edge ends by itself");
+        status.expect("our own child can be waited for")
+    }
+
+    /// Kills it (SIGKILL).
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub async fn kill(self) {
+        self.0.kill().await.expect("our own child may be killed");
     }
 }
 

@@ -7,5 +7,6 @@ pub mod http;
 pub mod http2;
 pub mod images;
 pub mod tls;
+pub mod upgrade;
 pub mod web;
 pub mod webdriver;

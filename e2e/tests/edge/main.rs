@@ -37,3 +37,4 @@ mod starting;
 mod stopping;
 mod support;
 mod tls;
+mod upgrade;

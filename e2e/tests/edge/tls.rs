@@ -38,7 +38,10 @@ async fn with_a() -> (Edge, Pair) {
 
 #[tokio::test]
 async fn the_same_pictures_as_without_it() {
-    let (edge, _) = with_a().await;
+    let setup = EdgeSetup::new().tls().set("h2c", true);
+    Pair::new(&["a.test"], 30).put(&setup.certificates(), "a");
+    setup.put("a.jpg", photo(60, 40));
+    let edge = setup.start().await;
     let plain = picture(&edge.get(TARGET).await, "image/jpeg");
     let address = edge.setup().tls_addr();
     for tls12 in [false, true] {
@@ -56,6 +59,10 @@ async fn the_same_pictures_as_without_it() {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let mut connection = Http2::over(stream, "https").await.expect("HTTP/2");
         assert_eq!(picture(&connection.get("a.test", TARGET).await.expect("an answer"), "image/jpeg"), plain);
+    }
+    for event in edge.events(11).await {
+        let client = event["client"].as_str().expect("a text");
+        assert!(client.starts_with("127.0.0.1:"), "{event}");
     }
     edge.stop().await;
 }

@@ -116,6 +116,14 @@ impl EdgeSetup {
             .set("tls.certificates", format!("{:?}", folder.display().to_string()))
     }
 
+    /// No longer serves over TLS.
+    #[must_use]
+    pub fn without_tls(mut self) -> Self {
+        self.settings.retain(|key, _| !key.starts_with("tls."));
+        self.tls = None;
+        self
+    }
+
     /// Where it serves over TLS.
     ///
     /// # Panics
@@ -250,6 +258,25 @@ impl EdgeSetup {
         fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
 
+    /// The log of the run before.
+    #[must_use]
+    pub fn log_before(&self) -> String {
+        fs::read_to_string(self.home.path().join("log.before")).unwrap_or_default()
+    }
+
+    /// Lets another process take over from it.
+    #[must_use]
+    pub fn upgradable(self) -> Self {
+        let path = format!("{:?}", self.upgrade_socket().display().to_string());
+        self.set("upgrade_socket", path)
+    }
+
+    /// The socket over which another process takes over.
+    #[must_use]
+    pub fn upgrade_socket(&self) -> PathBuf {
+        self.home.path().join("upgrade")
+    }
+
     pub(super) fn write_files(&self) {
         let mut settings = "[proxy]\n".to_owned();
         for (key, value) in &self.settings {
@@ -276,7 +303,12 @@ impl EdgeSetup {
         without_settings_of_ours(&mut command);
         command.envs(&self.environment);
         if captured {
-            let file = |name| File::create(self.home.path().join(name)).expect("the folder is ours");
+            let file = |name: &str| {
+                let path = self.home.path().join(name);
+                // The process before may still run and write.
+                let _ = fs::rename(&path, path.with_extension("before"));
+                File::create(path).expect("the folder is ours")
+            };
             command.stdout(file("events")).stderr(file("log"));
         }
         command
