@@ -25,7 +25,7 @@ use pingora_core::server::ShutdownWatch;
 use prometheus::Registry;
 
 use self::guard::GuardedStream;
-use self::metrics::{ConnectionMetrics, OneTooMany};
+use self::metrics::{ConnectionMetrics, Cut, OneTooMany};
 use crate::client::{TrustedProxies, counted_as};
 
 /// What connections are held to.
@@ -84,6 +84,16 @@ impl Connections {
             // After our own patience, which is counted.
             user_timeout: 2 * self.limits.send_time,
         }
+    }
+
+    /// How long a part of so many bytes may take where a client holds back one stream of its connection.
+    pub fn stream_time(&self, bytes: usize) -> Duration {
+        self.limits.send_time + Duration::from_secs(bytes as u64 / self.limits.send_bytes_per_second)
+    }
+
+    /// Counts a stream that took longer.
+    pub fn count_slow_stream(&self) {
+        self.metrics.cut(Cut::SlowReader);
     }
 
     /// What one more connection from this peer would be too many of.

@@ -7,8 +7,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::{ErrorType, Result};
+use pingora_proxy::Session;
+
+use crate::connections::Connections;
 
 /// Requests that one connection may have running; as many as browsers ask for.
 const STREAMS_MAX: u32 = 100;
@@ -18,6 +23,9 @@ const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
 
 /// Frames of one stream that wait for the client, as long as it does not read.
 const SEND_BUFFER_BYTES_MAX: usize = 128 * 1024;
+
+/// Parts of a body that a client is given a time for, each.
+const PART_BYTES: usize = 64 * 1024;
 
 /// The limits of one connection.
 pub fn connection_options() -> H2Options {
@@ -34,4 +42,34 @@ pub fn connection_options() -> H2Options {
 pub fn serve(options: &mut HttpServerOptions, h2c: bool, idle: Duration) {
     options.h2c = h2c;
     options.h2_idle_timeout = Some(idle);
+}
+
+/// Writes a part of a body, over whichever protocol. A client may hold back one stream and take the others, which only the
+/// stream knows; how a connection goes is watched by [`Connections`].
+///
+/// # Errors
+/// When the client is gone, or takes too long.
+pub async fn write_body(
+    session: &mut Session,
+    mut body: Bytes,
+    is_last: bool,
+    connections: &Connections,
+) -> Result<()> {
+    if !session.is_http2() {
+        return session.write_response_body(Some(body), is_last).await;
+    }
+    loop {
+        let part = body.split_to(body.len().min(PART_BYTES));
+        session.set_write_timeout(Some(connections.stream_time(part.len())));
+        let written = session.write_response_body(Some(part), is_last && body.is_empty()).await;
+        if let Err(error) = &written
+            && *error.root_etype() == ErrorType::WriteTimedout
+        {
+            connections.count_slow_stream();
+        }
+        written?;
+        if body.is_empty() {
+            return Ok(());
+        }
+    }
 }

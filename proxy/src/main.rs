@@ -257,10 +257,11 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
 
     // Checked when the settings were loaded.
     let trusted = Arc::new(settings.trusted_proxies().unwrap_or_default());
-    let connections = Connections::new(settings.connections.limits(), Arc::clone(&trusted), registry)?;
-    let clients = Clients { trusted, idle_seconds: settings.connections.idle_seconds };
+    let connections = Arc::new(Connections::new(settings.connections.limits(), Arc::clone(&trusted), registry)?);
+    let idle_seconds = settings.connections.idle_seconds;
+    let clients = Clients { trusted, idle_seconds, connections: Arc::clone(&connections) };
     let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain), clients);
-    let front = Front { edge, connections: Arc::new(connections), certificates, listen_fds };
+    let front = Front { edge, connections, certificates, listen_fds };
     let server = listeners::server(settings, front, admin, &drain)?;
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
     let bans = Arc::clone(cache.bans());

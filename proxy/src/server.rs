@@ -18,8 +18,10 @@ use tokio::sync::mpsc;
 
 use crate::access::{AccessEvent, AccessLog, timestamp};
 use crate::client::TrustedProxies;
+use crate::connections::Connections;
 use crate::drain::Drain;
 use crate::edge::{Answer, Edge, Facts};
+use crate::http2;
 use crate::reply::{self, Reply};
 
 /// Longest part of a target or `User-Agent` in an access event, in bytes.
@@ -40,6 +42,8 @@ pub struct Clients {
     pub trusted: Arc<TrustedProxies>,
     /// How long their connections are kept between two requests.
     pub idle_seconds: u64,
+    /// What they are held to.
+    pub connections: Arc<Connections>,
 }
 
 impl EdgeServer {
@@ -99,7 +103,7 @@ impl ProxyHttp for EdgeServer {
             session.set_keepalive(None);
         }
         // Whatever fails from here on fails on the client's connection.
-        send(session, answer, context).await.map_err(|error| error.into_down())?;
+        send(session, answer, context, &self.clients.connections).await.map_err(|error| error.into_down())?;
         Ok(true)
     }
 
@@ -171,7 +175,12 @@ fn peer(session: &Session) -> IpAddr {
 }
 
 /// Writes an answer to the connection.
-async fn send(session: &mut Session, answer: Answer, context: &mut RequestContext) -> Result<()> {
+async fn send(
+    session: &mut Session,
+    answer: Answer,
+    context: &mut RequestContext,
+    connections: &Connections,
+) -> Result<()> {
     let request = session.req_header();
     match answer {
         Answer::Rendition(answer) => {
@@ -180,38 +189,43 @@ async fn send(session: &mut Session, answer: Answer, context: &mut RequestContex
                 context.cause = failure.cause();
             }
             let reply = reply::rendition(request, &answer, &context.facts, &context.id)?;
-            write(session, reply).await
+            write(session, reply, connections).await
         }
         Answer::Problem(error) => {
             context.code = Some(error.status_and_code().1);
             context.cause = error.cause();
             let reply = reply::problem(request, &error, &context.id)?;
-            write(session, reply).await
+            write(session, reply, connections).await
         }
         Answer::Original(mut answer) => {
             let reply = reply::original(request, &answer, &context.id)?;
             match answer.body.take() {
-                None => write(session, reply).await,
-                Some(body) => stream(session, reply, body, context).await,
+                None => write(session, reply, connections).await,
+                Some(body) => stream(session, reply, body, (context, connections)).await,
             }
         }
     }
 }
 
-async fn write(session: &mut Session, reply: Reply) -> Result<()> {
+async fn write(session: &mut Session, reply: Reply, connections: &Connections) -> Result<()> {
     let is_whole = reply.body.is_empty();
     session.write_response_header(reply.header, is_whole).await?;
-    if is_whole { Ok(()) } else { session.write_response_body(Some(reply.body), true).await }
+    if is_whole { Ok(()) } else { http2::write_body(session, reply.body, true, connections).await }
 }
 
 type Chunks = mpsc::Receiver<std::result::Result<Bytes, crate::source::SourceError>>;
 
 /// Streams an original. If its store fails half-way, the connection is cut: a short body must not look like a whole one.
-async fn stream(session: &mut Session, reply: Reply, mut chunks: Chunks, context: &mut RequestContext) -> Result<()> {
+async fn stream(
+    session: &mut Session,
+    reply: Reply,
+    mut chunks: Chunks,
+    (context, connections): (&mut RequestContext, &Connections),
+) -> Result<()> {
     session.write_response_header(reply.header, false).await?;
     while let Some(chunk) = chunks.recv().await {
         match chunk {
-            Ok(chunk) => session.write_response_body(Some(chunk), false).await?,
+            Ok(chunk) => http2::write_body(session, chunk, false, connections).await?,
             Err(error) => {
                 let error = crate::problem::EdgeError::from(error);
                 context.code = Some(error.status_and_code().1);

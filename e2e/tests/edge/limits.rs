@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use ::http::Method;
 use serde_json::Value;
 use testkit::edge::{Edge, EdgeSetup, assert_problem, eventually};
 use testkit::http::{Connection, Request, Response};
+use testkit::http2::Http2;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -344,6 +346,33 @@ async fn who_does_not_take_his_answer_is_dropped() {
         assert!(event["cause"].as_str().is_some_and(|cause| cause.contains("too slowly")), "{event}");
         assert_eq!((&event["cache"], &event["status"]), (&"original".into(), &200.into()));
     }
+}
+
+#[tokio::test]
+async fn who_holds_back_one_stream_loses_that_one() {
+    let setup = EdgeSetup::new().set("h2c", true).set("connections.send_seconds", 1);
+    let edge = setup.set("connections.send_bytes_per_second", 1 << 20).start().await;
+    let warm = Warm::up(&edge).await;
+    let original = File::create(edge.setup().originals().join("large.bin")).expect("ours");
+    original.set_len(64 << 20).expect("there are holes in it");
+    let mut connection = Http2::open(edge.addr()).await.expect("HTTP/2");
+    let sent = connection.start(Method::GET, "edge", "/demo/-/@local/large.bin", &[]).await.expect("sent");
+    let (head, mut body) = sent.await.expect("a head").into_parts();
+    assert_eq!(head.status, 200);
+    // Nobody makes room in the stream's window.
+    metric_becomes(&edge, "calotype_connections_cut_total{reason=\"slow_reader\"}", 1.0).await;
+    let ended = loop {
+        match body.data().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        }
+    };
+    assert!(ended.is_err(), "the body looks whole");
+    let other = connection.send(Method::HEAD, "edge", "/demo/-/@local/large.bin", &[]).await.expect("an answer");
+    assert_eq!(other.status, 200, "the connection goes on");
+    warm.assert_hit(&edge).await;
+    edge.stop().await;
 }
 
 #[tokio::test]

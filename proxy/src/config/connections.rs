@@ -40,7 +40,7 @@ impl Default for ConnectionsTable {
             requests: 10_000,
             idle_seconds: 75,
             header_seconds: 10,
-            header_bytes: 16 * 1024,
+            header_bytes: 32 * 1024,
             header_lines: 100,
             send_seconds: 30,
             send_bytes_per_second: 1024,
