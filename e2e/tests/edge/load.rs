@@ -19,6 +19,7 @@ const MISS: &str = "Calotype; fwd=uri-miss; stored";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_clients_on_one_cold_picture_are_one_fetch_and_one_transform() {
+    testkit::http::allow_many_connections();
     let rig = S3Rig::start().await;
     rig.put("a.jpg", photo(400, 300));
     let edge = rig.edge().start().await;
