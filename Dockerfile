@@ -80,7 +80,7 @@ RUN apt-get update \
       libheif-plugin-libde265 libhwy1t64 libjpeg62-turbo libjxl0.11 liblcms2-2 librsvg2-2 libspng0 libtiff6 libwebp7 \
       libwebpdemux2 libwebpmux3 zlib1g \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin calotype \
+ && useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin calotype \
  && install -d -o calotype -g calotype -m 0700 /var/cache/calotype \
  && install -d -m 0755 /etc/calotype
 
@@ -101,5 +101,5 @@ EXPOSE 8080 9180
 # The edge drains on SIGTERM. It starts no processes, so there are none to reap, and it handles the signal itself once it serves:
 # no init is needed as PID 1. Give it drain_seconds + 12 s before SIGKILL (docker stop --timeout 30).
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --start-interval=1s CMD ["proxy", "--check-health"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["proxy", "--check-health"]
 ENTRYPOINT ["proxy"]

@@ -2,6 +2,7 @@
 
 use testkit::edge::{Edge, EdgeSetup, eventually, picture};
 use testkit::faulty::Fault;
+use testkit::http;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -38,6 +39,7 @@ async fn assert_given_back(edge: &Edge, before: f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_they_wait_for_a_cold_picture() {
+    http::allow_many_connections();
     let rig = S3Rig::start().await;
     rig.put("a.jpg", photo(400, 300));
     let edge = rig.edge().start().await;
@@ -64,6 +66,7 @@ async fn while_they_wait_for_a_cold_picture() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_middle_of_a_large_answer() {
+    http::allow_many_connections();
     let edge = EdgeSetup::new().start().await;
     let warm = Warm::up(&edge).await;
     // More than the buffers of a connection take, so that every answer is under way when its client leaves.

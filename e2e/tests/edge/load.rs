@@ -20,6 +20,7 @@ const QUEUE: &str = "calotype_transform_queue_jobs{lane=\"light\"}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_clients_on_one_cold_picture_are_one_fetch_and_one_transform() {
+    testkit::http::allow_many_connections();
     let rig = S3Rig::start().await;
     rig.put("a.jpg", photo(400, 300));
     let edge = rig.edge().start().await;
