@@ -17,9 +17,6 @@ use super::PoolError;
 use super::metrics::PoolMetrics;
 use super::scheduler::{Grant, Lane, Next, Scheduler, SchedulerLimits};
 
-/// How much the threads give way to those that serve connections, in steps of `nice`.
-const NICE: i32 = 10;
-
 /// Tells the result to who waits for it.
 pub type Answer = Box<dyn FnOnce() + Send>;
 
@@ -109,8 +106,6 @@ impl Shared {
     fn start_thread(self: &Arc<Self>, name: String) -> std::io::Result<()> {
         let shared = Arc::clone(self);
         thread::Builder::new().name(name).spawn(move || {
-            // Of the calling thread only, and inherited by those that codecs start. Not being nice harms nobody.
-            let _ = rustix::process::nice(NICE);
             shared.work();
             (shared.on_thread_end)();
         })?;
