@@ -48,6 +48,7 @@ mod sockets;
 mod source;
 mod source_cache;
 mod spans;
+mod stores;
 mod succession;
 mod systemd;
 mod tls;
@@ -56,17 +57,16 @@ mod upgrade;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
 use bootstrap::{EXIT_USAGE, logging, metrics};
-use cache::{CacheSettings, RenditionCache};
+use cache::CacheSettings;
 use clap::Parser;
 use imaging::{Engine, EngineOptions, Limits};
 use pingora_core::server::RunArgs;
 use prometheus::Registry;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::access::AccessLog;
 use crate::admin::Admin;
@@ -79,25 +79,21 @@ use crate::listeners::Front;
 use crate::playground::Playground;
 use crate::policy::PolicyInForce;
 use crate::pool::{SchedulerLimits, TransformPool};
-use crate::problem::EdgeError;
 use crate::purge::Purger;
 use crate::rates::RateLimits;
 use crate::refreshes::Refreshes;
 use crate::registered::RegisteredImages;
 use crate::render_job::Sharing;
-use crate::second_level::{Local, SecondLevel};
 use crate::server::{Clients, EdgeServer};
 use crate::shares::Shares;
 use crate::source_cache::SourceCache;
+use crate::stores::Stores;
 use crate::succession::Succession;
 use crate::tls::Certificates;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Longest wait for running fills and the flush of the cache at the end.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Serves transformed pictures.
 #[derive(Parser)]
@@ -199,23 +195,9 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     open_files::raise(settings.connections.max);
     let io = io_runtime()?;
     let engine = Engine::start(&EngineOptions::default())?;
-    for (format, reason) in &engine.capabilities().cannot_read {
-        tracing::warn!(format = format.name(), reason, "not read on this machine");
-    }
-    for (format, reason) in &engine.capabilities().cannot_write {
-        tracing::warn!(format = format.name(), reason, "not written on this machine");
-    }
-    let cache: RenditionCache<EdgeError> = io.block_on(RenditionCache::open(cache, registry, io.handle().clone()))?;
-    if let Some(fault) = cache.disk_state().fault() {
-        tracing::error!(reason = %fault, "the cache has no disk; renditions are kept in memory only");
-    }
-    let originals = io.block_on(originals(settings, &cache, registry, io.handle().clone()))?;
-    let sources = source_cache(settings, originals.clone(), registry)?;
-    let looked = settings.cache.dir.join("purges-looked-for");
-    let second_level =
-        SecondLevel::open(&settings.second_level, Local { bans: Arc::clone(cache.bans()), looked }, registry)?;
-    let images = RegisteredImages::new(Arc::clone(cache.bans()));
-    let filler = Arc::new(filler(settings, &engine, registry, images, (sources, second_level.clone()))?);
+    tell_what_is_missing(&engine);
+    let stores = io.block_on(Stores::open(settings, cache, registry, io.handle()))?;
+    let filler = Arc::new(filler(settings, &engine, registry, &stores)?);
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
     // As late as can be: from here on the edge before this one takes no purges.
     let (sockets, succession) = succession.sockets(settings)?;
@@ -223,8 +205,8 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let drain = Arc::new(Drain::new(sockets));
     let edge = Edge {
         policy: Arc::clone(&policy),
-        cache: cache.clone(),
-        filler: Arc::clone(&filler),
+        cache: stores.cache.clone(),
+        filler,
         io: io.handle().clone(),
         rates: RateLimits::new(settings.address_rates(), registry)?,
         header: settings.connections.header(),
@@ -234,12 +216,12 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
         registry: registry.clone(),
         drain: Arc::clone(&drain),
         policy: Arc::clone(&policy),
-        cache: cache.clone(),
+        cache: stores.cache.clone(),
         engine,
         purger: Purger {
-            bans: Arc::clone(cache.bans()),
+            bans: Arc::clone(stores.cache.bans()),
             policy: Arc::clone(&policy),
-            second_level: second_level.clone(),
+            second_level: stores.second_level.clone(),
             token: settings.admin_token.as_ref().map(AdminToken::hash),
             io: io.handle().clone(),
         },
@@ -251,7 +233,7 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     if let Some(certificates) = &certificates {
         io.spawn(Arc::clone(certificates).watch());
     }
-    if let Some(second_level) = second_level.clone() {
+    if let Some(second_level) = stores.second_level.clone() {
         io.spawn(async move { second_level.bans().watch().await });
     }
 
@@ -264,29 +246,31 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let front = Front { edge, connections, certificates, listen_fds };
     let server = listeners::server(settings, front, admin, &drain)?;
     tracing::info!(listen = %settings.listen, admin = %settings.admin_listen, "serving");
-    let bans = Arc::clone(cache.bans());
-    let begin = {
-        let drain = Arc::clone(&drain);
-        move || succession.begin(&drain, bans)
-    };
     let stop = {
-        let _context = io.enter();
-        StopSignal::new(Arc::clone(&drain), settings.patience(), begin)?
+        let (drain, bans, _context) = (Arc::clone(&drain), Arc::clone(stores.cache.bans()), io.enter());
+        let begin = {
+            let drain = Arc::clone(&drain);
+            move || succession.begin(&drain, bans)
+        };
+        StopSignal::new(drain, settings.patience(), begin)?
     };
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
 
-    let closed = io.block_on(cache.close(CLOSE_LIMIT));
-    if let Some(originals) = originals {
-        io.block_on(originals.close(Duration::ZERO));
-    }
-    if let Some(second_level) = second_level {
-        io.block_on(second_level.settle(CLOSE_LIMIT));
-    }
+    let closed = io.block_on(stores.close());
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
     io.shutdown_background();
     anyhow::ensure!(!drain.is_refused(), "the upgrade has failed");
     Ok(())
+}
+
+fn tell_what_is_missing(engine: &Engine) {
+    for (format, reason) in &engine.capabilities().cannot_read {
+        tracing::warn!(format = format.name(), reason, "not read on this machine");
+    }
+    for (format, reason) in &engine.capabilities().cannot_write {
+        tracing::warn!(format = format.name(), reason, "not written on this machine");
+    }
 }
 
 /// The runtime of all that outlives a connection. Not a listener's: connections to stores and the cache's disk work
@@ -297,37 +281,7 @@ fn io_runtime() -> anyhow::Result<Runtime> {
     Ok(builder.build()?)
 }
 
-/// The cache of originals, if there is to be one.
-async fn originals(
-    settings: &EdgeSettings,
-    cache: &RenditionCache<EdgeError>,
-    registry: &Registry,
-    io: Handle,
-) -> anyhow::Result<Option<RenditionCache<EdgeError>>> {
-    let Some(config) = settings.originals_config() else { return Ok(None) };
-    let config = config.validate().context("the configuration has mistakes under \"originals\"")?;
-    let originals = RenditionCache::open_beside(config, cache.bans(), registry, io).await?;
-    if let Some(fault) = originals.disk_state().fault() {
-        tracing::error!(reason = %fault, "the cache of originals has no disk");
-    }
-    Ok(Some(originals))
-}
-
-fn source_cache(
-    settings: &EdgeSettings,
-    originals: Option<RenditionCache<EdgeError>>,
-    registry: &Registry,
-) -> anyhow::Result<Arc<SourceCache>> {
-    Ok(SourceCache::new(originals, settings.limits.source_bytes, settings.deadline(), registry)?)
-}
-
-fn filler(
-    settings: &EdgeSettings,
-    engine: &Engine,
-    registry: &Registry,
-    images: RegisteredImages,
-    (sources, second_level): (Arc<SourceCache>, Option<Arc<SecondLevel>>),
-) -> anyhow::Result<Filler> {
+fn filler(settings: &EdgeSettings, engine: &Engine, registry: &Registry, stores: &Stores) -> anyhow::Result<Filler> {
     let scheduler = SchedulerLimits {
         threads: settings.transform_threads(),
         queue: settings.transform.queue,
@@ -344,6 +298,10 @@ fn filler(
     let shares = Shares::new(settings.transform.tenant_fills, settings.transform.source_memory_bytes);
     let sharing = Sharing::new(settings.transform.shared_decode_bytes, registry)?;
     let deadline = settings.deadline();
+    let originals = stores.originals.clone();
+    let sources = SourceCache::new(originals, settings.limits.source_bytes, deadline, registry)?;
+    let images = RegisteredImages::new(Arc::clone(stores.cache.bans()));
     let (engine, refreshes) = (engine.clone(), Refreshes::register(registry)?);
+    let second_level = stores.second_level.clone();
     Ok(Filler { engine, pool, limits, deadline, sources, images, second_level, shares, sharing, refreshes })
 }

@@ -150,7 +150,7 @@ async fn deadlines_and_waits_do_not_go_by_the_wall_clock() {
     for (number, seconds) in [YEAR, -YEAR, -55 * YEAR].into_iter().enumerate() {
         rig.web.relay.set(Fault::StallBeforeHead);
         let before = rig.web.relay.requests();
-        let (address, target) = (rig.edge.addr(), format!("/demo/w={},f=png/@web/a.png", 20 + number));
+        let (address, target) = (rig.edge.addr(), format!("/demo/w=20,f=png,v={number}/@web/a.png"));
         let client = tokio::spawn(async move { testkit::http::get(address, &target).await.expect("an answer") });
         rig.web.relay.wait_for_requests(before + 1).await.expect("the server is asked");
         rig.clock.shift(seconds);
@@ -163,7 +163,7 @@ async fn deadlines_and_waits_do_not_go_by_the_wall_clock() {
     let edge = setup.set("transform.deadline_seconds", 1).start().await;
     rig.web.relay.set(Fault::StallBeforeHead);
     rig.clock.shift(-YEAR);
-    assert_problem(&edge.get("/demo/w=40,f=png/@web/a.png").await, 504, "deadline");
+    assert_problem(&edge.get("/demo/w=40,f=png,v=late/@web/a.png").await, 504, "deadline");
     rig.web.relay.heal();
     edge.stop().await;
 }

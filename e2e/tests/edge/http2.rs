@@ -128,8 +128,9 @@ async fn many_streams_of_one_connection_run_at_the_same_time() {
     let mut connection = Http2::open(edge.addr()).await.expect("HTTP/2");
     rig.relay.set(Fault::StallBeforeHead);
     let mut slow = Vec::new();
-    for width in 10..20 {
-        let target = format!("/demo/w={width},f=jpeg/@s3/slow.jpg");
+    // Each version has an original of its own.
+    for version in 10..20 {
+        let target = format!("/demo/w=30,f=jpeg,v={version}/@s3/slow.jpg");
         slow.push(connection.start(Method::GET, "edge", &target, &[]).await.expect("sent"));
     }
     rig.relay.wait_for_requests(10).await.expect("all of them are asked for");

@@ -31,7 +31,8 @@ async fn in_the_middle_of_a_fill() {
     let kept = "/demo/w=30,f=jpeg/@s3/a.jpg";
     let body = picture(&edge.get(kept).await, "image/jpeg");
     settled(&edge).await;
-    let target = "/demo/w=200,f=jpeg/@s3/a.jpg";
+    // Of an original of its own, which the edge does not have.
+    let target = "/demo/w=200,f=jpeg,v=1/@s3/a.jpg";
     for fault in [Fault::StallBeforeHead, Fault::StallInBody { after_bytes: 1000 }] {
         let asked = rig.relay.requests();
         rig.relay.set(fault);

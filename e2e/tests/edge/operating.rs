@@ -135,7 +135,9 @@ async fn every_metric_is_documented_and_no_other() {
     let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     // Both caches have the same.
     let short = |name: &str| match name.strip_prefix("calotype_originals_cache_") {
-        Some(rest) if metrics.contains(&format!("# TYPE calotype_cache_{rest} ")) => "calotype_originals_cache_…".into(),
+        Some(rest) if metrics.contains(&format!("# TYPE calotype_cache_{rest} ")) => {
+            "calotype_originals_cache_…".into()
+        }
         _ => name.to_owned(),
     };
     let families: BTreeSet<String> = families.map(short).collect();
