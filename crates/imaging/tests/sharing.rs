@@ -73,7 +73,7 @@ fn other_formats_and_depths_are_shared_too() {
     check(&png::rgba(&alpha), &ops, 600 * 400 * 4);
     check(&png::rgb16(&picture, &png::Extras::default()), &ops, 600 * 400 * 6);
     check(&png::interlaced(&picture), &ops, 600 * 400 * 3);
-    check(&images::bmp(&DynamicImage::from(picture.clone())), &ops, 600 * 400 * 3);
+    check(&images::bmp(&DynamicImage::from(picture)), &ops, 600 * 400 * 3);
     // A WebP's decoder scales to what each needs; only what needs the same is shared.
     check(&images::webp(&alpha), &["w=100,f=webp", "w=100,f=jpeg", "w=50,f=webp"], 201 * 134 * 4);
 }
