@@ -2,7 +2,9 @@
 //!
 //! Must not hold anything per tenant: that is policy.
 
+mod caches;
 mod connections;
+mod transform;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,21 +12,17 @@ use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
-use cache::CacheConfig;
 use serde::{Deserialize, Serialize};
 use tenancy::{Rates, RatesTable};
 
+pub use self::caches::{CacheTable, OriginalsTable};
 pub use self::connections::ConnectionsTable;
+pub use self::transform::{LimitsTable, TransformTable};
 use crate::client::{ForwardedHeader, TrustedProxies};
-
+use crate::drain::Patience;
 use crate::second_level::SecondLevelTable;
 
-use crate::drain::Patience;
-
 const MIB: u64 = 1024 * 1024;
-
-/// Bytes of originals that are gathered for one write: as many as the largest that is usual.
-const ORIGINALS_BUFFER_BYTES: u64 = 32 * MIB;
 
 /// Shortest admin token, in bytes: nobody should guess it.
 const ADMIN_TOKEN_BYTES_MIN: usize = 16;
@@ -115,66 +113,6 @@ pub struct TlsTable {
     pub default_certificate: Option<String>,
 }
 
-/// Settings of the cache.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CacheTable {
-    /// Folder of the disk part; one edge process each.
-    pub dir: PathBuf,
-    /// Size of the memory part.
-    pub memory_bytes: u64,
-    /// Size of the disk part; 0 turns it off.
-    pub disk_bytes: u64,
-}
-
-/// Settings of the cache of originals from buckets and web servers, in a folder under that of the cache.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OriginalsTable {
-    /// Size of the memory part.
-    pub memory_bytes: u64,
-    /// Size of the disk part; 0 turns the cache of originals off.
-    pub disk_bytes: u64,
-}
-
-/// Settings of making renditions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TransformTable {
-    /// libvips threads; 0 means one a core.
-    pub threads: usize,
-    /// Renditions that may wait for a thread; one more is answered 503 at once.
-    pub queue: usize,
-    /// Renditions of one tenant that may wait for a thread; one more is answered 503 at once.
-    pub tenant_queue: usize,
-    /// Memory of the renditions that are being made, as estimated; others wait.
-    pub memory_bytes: u64,
-    /// Memory of decoded originals that renditions under way together share; 0 shares nothing.
-    pub shared_decode_bytes: u64,
-    /// Renditions that may be in the making, those that wait for their original included.
-    pub fills: usize,
-    /// Renditions of one tenant that may be in the making; one more is answered 503 at once.
-    pub tenant_fills: usize,
-    /// Originals held in memory at the same time; fills wait for room.
-    pub source_memory_bytes: u64,
-    /// Time for one rendition, from the request to the last byte.
-    pub deadline_seconds: u64,
-}
-
-/// Settings of what is refused.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LimitsTable {
-    /// Largest original that is transformed.
-    pub source_bytes: u64,
-    /// Most megapixels of an original, over all its frames.
-    pub megapixels: u32,
-    /// Most frames of an original.
-    pub frames: u32,
-    /// Largest original that `-` passes through.
-    pub original_bytes: u64,
-}
-
 impl Default for EdgeSettings {
     fn default() -> Self {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -193,21 +131,11 @@ impl Default for EdgeSettings {
             drain_seconds: 10,
             drain_notice_seconds: 0,
             upgrade_socket: None,
-            cache: CacheTable { dir: PathBuf::from(".data/cache"), memory_bytes: 256 * MIB, disk_bytes: 4096 * MIB },
+            cache: CacheTable::default(),
             second_level: SecondLevelTable::default(),
-            originals: OriginalsTable { memory_bytes: 32 * MIB, disk_bytes: 1024 * MIB },
-            transform: TransformTable {
-                threads: 0,
-                queue: 256,
-                tenant_queue: 128,
-                memory_bytes: 512 * MIB,
-                shared_decode_bytes: 64 * MIB,
-                fills: 512,
-                tenant_fills: 256,
-                source_memory_bytes: 256 * MIB,
-                deadline_seconds: 10,
-            },
-            limits: LimitsTable { source_bytes: 25 * MIB, megapixels: 50, frames: 60, original_bytes: 5 * 1024 * MIB },
+            originals: OriginalsTable::default(),
+            transform: TransformTable::default(),
+            limits: LimitsTable::default(),
             playground: false,
             access_log: true,
             log: LogSettings::default(),
@@ -237,60 +165,9 @@ impl Settings for EdgeSettings {
         mistakes.unless(self.drain_seconds <= 3600, "drain_seconds", self.drain_seconds, "at most 3600");
         let notice = self.drain_notice_seconds;
         mistakes.unless(notice <= 3600, "drain_notice_seconds", notice, "at most 3600");
-        let transform = &self.transform;
-        mistakes.unless(transform.threads <= 1024, "transform.threads", transform.threads, "at most 1024");
-        mistakes.unless((1..=65_536).contains(&transform.queue), "transform.queue", transform.queue, "1 to 65536");
-        mistakes.unless(
-            (1..=65_536).contains(&transform.tenant_queue),
-            "transform.tenant_queue",
-            transform.tenant_queue,
-            "1 to 65536",
-        );
-        mistakes.unless(
-            (MIB..=1 << 40).contains(&transform.memory_bytes),
-            "transform.memory_bytes",
-            transform.memory_bytes,
-            "1 MiB to 1 TiB",
-        );
-        mistakes.unless(
-            transform.shared_decode_bytes <= 1 << 40,
-            "transform.shared_decode_bytes",
-            transform.shared_decode_bytes,
-            "at most 1 TiB",
-        );
-        mistakes.unless((1..=65_536).contains(&transform.fills), "transform.fills", transform.fills, "1 to 65536");
-        mistakes.unless(
-            (1..=65_536).contains(&transform.tenant_fills),
-            "transform.tenant_fills",
-            transform.tenant_fills,
-            "1 to 65536",
-        );
-        mistakes.unless(
-            (1..=600).contains(&transform.deadline_seconds),
-            "transform.deadline_seconds",
-            transform.deadline_seconds,
-            "1 to 600",
-        );
-        let limits = &self.limits;
-        mistakes.unless(
-            (1..=4096 * MIB).contains(&limits.source_bytes),
-            "limits.source_bytes",
-            limits.source_bytes,
-            "1 byte to 4 GiB",
-        );
-        mistakes.unless(
-            transform.source_memory_bytes >= limits.source_bytes && transform.source_memory_bytes <= 1 << 40,
-            "transform.source_memory_bytes",
-            transform.source_memory_bytes,
-            "at least limits.source_bytes, at most 1 TiB",
-        );
-        mistakes.unless(
-            (1..=10_000).contains(&limits.megapixels),
-            "limits.megapixels",
-            limits.megapixels,
-            "1 to 10000",
-        );
-        mistakes.unless((1..=10_000).contains(&limits.frames), "limits.frames", limits.frames, "1 to 10000");
+        self.transform.check(mistakes);
+        self.limits.check(mistakes);
+        self.check_memory(mistakes);
         self.check_caches(mistakes);
         self.second_level.check(mistakes);
         self.log.check(mistakes);
@@ -298,43 +175,14 @@ impl Settings for EdgeSettings {
 }
 
 impl EdgeSettings {
-    /// The cache's own settings, not validated yet.
-    pub fn cache_config(&self) -> CacheConfig {
-        CacheConfig {
-            dir: self.cache.dir.clone(),
-            memory_bytes: self.cache.memory_bytes,
-            disk_bytes: self.cache.disk_bytes,
-            flights_max: u32::try_from(self.transform.fills).unwrap_or(u32::MAX),
-            ..CacheConfig::default()
-        }
-    }
-
-    /// The settings of the cache of originals, not validated yet; `None` if there is none, because it is turned off or
-    /// the whole disk is.
-    pub fn originals_config(&self) -> Option<CacheConfig> {
-        (self.originals.disk_bytes > 0 && self.cache.disk_bytes > 0).then(|| CacheConfig {
-            name: "originals",
-            metrics_prefix: "calotype_originals_cache",
-            dir: self.cache.dir.join("originals"),
-            memory_bytes: self.originals.memory_bytes,
-            disk_bytes: self.originals.disk_bytes,
-            // An eighth of a small disk, but room for the largest original that is usual.
-            buffer_bytes: Some((self.originals.disk_bytes / 8).min(ORIGINALS_BUFFER_BYTES)),
-            flights_max: u32::try_from(self.transform.fills).unwrap_or(u32::MAX),
-            ..CacheConfig::default()
-        })
-    }
-
-    /// What the caches would refuse, said together with everything else.
-    fn check_caches(&self, mistakes: &mut Mistakes) {
-        let caches = [("cache", Some(self.cache_config())), ("originals", self.originals_config())];
-        for (table, config) in caches {
-            let Some(Err(found)) = config.map(CacheConfig::validate) else { continue };
-            // `transform.fills` has a narrower range of its own.
-            for mistake in found.0.into_iter().filter(|mistake| mistake.field != "flights_max") {
-                mistakes.add(format!("{table}.{}", mistake.field), mistake.value, mistake.expected);
-            }
-        }
+    fn check_memory(&self, mistakes: &mut Mistakes) {
+        let (room, largest) = (self.transform.source_memory_bytes, self.limits.source_bytes);
+        mistakes.unless(
+            room >= largest && room <= 1 << 40,
+            "transform.source_memory_bytes",
+            room,
+            "at least limits.source_bytes, at most 1 TiB",
+        );
     }
 
     fn check_tls(&self, mistakes: &mut Mistakes) {

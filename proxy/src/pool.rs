@@ -358,6 +358,32 @@ pub mod tests {
     }
 
     #[tokio::test]
+    async fn a_job_that_goes_on_past_its_deadline_makes_room_by_itself() {
+        let (pool, a) = (pool(1, 10), tenant("a"));
+        let (release, released) = mpsc::channel::<()>();
+        let (begins, begun) = mpsc::channel();
+        // Long enough to be begun on any machine.
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let stuck = pool.run(
+            &a,
+            deadline,
+            Act(LIGHT, move || {
+                begins.send(()).expect("the test waits");
+                let _ = released.recv();
+            }),
+        );
+        let next = async {
+            begun.recv().expect("begins");
+            let next = pool.run(&a, soon(), Act(LIGHT, || 1)).await;
+            drop(release);
+            next
+        };
+        let (stuck, next) = tokio::join!(stuck, next);
+        assert_eq!(next.expect("on the replacement").value, 1);
+        stuck.expect("what it made is not lost");
+    }
+
+    #[tokio::test]
     async fn whoever_is_answered_finds_the_books_right() {
         let a = tenant("a");
         let registry = Registry::new();

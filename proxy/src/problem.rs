@@ -13,7 +13,7 @@ use thiserror::Error;
 use transform_url::UrlError;
 
 use crate::pool::PoolError;
-use crate::rates::OverRate;
+use crate::rates::{Kind, OverRate};
 use crate::source::SourceError;
 
 /// Content type of a problem.
@@ -203,7 +203,8 @@ impl EdgeError {
     /// denied the original is not: it may have been taken back.
     pub fn is_passing(&self) -> bool {
         let (status, code) = self.status_and_code();
-        status.is_server_error() && code != "source-denied"
+        let is_too_soon = matches!(self, Self::RateLimited(over) if over.kind == Kind::Fill);
+        is_too_soon || (status.is_server_error() && code != "source-denied")
     }
 
     /// True when it is the original that is missing or broken, so that a fallback may take its place.

@@ -95,7 +95,13 @@ impl Edge {
                 drop(self.start_fill(&order, Some(entry.clone()), None));
                 (entry, Came::Stale)
             }
-            Lookup::Miss { expired } => self.wait_for_fill(&order, expired, facts).await?,
+            Lookup::Miss { expired } => {
+                let old = expired.clone();
+                match self.wait_for_fill(&order, expired, facts).await {
+                    Ok(filled) => filled,
+                    Err(error) => (self.instead(&order, old, &error).ok_or(error)?, Came::Held),
+                }
+            }
         };
         facts.origination = came.origination();
         Ok(RenditionAnswer { entry, came, decision: Arc::clone(decision) })
@@ -124,6 +130,13 @@ impl Edge {
             Err(FlightError::TooMany | FlightError::Aborted) => Err(EdgeError::Busy),
             Err(FlightError::Panicked) => Err(EdgeError::Internal),
         }
+    }
+
+    /// What the cache had, if it is better than an error that the next request may be spared. The fill has seen to its own
+    /// errors; here it is about fills that did not begin, or take too long for this client.
+    fn instead(&self, order: &FillOrder<'_>, old: Option<Entry>, error: &EdgeError) -> Option<Entry> {
+        let is_usable = |entry: &Entry| entry.status == 200 && entry.lifetime.is_usable_on_error(order.now);
+        old.filter(|entry| error.is_passing() && is_usable(entry) && !self.cache.is_purged(order.key, entry))
     }
 
     /// Joins the fill of a key or starts one, if neither the client nor the tenant starts too many.

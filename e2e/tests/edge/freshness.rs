@@ -127,6 +127,26 @@ async fn in_place_of_an_error_the_old_one_is_answered() {
 }
 
 #[tokio::test]
+async fn who_asks_for_too_many_renditions_is_answered_with_old_ones_where_there_are_some() {
+    let rates = "rates = { fills_per_second = 1, fills_burst = 1 }";
+    let edge = EdgeSetup::new().tenant(AT_ONCE).tenant(rates).start().await;
+    for name in ["a", "b"] {
+        edge.setup().put(&format!("{name}.png"), plain([200, 0, 0]));
+    }
+    let made = edge.get("/demo/w=32,f=png/@local/a.png").await;
+    assert_eq!(cache_status(&made), MISS);
+    // The second rendition takes the place that the first may have left.
+    let mut refused = edge.get("/demo/w=32,f=png/@local/b.png").await;
+    while refused.status == 200 {
+        refused = edge.get("/demo/w=33,f=png/@local/b.png").await;
+    }
+    assert_problem(&refused, 429, "rate-limited");
+    let old = edge.get("/demo/w=32,f=png/@local/a.png").await;
+    assert_eq!((old.status.as_u16(), &old.body), (200, &made.body));
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn an_error_is_passed_on_where_the_policy_or_the_source_wants_it() {
     let rig = S3Rig::start().await;
     let edge = rig.edge().tenant(AT_ONCE).tenant("stale_if_error_seconds = 0").start().await;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cache::{Bans, CacheKey, Rendition, Scope, TimedBans, UnixMillis, bans_from_bytes, bans_to_bytes};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge, Registry};
 use storage::{GetOptions, ListCursor, ListLimit, ObjectPath, ObjectPrefix, ObjectStore, PutOptions, StorageError};
@@ -28,6 +29,9 @@ const LATE: Duration = Duration::from_secs(600);
 
 /// Largest announcement that is read, in bytes: an order is a handful of scopes.
 const ANNOUNCEMENT_BYTES_MAX: u64 = 64 * 1024;
+
+/// Announcements that are read at the same time: an edge that starts has a month of them to read.
+const READS_MAX: usize = 16;
 
 const FOLDER: &str = "purges/";
 
@@ -137,14 +141,17 @@ impl SharedBans {
         let mut after = Some(ListCursor::after(format!("{FOLDER}{:013}", since.0)));
         while after.is_some() {
             let page = self.store.list(&prefix, after.as_ref(), ListLimit::MAX).await?;
-            for entry in &page.entries {
+            let mut new = Vec::new();
+            for entry in page.entries {
                 match time_of(entry.path.as_str()) {
                     Some(at) if at < forgotten => self.store.delete(&entry.path).await?,
                     Some(_) if self.known.lock().contains(entry.path.as_str()) => {}
-                    Some(_) => self.take(&entry.path, looked).await?,
+                    Some(_) => new.push(entry.path),
                     None => tracing::warn!(name = entry.path.as_str(), "not the name of a purge"),
                 }
             }
+            let taken = stream::iter(new).map(|path| async move { self.take(&path, looked).await });
+            taken.buffer_unordered(READS_MAX).try_collect::<()>().await?;
             after = page.next;
         }
         self.known.lock().retain(|name| time_of(name).is_some_and(|at| at >= forgotten));
