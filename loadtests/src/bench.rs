@@ -62,10 +62,14 @@ pub struct Effort {
     pub crash_fills: usize,
     /// Crashes and restarts.
     pub crash_rounds: usize,
+    /// Renditions that are purged at once.
+    pub purge_renditions: usize,
+    /// How long memory is watched.
+    pub memory_time: Duration,
 }
 
 impl Effort {
-    /// All of it in a quarter of an hour at most.
+    /// All of it in half an hour at most.
     pub fn full() -> Self {
         Self {
             hit_rounds: 8,
@@ -80,10 +84,12 @@ impl Effort {
             burst_rounds: 5,
             crash_fills: 2000,
             crash_rounds: 5,
+            purge_renditions: 100_000,
+            memory_time: Duration::from_secs(300),
         }
     }
 
-    /// All of it in three minutes at most.
+    /// All of it in four minutes at most.
     pub fn quick() -> Self {
         Self {
             hit_rounds: 3,
@@ -98,6 +104,8 @@ impl Effort {
             burst_rounds: 2,
             crash_fills: 400,
             crash_rounds: 2,
+            purge_renditions: 5000,
+            memory_time: Duration::from_secs(20),
         }
     }
 }

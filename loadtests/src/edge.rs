@@ -146,6 +146,23 @@ impl Edge {
         Ok(pages.context("its memory cannot be read")? * rustix::param::page_size() as u64)
     }
 
+    /// The most resident memory that it has had.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident_bytes_max(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).context("the edge is gone")?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        Ok(kib.context("its memory cannot be read")? * 1024)
+    }
+
+    /// Where the operator's port is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Its metrics now.
     ///
     /// # Errors

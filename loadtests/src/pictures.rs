@@ -20,6 +20,9 @@ pub const CAMERA: &str = "camera.jpg";
 /// A small JPEG: quick to render, for when it is the number of renditions that counts.
 pub const SMALL: &str = "small.jpg";
 
+/// A JPEG of 24 megapixels, made by [`write_large`].
+pub const LARGE: &str = "large.jpg";
+
 /// The quality of most cameras' JPEGs.
 const QUALITY: u8 = 92;
 
@@ -43,6 +46,16 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
         fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     Ok(())
+}
+
+/// Writes [`LARGE`] into `folder`.
+///
+/// # Errors
+/// When it cannot be encoded or written.
+pub fn write_large(folder: &Path) -> anyhow::Result<()> {
+    let path = folder.join(LARGE);
+    fs::write(&path, jpeg(&scene::paint(scene::MOUNTAINS, 6000, 4000), QUALITY)?)
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 fn jpeg(picture: &RgbImage, quality: u8) -> anyhow::Result<Vec<u8>> {

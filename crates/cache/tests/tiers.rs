@@ -96,8 +96,8 @@ async fn the_largest_entry_allowed_arrives_on_disk() {
         };
         let largest = config.clone().validate().expect("good").disk_entry_bytes_max() as usize;
         let (cache, registry) = open_with(config).await;
-        // Exactly the limit: the fixed header of 102 bytes, the content type, the source's tag and no purge tags.
-        let bytes = largest - 102 - "image/webp".len() - "\"4\"".len();
+        // Exactly the limit: the fixed header of 110 bytes, the content type, the source's tag and no purge tags.
+        let bytes = largest - 110 - "image/webp".len() - "\"4\"".len();
         for seed in [4, 8] {
             fill(&cache, seed, bytes).await;
             cache.settled().await;

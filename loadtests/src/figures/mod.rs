@@ -10,6 +10,8 @@ mod fairness;
 mod hit;
 mod idle;
 mod latency;
+mod memory;
+mod purge;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -37,12 +39,26 @@ pub enum FigureName {
     Crash,
     /// What connections cost that do nothing.
     Idle,
+    /// How soon a purge is in force.
+    Purge,
+    /// The most memory that cold work takes.
+    Memory,
 }
 
 impl FigureName {
     /// In the order of the report.
-    pub const ALL: [Self; 8] =
-        [Self::Hit, Self::Cold, Self::Latency, Self::Crowd, Self::Fairness, Self::Burst, Self::Crash, Self::Idle];
+    pub const ALL: [Self; 10] = [
+        Self::Hit,
+        Self::Cold,
+        Self::Latency,
+        Self::Crowd,
+        Self::Fairness,
+        Self::Burst,
+        Self::Crash,
+        Self::Idle,
+        Self::Purge,
+        Self::Memory,
+    ];
 
     /// As on the command line.
     pub fn as_str(self) -> &'static str {
@@ -55,6 +71,8 @@ impl FigureName {
             Self::Burst => "burst",
             Self::Crash => "crash",
             Self::Idle => "idle",
+            Self::Purge => "purge",
+            Self::Memory => "memory",
         }
     }
 
@@ -69,6 +87,8 @@ impl FigureName {
             Self::Burst => "A srcset of eight widths at once, with and without sharing the decode",
             Self::Crash => "kill -9 after many fills",
             Self::Idle => "10,000 idle connections",
+            Self::Purge => "A purge of a tenant, with few renditions and with many",
+            Self::Memory => "Memory: minutes of cold work on large originals",
         }
     }
 
@@ -86,6 +106,8 @@ impl FigureName {
             Self::Burst => burst::measure(bench).await,
             Self::Crash => crash::measure(bench).await,
             Self::Idle => idle::measure(bench).await,
+            Self::Purge => purge::measure(bench).await,
+            Self::Memory => memory::measure(bench).await,
         }
     }
 }
