@@ -1,5 +1,7 @@
 //! What `--only` names: a figure or a study.
 
+use std::sync::LazyLock;
+
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
@@ -17,20 +19,11 @@ pub enum Subject {
 
 impl ValueEnum for Subject {
     fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::Figure(FigureName::Hit),
-            Self::Figure(FigureName::Cold),
-            Self::Figure(FigureName::Latency),
-            Self::Figure(FigureName::Crowd),
-            Self::Figure(FigureName::Fairness),
-            Self::Figure(FigureName::Burst),
-            Self::Figure(FigureName::Crash),
-            Self::Figure(FigureName::Idle),
-            Self::Study(StudyName::Quality),
-            Self::Study(StudyName::Encoders),
-            Self::Study(StudyName::Ops),
-            Self::Study(StudyName::Animation),
-        ]
+        static ALL: LazyLock<Vec<Subject>> = LazyLock::new(|| {
+            let figures = FigureName::ALL.into_iter().map(Subject::Figure);
+            figures.chain(StudyName::value_variants().iter().copied().map(Subject::Study)).collect()
+        });
+        &ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
