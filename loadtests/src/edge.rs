@@ -45,9 +45,13 @@ pub struct Edge {
     access_log: PathBuf,
 }
 
+/// Disk of each edge's caches: reserved at the start, for each of a dozen edges, and enough for the buffers that are usual.
+const CACHE_DISK_BYTES: u64 = 1 << 30;
+const ORIGINALS_DISK_BYTES: u64 = 256 << 20;
+
 impl EdgeHome {
-    /// Writes settings and policy for an edge called `name`: one serving thread, one libvips thread, access log on,
-    /// everything else as it comes.
+    /// Writes settings and policy for an edge called `name`: one serving thread, one libvips thread, access log on, disks
+    /// that are large enough, everything else as it comes.
     ///
     /// # Errors
     /// When a file cannot be written or no port is free.
@@ -64,7 +68,8 @@ impl EdgeHome {
         let (listen, admin) = (free_address()?, free_address()?);
         let settings = format!(
             "[proxy]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\nthreads = 1\naccess_log = true\n\
-             policy_file = {policy:?}\ncache.dir = {cache:?}\ntransform.threads = 1\n{further}",
+             policy_file = {policy:?}\ncache.dir = {cache:?}\ncache.disk_bytes = {CACHE_DISK_BYTES}\n\
+             originals.disk_bytes = {ORIGINALS_DISK_BYTES}\ntransform.threads = 1\n{further}",
             policy = folder.join("policy.toml"),
             cache = folder.join("cache"),
         );

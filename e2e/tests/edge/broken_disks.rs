@@ -6,11 +6,10 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use testkit::edge::{Edge, EdgeSetup, assert_problem, eventually, picture};
-use testkit::http::{self, Request, Response};
+use testkit::http::Response;
 
-use crate::support::{cache_status, photo};
+use crate::support::{cache_status, photo, purge, with_token};
 
-const TOKEN: &str = "a token for this test only";
 const MISS: &str = "Calotype; fwd=uri-miss; stored";
 const DISK: &str = "Calotype; hit; detail=disk";
 const MEMORY: &str = "Calotype; hit; detail=memory";
@@ -19,7 +18,7 @@ type Made = BTreeMap<String, Bytes>;
 
 fn setup() -> EdgeSetup {
     // So little memory that most of what is made below is on disk only.
-    EdgeSetup::new().set("admin_token", format!("\"{TOKEN}\"")).set("cache.memory_bytes", 1 << 20)
+    with_token(EdgeSetup::new()).set("cache.memory_bytes", 1 << 20)
 }
 
 /// Renditions of some 20 KB, several MiB of them, all on disk.
@@ -50,10 +49,8 @@ async fn check(edge: &Edge, made: &Made) -> BTreeMap<String, usize> {
     came
 }
 
-async fn purge(edge: &Edge, source: &str) -> Response {
-    let order = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
-    let order = order.body(format!(r#"{{"source":"{source}","tenant":"demo"}}"#));
-    http::send(edge.admin_addr(), &order).await.expect("the admin port answers")
+async fn purge_source(edge: &Edge, source: &str) -> Response {
+    purge(edge, &format!(r#"{{"source":"{source}","tenant":"demo"}}"#)).await
 }
 
 /// No byte may be written to any file from now on: how an ordinary user gets a full, or a read-only, disk out of a kernel.
@@ -82,7 +79,7 @@ async fn that_takes_no_more_writes() {
     assert!(came.get(DISK).is_some_and(|hits| *hits > 50), "{came:?}");
 
     // A purge that cannot be written down says so, and is in force.
-    assert_problem(&purge(&edge, "@local/b.jpg").await, 503, "purge-not-durable");
+    assert_problem(&purge_source(&edge, "@local/b.jpg").await, 503, "purge-not-durable");
     assert_eq!(cache_status(&edge.get("/demo/w=20,f=jpeg/@local/b.jpg").await), MISS);
 
     // A disk that works again is found as it was.
@@ -126,7 +123,7 @@ async fn whose_folder_is_deleted() {
     // The files are open still.
     let came = check(&edge, &made).await;
     assert_eq!(came.get(MISS), None, "{came:?}");
-    purge(&edge, "@local/a.jpg").await;
+    purge_source(&edge, "@local/a.jpg").await;
     assert_eq!(check(&edge, &made).await.get(MISS), Some(&made.len()));
     let edge = edge.kill().await.start().await;
     assert_eq!(edge.readiness().await["cache_disk"], "ready");

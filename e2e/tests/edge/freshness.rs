@@ -5,18 +5,13 @@ use testkit::faulty::Fault;
 use testkit::images;
 use testkit::web::Page;
 
-use crate::support::{S3Rig, WebRig, cache_status};
+use crate::support::{S3Rig, WebRig, cache_status, plain};
 
 const MISS: &str = "Calotype; fwd=uri-miss; stored";
 const STALE_HIT: &str = "Calotype; hit; detail=stale";
 const HELD_HIT: &str = "Calotype; hit; detail=stale-if-error";
 const AT_ONCE: &str = "max_age_seconds = 0\nstale_while_revalidate_seconds = 0";
 const IN_BACKGROUND: &str = "max_age_seconds = 0\nstale_while_revalidate_seconds = 3600";
-
-/// A picture of one colour, so that old and new bytes differ for sure.
-fn plain(colour: [u8; 3]) -> Vec<u8> {
-    images::png::rgb(&images::swatches(&[colour], 64), &images::png::Extras::default())
-}
 
 async fn transforms(edge: &Edge) -> f64 {
     edge.metric("calotype_transform_run_seconds_count").await

@@ -10,9 +10,8 @@ use testkit::images;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::support::{S3Rig, cache_status, photo};
+use crate::support::{S3Rig, TOKEN, cache_status, photo, with_token};
 
-const TOKEN: &str = "a token for this test only";
 const MISS: &str = "Calotype; fwd=uri-miss; stored";
 const DISK: &str = "Calotype; hit; detail=disk";
 
@@ -118,7 +117,7 @@ async fn purge_until_it_ends(address: std::net::SocketAddr, numbers: Vec<usize>,
 async fn in_the_middle_of_purges() {
     const NAMED: usize = 400;
     const OTHERS: usize = 20;
-    let mut edge = EdgeSetup::new().set("admin_token", format!("\"{TOKEN}\"")).start().await;
+    let mut edge = with_token(EdgeSetup::new()).start().await;
     let bytes = photo(60, 40);
     (0..NAMED + OTHERS).for_each(|number| edge.setup().put(&format!("{number}.jpg"), &bytes));
     for round in 0..2 {

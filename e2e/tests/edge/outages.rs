@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use testkit::edge::{Edge, EdgeSetup, assert_problem, eventually, picture, problem_code};
 use testkit::faulty::Fault;
-use testkit::http::{self, Connection, Request, Response};
+use testkit::http::{Connection, Request, Response};
 use testkit::web::Page;
 use tokio::task::JoinSet;
 
-use crate::support::{S3Rig, Warm, WebRig, cache_status, photo};
-
-const TOKEN: &str = "a token for this test only";
+use crate::support::{S3Rig, Warm, WebRig, cache_status, photo, purge, with_token};
 
 #[tokio::test]
 async fn a_store_that_flaps_is_believed_each_time() {
@@ -112,7 +110,7 @@ async fn warm_edge(policy: &str) -> (S3Rig, WebRig, EdgeSetup, BTreeMap<String, 
     store.put("a.jpg", photo(60, 40));
     web.server.put("/img/a.jpg", Page::new(photo(60, 40)));
     let origin = format!("base_url = \"{}/img/\", allow_private = [\"127.0.0.1\"]", web.relay.url());
-    let setup = store.edge().set("admin_token", format!("\"{TOKEN}\"")).tenant(policy);
+    let setup = with_token(store.edge()).tenant(policy);
     let edge = setup.tenant(&format!("origins.web.http = {{ {origin} }}")).start().await;
     let mut warm = BTreeMap::new();
     for target in warm_targets() {
@@ -147,9 +145,7 @@ async fn check_dead_behind(policy: &str, hits: [&str; 2]) {
     }
 
     // A purge counts though there is nothing to put in its place.
-    let order = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
-    let order = order.body(r#"{"source":"@s3/a.jpg","tenant":"demo"}"#);
-    assert_eq!(http::send(edge.admin_addr(), &order).await.expect("answers").status, 200);
+    assert_eq!(purge(&edge, r#"{"source":"@s3/a.jpg","tenant":"demo"}"#).await.status, 200);
     for (target, made) in &warm {
         let answer = edge.get(target).await;
         if target.contains("@s3") {

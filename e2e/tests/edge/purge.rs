@@ -7,17 +7,10 @@ use testkit::http::{self, Request, Response};
 use testkit::images::png;
 use testkit::web::Page;
 
-use crate::support::{WebRig, cache_status, photo};
-
-const TOKEN: &str = "a token for this test only";
+use crate::support::{TOKEN, WebRig, cache_status, photo, purge, with_token};
 
 fn setup() -> EdgeSetup {
-    EdgeSetup::new().set("admin_token", format!("\"{TOKEN}\""))
-}
-
-async fn order(edge: &Edge, body: &str) -> Response {
-    let request = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
-    http::send(edge.admin_addr(), &request.body(body.to_owned())).await.expect("the admin port answers")
+    with_token(EdgeSetup::new())
 }
 
 #[track_caller]
@@ -66,7 +59,7 @@ async fn each_scope_takes_back_what_it_names_and_nothing_else() {
             edge.get(target).await;
             assert!(is_hit(&edge, target).await, "{target}");
         }
-        assert_purged(&order(&edge, body).await);
+        assert_purged(&purge(&edge, body).await);
         for (number, target) in targets.iter().enumerate() {
             assert_eq!(is_hit(&edge, target).await, !gone.contains(&number), "{body}: {target}");
         }
@@ -85,7 +78,7 @@ async fn what_changed_without_a_trace_shows_after_a_purge() {
     edge.setup().put("logo.png", sheet([0, 255, 0, 255]));
     assert_eq!(edge.get(target).await.body, before, "a version is for ever");
     // The overlay that the edge holds in memory is forgotten too.
-    assert_purged(&order(&edge, r#"{"source":"@local/logo.png","tenant":"demo"}"#).await);
+    assert_purged(&purge(&edge, r#"{"source":"@local/logo.png","tenant":"demo"}"#).await);
     assert_ne!(edge.get(target).await.body, before);
     edge.stop().await;
 }
@@ -103,7 +96,7 @@ async fn a_purge_outlives_a_kill() {
         (edge.metric("calotype_cache_unflushed_entries").await == 0.0).then_some(())
     })
     .await;
-    assert_purged(&order(&edge, r#"{"source":"@local/a.jpg","tenant":"demo"}"#).await);
+    assert_purged(&purge(&edge, r#"{"source":"@local/a.jpg","tenant":"demo"}"#).await);
     let edge = edge.kill().await.start().await;
     assert!(!is_hit(&edge, a).await, "purged before the kill");
     assert!(is_hit(&edge, b).await);
@@ -119,7 +112,7 @@ async fn what_a_web_server_tags_is_purged_by_its_tags() {
     rig.server.put("/img/many.jpg", page(&(0..100).map(|i| i.to_string()).collect::<Vec<_>>().join(",")));
     rig.server.put("/img/logo.png", Page::new(png::rgba(&RgbaImage::from_pixel(4, 4, Rgba([255, 0, 0, 255])))));
     rig.server.put("/img/badge.jpg", page("badges"));
-    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\"")).tenant("images.badge = \"@web/badge.jpg\"");
+    let edge = with_token(rig.edge()).tenant("images.badge = \"@web/badge.jpg\"");
     let edge = edge.start().await;
     edge.setup().put("plain.jpg", photo(60, 40));
     let targets = [
@@ -141,7 +134,7 @@ async fn what_a_web_server_tags_is_purged_by_its_tags() {
             edge.get(target).await;
             assert!(is_hit(&edge, target).await, "{target}");
         }
-        assert_purged(&order(&edge, &format!(r#"{{"tag":"{tag}","tenant":"demo"}}"#)).await);
+        assert_purged(&purge(&edge, &format!(r#"{{"tag":"{tag}","tenant":"demo"}}"#)).await);
         for (number, target) in targets.iter().enumerate() {
             assert_eq!(is_hit(&edge, target).await, !gone.contains(&number), "{tag}: {target}");
         }
@@ -154,7 +147,7 @@ async fn tags_told_with_an_unchanged_picture_replace_the_old_ones() {
     let rig = WebRig::start().await;
     let page = Page::new(photo(60, 40));
     rig.server.put("/img/a.jpg", page.clone().header("cache-tag", "old"));
-    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\""));
+    let edge = with_token(rig.edge());
     let edge = edge.tenant("max_age_seconds = 0\nstale_while_revalidate_seconds = 0").start().await;
     let target = "/demo/w=30,f=jpeg/@web/a.jpg";
     edge.get(target).await;
@@ -162,7 +155,7 @@ async fn tags_told_with_an_unchanged_picture_replace_the_old_ones() {
     assert!(cache_status(&edge.get(target).await).contains("fwd-status=304"));
     rig.server.put("/img/a.jpg", page);
     for (tag, is_renewed) in [("old", true), ("new", false)] {
-        assert_purged(&order(&edge, &format!(r#"{{"tag":"{tag}","tenant":"demo"}}"#)).await);
+        assert_purged(&purge(&edge, &format!(r#"{{"tag":"{tag}","tenant":"demo"}}"#)).await);
         assert_eq!(cache_status(&edge.get(target).await).contains("fwd-status=304"), is_renewed, "{tag}");
     }
     edge.stop().await;
@@ -172,13 +165,13 @@ async fn tags_told_with_an_unchanged_picture_replace_the_old_ones() {
 async fn a_failing_origin_does_not_bring_back_what_was_purged() {
     let rig = WebRig::start().await;
     rig.server.put("/img/a.jpg", Page::new(photo(60, 40)));
-    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\""));
+    let edge = with_token(rig.edge());
     let edge = edge.tenant("max_age_seconds = 0").start().await;
     let target = "/demo/w=30,f=jpeg/@web/a.jpg";
     picture(&edge.get(target).await, "image/jpeg");
     rig.relay.set(Fault::Reset);
     assert!(is_hit(&edge, target).await, "stale, or held");
-    assert_purged(&order(&edge, r#"{"source":"@web/a.jpg","tenant":"demo"}"#).await);
+    assert_purged(&purge(&edge, r#"{"source":"@web/a.jpg","tenant":"demo"}"#).await);
     assert_problem(&edge.get(target).await, 502, "source-unavailable");
     edge.stop().await;
 }
@@ -201,10 +194,10 @@ async fn orders_that_are_wrong_or_not_allowed() {
         (r#"{"url":"/demo/widht=3/@local/a.jpg"}"#, 400, "unknown-op"),
         (r#"{"url":"/demo/-/@local/a.jpg"}"#, 400, "bad-purge"),
     ] {
-        assert_problem(&order(&edge, body).await, status, code);
+        assert_problem(&purge(&edge, body).await, status, code);
     }
     let long = format!(r#"{{"all":true,"tenant":"{}"}}"#, "x".repeat(20_000));
-    assert_problem(&order(&edge, &long).await, 400, "bad-purge");
+    assert_problem(&purge(&edge, &long).await, 400, "bad-purge");
     for wrong in ["Bearer not the token", "Basic YTpi", "Bearer "] {
         let request = Request::new(::http::Method::POST, "/purge").header("authorization", wrong);
         let answer = http::send(edge.admin_addr(), &request.body(r#"{"all":true}"#)).await.expect("answers");
@@ -219,7 +212,7 @@ async fn orders_that_are_wrong_or_not_allowed() {
     edge.stop().await;
 
     let edge = EdgeSetup::new().start().await;
-    assert_problem(&order(&edge, r#"{"all":true}"#).await, 403, "purge-off");
+    assert_problem(&purge(&edge, r#"{"all":true}"#).await, 403, "purge-off");
     edge.stop().await;
 }
 
@@ -229,12 +222,12 @@ async fn a_source_on_a_web_server_is_named_as_in_urls() {
     rig.server.put("/img/a.jpg", Page::new(photo(60, 40)));
     let url = format!("{}/img/a.jpg", rig.relay.url());
     let allowed = format!("allowed_urls = [\"{url}\"]\nallow_private = [\"127.0.0.1\"]");
-    let edge = rig.edge().set("admin_token", format!("\"{TOKEN}\"")).tenant(&allowed).start().await;
+    let edge = with_token(rig.edge()).tenant(&allowed).start().await;
     for source in ["@web/a.jpg", url.as_str()] {
         let target = format!("/demo/w=30,f=jpeg/{source}");
         picture(&edge.get(&target).await, "image/jpeg");
         assert!(is_hit(&edge, &target).await);
-        assert_purged(&order(&edge, &format!(r#"{{"source":"{source}","tenant":"demo"}}"#)).await);
+        assert_purged(&purge(&edge, &format!(r#"{{"source":"{source}","tenant":"demo"}}"#)).await);
         assert!(!is_hit(&edge, &target).await, "{source}");
     }
 }

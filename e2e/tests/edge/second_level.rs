@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use testkit::edge::{Edge, EdgeSetup, assert_problem, eventually, picture};
 use testkit::faulty::Fault;
-use testkit::http::{self, Request, Response};
 
-use crate::support::{BUCKET, S3Rig, cache_status, photo};
+use crate::support::{BUCKET, S3Rig, cache_status, photo, purge, with_token};
 
-const TOKEN: &str = "a token for this test only";
 const TARGET: &str = "/demo/w=30,f=jpeg/@s3/a.jpg";
 const FOUND: &str = "Calotype; hit; detail=second-level";
 const FRESH: &str = "max_age_seconds = 3600";
@@ -27,8 +25,7 @@ impl Rig {
     }
 
     fn edge(&self) -> EdgeSetup {
-        let setup = self.originals.edge().set("admin_token", format!("\"{TOKEN}\""));
-        setup
+        with_token(self.originals.edge())
             .set("second_level.bucket", format!("\"{BUCKET}\""))
             .set("second_level.endpoint", format!("\"{}\"", self.shared.relay.url()))
             .set("second_level.access_key_id", "\"test-key\"")
@@ -63,11 +60,6 @@ async fn written(edge: &Edge, count: f64) {
         (edge.metric("calotype_second_level_writes_total{result=\"written\"}").await == count).then_some(())
     })
     .await;
-}
-
-async fn purge(edge: &Edge, order: &str) -> Response {
-    let request = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
-    http::send(edge.admin_addr(), &request.body(order.to_owned())).await.expect("the admin port answers")
 }
 
 #[tokio::test]

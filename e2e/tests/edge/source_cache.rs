@@ -1,29 +1,12 @@
 //! The cache of originals: one fetch for many renditions, and what must not come from it.
 
-use testkit::edge::{EdgeSetup, assert_problem, eventually, picture};
+use testkit::edge::{assert_problem, eventually, picture};
 use testkit::faulty::Fault;
-use testkit::http::{self, Request};
+use testkit::http;
 use testkit::images;
 use testkit::web::Page;
 
-use crate::support::{S3Rig, WebRig, cache_status, photo};
-
-const TOKEN: &str = "a token for this test only";
-
-/// A picture of one colour, so that old and new bytes differ for sure.
-fn plain(colour: [u8; 3]) -> Vec<u8> {
-    images::png::rgb(&images::swatches(&[colour], 64), &images::png::Extras::default())
-}
-
-fn with_token(setup: EdgeSetup) -> EdgeSetup {
-    setup.set("admin_token", format!("\"{TOKEN}\""))
-}
-
-async fn purge(edge: &testkit::edge::Edge, order: &str) {
-    let request = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
-    let answer = http::send(edge.admin_addr(), &request.body(order.to_owned())).await.expect("the admin port answers");
-    assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
-}
+use crate::support::{S3Rig, WebRig, cache_status, photo, plain, purge, with_token};
 
 #[tokio::test]
 async fn many_renditions_cost_one_fetch_before_and_after_a_restart() {
@@ -106,10 +89,10 @@ async fn what_is_purged_is_fetched_anew() {
     ];
     for order in orders {
         rig.server.put("/img/a.png", page([200, 0, 0]));
-        purge(&edge, r#"{"all":true}"#).await;
+        assert_eq!(purge(&edge, r#"{"all":true}"#).await.status, 200);
         edge.get("/demo/w=32,f=png/@web/a.png").await;
         rig.server.put("/img/a.png", page([0, 0, 200]));
-        purge(&edge, order).await;
+        assert_eq!(purge(&edge, order).await.status, 200);
         let blue = edge.get("/demo/w=32,f=png/@web/a.png").await;
         assert_eq!(images::decode(&blue.body).to_rgb8().get_pixel(1, 1).0, [0, 0, 200], "{order}");
     }

@@ -8,7 +8,7 @@ use devstack::s3::{S3Keys, S3Server};
 use tempfile::TempDir;
 use testkit::edge::{Edge, EdgeSetup, eventually};
 use testkit::faulty::FaultyRelay;
-use testkit::http::Response;
+use testkit::http::{self, Request, Response};
 use testkit::images;
 use testkit::web::WebServer;
 
@@ -18,6 +18,25 @@ pub const BUCKET: &str = "pictures";
 /// A JPEG like a photograph.
 pub fn photo(width: u32, height: u32) -> Vec<u8> {
     images::jpeg::rgb(&images::photo(width, height), &images::jpeg::Extras::default())
+}
+
+/// A PNG of one colour, so that old and new bytes differ for sure.
+pub fn plain(colour: [u8; 3]) -> Vec<u8> {
+    images::png::rgb(&images::swatches(&[colour], 64), &images::png::Extras::default())
+}
+
+/// What purges need.
+pub const TOKEN: &str = "a token for this test only";
+
+/// An edge that takes purges.
+pub fn with_token(setup: EdgeSetup) -> EdgeSetup {
+    setup.set("admin_token", format!("\"{TOKEN}\""))
+}
+
+/// Orders a purge.
+pub async fn purge(edge: &Edge, order: &str) -> Response {
+    let request = Request::new(::http::Method::POST, "/purge").header("authorization", format!("Bearer {TOKEN}"));
+    http::send(edge.admin_addr(), &request.body(order.to_owned())).await.expect("the admin port answers")
 }
 
 /// `Cache-Status` of an answer.
