@@ -12,8 +12,8 @@ use crate::edge::{self, CacheStatus, Edge, EdgeHome, FOLDER};
 use crate::pictures::SMALL;
 use crate::report::{Figure, Goal, Row, Unit};
 
-/// Clients that fill; enough to keep the libvips thread busy.
-const CLIENTS: usize = 8;
+/// Clients that fill; enough to keep the libvips thread busy, and each within the requests that a connection may send.
+const CLIENTS: usize = 16;
 
 const OPS: &str = "w=16,f=jpeg";
 
