@@ -34,11 +34,11 @@ pub fn of_rendition(head: &mut ResponseHeader, answer: &RenditionAnswer, fill: O
     if is_passed_on(entry) {
         return head.insert_header(header::CACHE_CONTROL, NO_STORE);
     }
-    let lifetime = Spans::of_lifetime(entry.lifetime);
     let told = if entry.status == 200 {
-        Told::new(&answer.decision, lifetime, entry.lifetime, now)
+        Told::new(&answer.decision, entry.lifetime, now)
     } else {
-        Told { browser: lifetime, cdn: None, age: age(entry.lifetime, now), shows_age: true }
+        let browser = Spans::of_lifetime(entry.lifetime);
+        Told { browser, cdn: None, age: age(entry.lifetime, now), shows_age: true }
     };
     told.insert(head, seconds_left(answer.decision.expires, now))
 }
@@ -68,9 +68,9 @@ struct Told {
 }
 
 impl Told {
-    fn new(decision: &Decision, made_for: Spans, lifetime: Lifetime, now: UnixMillis) -> Self {
+    fn new(decision: &Decision, lifetime: Lifetime, now: UnixMillis) -> Self {
         let policy = &decision.tenant.freshness;
-        let age = age(lifetime, now);
+        let (made_for, age) = (Spans::of_lifetime(lifetime), age(lifetime, now));
         let is_versioned = matches!(&decision.wanted, Wanted::Rendition(wanted) if wanted.transform.is_versioned());
         if is_versioned {
             return Self { browser: Spans::VERSIONED.at_most(made_for), cdn: None, age, shows_age: true };

@@ -140,9 +140,14 @@ impl Decision {
         Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, rates, sequence, expires })
     }
 
+    /// Names the original, with its tenant.
+    pub fn source(&self) -> u64 {
+        source_mark(&self.tenant.id, &self.origin, &self.path)
+    }
+
     /// What a purge of this picture goes by.
     pub fn subject(&self) -> Subject {
-        let mut sources = vec![source_mark(&self.tenant.id, &self.origin, &self.path)];
+        let mut sources = vec![self.source()];
         if let Wanted::Rendition(wanted) = &self.wanted {
             sources.extend([&wanted.overlay, &wanted.fallback].into_iter().flatten().map(|image| image.source));
         }
@@ -151,8 +156,7 @@ impl Decision {
 
     /// What a purge of the original goes by.
     pub fn subject_of_original(&self) -> Subject {
-        let source = source_mark(&self.tenant.id, &self.origin, &self.path);
-        Subject { tenant: tenant_mark(&self.tenant.id), sources: [source].into() }
+        Subject { tenant: tenant_mark(&self.tenant.id), sources: [self.source()].into() }
     }
 
     /// The marks of the original's tags; `told` are those of its own server.

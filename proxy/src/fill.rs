@@ -11,7 +11,6 @@ use tokio::time::timeout_at;
 
 use crate::decision::{Decision, WantedRendition};
 use crate::kept;
-use crate::marks::source_mark;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
 use crate::refreshes::Refreshes;
@@ -152,8 +151,7 @@ impl Filler {
         if original.bytes.is_empty() {
             return Err(EdgeError::Empty);
         }
-        let mark = source_mark(&plan.decision.tenant.id, &plan.decision.origin, &plan.decision.path);
-        let source = NamedSource { mark, bytes: original.bytes };
+        let source = NamedSource { mark: plan.decision.source(), bytes: original.bytes };
         let rendered = self.render(plan, source, overlay.as_ref(), deadline).await?;
         drop(original.room);
         taken.queue = Some(rendered.queued);

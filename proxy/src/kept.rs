@@ -52,16 +52,27 @@ pub fn renewed(
     let (lifetime, is_silent) = (lifetime(plan, &unchanged), unchanged.tags.is_none());
     let marked = Marked::new(unchanged.begun, unchanged.tags.unwrap_or_default(), overlay);
     // What a server says of tags replaces what it said before; silence does not.
-    let tags = if is_silent { previous.tags.clone() } else { tags(plan, &marked)? };
+    let tags = if is_silent {
+        previous.tags.clone()
+    } else {
+        let sources = plan.decision.subject().sources;
+        tags(sources.get(1..).unwrap_or_default(), &marked)
+    };
     let (seq, begun, validators) = (plan.decision.sequence, marked.begun(), unchanged.validators);
     let rendition = previous.renewed(Renewal { lifetime, seq, begun, validators, tags }).map_err(internal)?;
     Ok(as_allowed(rendition, unchanged.may_store))
 }
 
+/// Whether a picture that is old, but usable, is better than `error`: the next try may fare better, and none says that the
+/// original was taken away.
+pub fn is_better(old: &Entry, error: &EdgeError) -> bool {
+    old.status == 200 && error.is_passing()
+}
+
 /// What the cache had, used on because its source failed with `error`; `None` if it is too old for that, was no picture,
 /// or the error says that the original was taken away.
 pub fn held(previous: Option<&Entry>, error: &EdgeError) -> Option<Filled> {
-    let previous = previous.filter(|entry| entry.status == 200 && error.is_passing())?;
+    let previous = previous.filter(|entry| is_better(entry, error))?;
     previous.held(UnixMillis::now(), RETRY_AFTER).map(Filled::Hold)
 }
 
@@ -93,8 +104,7 @@ pub fn fallback(
 ) -> Result<Filled, EdgeError> {
     let lifetime = short(plan);
     let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
-    let marked =
-        Marked { images: images.iter().collect(), ..Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), None) };
+    let marked = Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), images);
     let rendition = rendition(plan, made, SourceValidators::default(), &marked)?;
     Ok(if error.is_lasting() { Filled::Store(rendition) } else { Filled::Pass(rendition) })
 }
@@ -130,8 +140,8 @@ struct Marked<'a> {
 }
 
 impl<'a> Marked<'a> {
-    fn new(begun: u64, tags: Vec<u64>, overlay: Option<&'a RegisteredBytes>) -> Self {
-        Self { begun, tags, images: overlay.into_iter().collect() }
+    fn new(begun: u64, tags: Vec<u64>, images: impl IntoIterator<Item = &'a RegisteredBytes>) -> Self {
+        Self { begun, tags, images: images.into_iter().collect() }
     }
 
     /// Since when what the rendition is made with has been held.
@@ -181,6 +191,8 @@ fn rendition(
     marked: &Marked<'_>,
 ) -> Result<Rendition, EdgeError> {
     let Subject { tenant, sources } = plan.decision.subject();
+    // The first is the original's own; those of overlay and fallback are found among the tags.
+    let (source, registered) = sources.split_first().ok_or_else(|| internal("a rendition of nothing"))?;
     let parts = RenditionParts {
         status: made.status,
         content_type: made.content_type.into(),
@@ -191,17 +203,15 @@ fn rendition(
         seq: plan.decision.sequence,
         begun: marked.begun(),
         tenant,
-        source: *sources.first().ok_or_else(|| internal("a rendition of nothing"))?,
-        tags: tags(plan, marked)?,
+        source: *source,
+        tags: tags(registered, marked),
     };
     Rendition::new(parts).map_err(internal)
 }
 
 /// The sources and the content of overlay and fallback, of which there are a few, and then every tag. When there are more
 /// than are kept, a purge by any tag has to count.
-fn tags(plan: &Plan<'_>, marked: &Marked<'_>) -> Result<Box<[u64]>, EdgeError> {
-    let Subject { sources, .. } = plan.decision.subject();
-    let (_, registered) = sources.split_first().ok_or_else(|| internal("a rendition of nothing"))?;
+fn tags(registered: &[u64], marked: &Marked<'_>) -> Box<[u64]> {
     let versions = marked.images.iter().map(|image| image.version);
     let of_images = marked.images.iter().flat_map(|image| image.tags.iter().copied());
     let mut tags: Vec<u64> = registered.iter().copied().chain(versions).collect();
@@ -210,7 +220,7 @@ fn tags(plan: &Plan<'_>, marked: &Marked<'_>) -> Result<Box<[u64]>, EdgeError> {
         tags.truncate(TAGS_MAX - 1);
         tags.push(ANY_TAG);
     }
-    Ok(tags.into())
+    tags.into()
 }
 
 fn unix_millis(time: SystemTime) -> Option<UnixMillis> {

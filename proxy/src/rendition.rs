@@ -12,6 +12,7 @@ use crate::access::Origination;
 use crate::decision::{Decision, Wanted, WantedRendition};
 use crate::edge::{Edge, Facts};
 use crate::fill::{FillReport, Plan};
+use crate::kept;
 use crate::problem::EdgeError;
 use crate::rates::Kind;
 
@@ -135,8 +136,9 @@ impl Edge {
     /// What the cache had, if it is better than an error that the next request may be spared. The fill has seen to its own
     /// errors; here it is about fills that did not begin, or take too long for this client.
     fn instead(&self, order: &FillOrder<'_>, old: Option<Entry>, error: &EdgeError) -> Option<Entry> {
-        let is_usable = |entry: &Entry| entry.status == 200 && entry.lifetime.is_usable_on_error(order.now);
-        old.filter(|entry| error.is_passing() && is_usable(entry) && !self.cache.is_purged(order.key, entry))
+        let is_usable = |entry: &Entry| entry.lifetime.is_usable_on_error(order.now);
+        let is_purged = |entry: &Entry| self.cache.is_purged(order.key, entry);
+        old.filter(|entry| kept::is_better(entry, error) && is_usable(entry) && !is_purged(entry))
     }
 
     /// Joins the fill of a key or starts one, if neither the client nor the tenant starts too many.

@@ -74,7 +74,7 @@ impl SecondLevel {
     /// The rendition of this key, unless it was purged or is too old to be of any use.
     pub async fn find(&self, key: CacheKey) -> Option<Rendition> {
         let now = UnixMillis::now();
-        if !self.bans.is_known() || now.0 < self.asked_again.load(Ordering::Relaxed) {
+        if !self.bans.is_known() || self.is_paused(now) {
             self.metrics.skipped.inc();
             return None;
         }
@@ -84,8 +84,14 @@ impl SecondLevel {
                 self.metrics.misses.inc();
                 return None;
             }
-            Ok(Err(error)) => return self.fail(&error),
-            Err(elapsed) => return self.fail(&elapsed),
+            Ok(Err(error)) => {
+                self.fail(&self.metrics.read_failed, &error);
+                return None;
+            }
+            Err(elapsed) => {
+                self.fail(&self.metrics.read_failed, &elapsed);
+                return None;
+            }
         };
         let usable = found.filter(|found| self.is_usable(key, found, now));
         match &usable {
@@ -98,11 +104,10 @@ impl SecondLevel {
     /// Writes a rendition, all of whose inputs were asked for at `asked` or later. Returns at once; under pressure it is
     /// not written.
     pub fn keep(self: &Arc<Self>, key: CacheKey, rendition: Rendition, asked: UnixMillis) {
-        let is_paused = UnixMillis::now().0 < self.asked_again.load(Ordering::Relaxed);
-        let Ok(place) = Arc::clone(&self.writes).try_acquire_owned() else { return self.metrics.dropped.inc() };
-        if is_paused {
+        if self.is_paused(UnixMillis::now()) {
             return self.metrics.dropped.inc();
         }
+        let Ok(place) = Arc::clone(&self.writes).try_acquire_owned() else { return self.metrics.dropped.inc() };
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let _place = place;
@@ -110,14 +115,8 @@ impl SecondLevel {
             let bytes = Portable { rendition, asked }.to_bytes(key);
             match timeout(WRITE_LIMIT, this.store.put(&path(key), bytes, options)).await {
                 Ok(Ok(_)) => this.metrics.written.inc(),
-                Ok(Err(error)) => {
-                    this.metrics.write_failed.inc();
-                    this.pause(&error);
-                }
-                Err(elapsed) => {
-                    this.metrics.write_failed.inc();
-                    this.pause(&elapsed);
-                }
+                Ok(Err(error)) => this.fail(&this.metrics.write_failed, &error),
+                Err(elapsed) => this.fail(&this.metrics.write_failed, &elapsed),
             }
         });
     }
@@ -143,13 +142,13 @@ impl SecondLevel {
         !is_too_old && !is_over && !self.bans.is_banned(key, &found.rendition, asked)
     }
 
-    fn fail<T>(&self, error: &(dyn std::error::Error + 'static)) -> Option<T> {
-        self.metrics.read_failed.inc();
-        self.pause(error);
-        None
+    fn is_paused(&self, now: UnixMillis) -> bool {
+        now.0 < self.asked_again.load(Ordering::Relaxed)
     }
 
-    fn pause(&self, error: &(dyn std::error::Error + 'static)) {
+    /// Counts a failure, and leaves the store alone for a while.
+    fn fail(&self, counter: &IntCounter, error: &(dyn std::error::Error + 'static)) {
+        counter.inc();
         let now = UnixMillis::now();
         let until = now.saturating_add(PAUSE).0;
         // Said once for each pause, not by each fill that ran into it.

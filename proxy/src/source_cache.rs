@@ -15,6 +15,7 @@ use cache::{
     BODY_BYTES_MAX, CacheKey, Entry, Filled, FlightError, Lifetime, Lookup, NOT_HELD_BEFORE, Rendition, RenditionCache,
     RenditionParts, Renewal, SourceValidators, UnixMillis,
 };
+use fetch::Freshness;
 use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
@@ -22,6 +23,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use crate::decision::Decision;
 use crate::fill::{Plan, internal};
 use crate::kept;
+use crate::marks::tenant_mark;
 use crate::problem::EdgeError;
 use crate::shares::{FillPlace, SourceRoom};
 use crate::source::{Ask, NotModified, SourceError, SourceMeta};
@@ -159,7 +161,7 @@ impl SourceCache {
                 self.metrics.revalidated.inc();
                 Ok(Fetched::NotModified(Provenance {
                     validators: previous.validators.clone(),
-                    lifetime: lifetime(decision, &unchanged),
+                    lifetime: lifetime(decision, unchanged.freshness),
                     may_store: unchanged.freshness.may_store,
                     begun: NOT_HELD_BEFORE,
                     asked: None,
@@ -271,7 +273,7 @@ impl SourceCache {
         let tags = unchanged.tags.as_ref().map(|tags| decision.tags(Some(tags)).into());
         let has_new_tags = tags.as_ref().is_some_and(|tags| *tags != outdated.tags);
         let renewal = Renewal {
-            lifetime: lifetime(decision, &unchanged),
+            lifetime: lifetime(decision, unchanged.freshness),
             seq: decision.sequence,
             begun,
             validators: outdated.validators.clone(),
@@ -325,12 +327,16 @@ fn is_usable(entry: &Entry, now: UnixMillis) -> bool {
 
 /// Whether both describe the same version of an original. Who says nothing is never the same.
 fn is_same(one: &SourceValidators, other: &SourceValidators) -> bool {
-    let opaque = |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).to_owned();
     match (&one.etag, &other.etag) {
         (Some(one), Some(other)) => opaque(one) == opaque(other),
         (None, None) => one.last_modified.is_some() && one.last_modified == other.last_modified,
         _ => false,
     }
+}
+
+/// An entity tag without the mark of a weak one.
+fn opaque(etag: &str) -> &str {
+    etag.strip_prefix("W/").unwrap_or(etag)
 }
 
 fn not_modified(error: &EdgeError) -> Option<NotModified> {
@@ -340,14 +346,14 @@ fn not_modified(error: &EdgeError) -> Option<NotModified> {
     }
 }
 
-fn lifetime(decision: &Decision, unchanged: &NotModified) -> Lifetime {
-    Spans::shortened(&decision.tenant.freshness, unchanged.freshness).starting_now()
+fn lifetime(decision: &Decision, said: Freshness) -> Lifetime {
+    Spans::shortened(&decision.tenant.freshness, said).starting_now()
 }
 
 fn provenance(decision: &Decision, meta: &SourceMeta) -> Provenance {
     Provenance {
         validators: kept::source_validators(meta),
-        lifetime: Spans::shortened(&decision.tenant.freshness, meta.freshness).starting_now(),
+        lifetime: lifetime(decision, meta.freshness),
         may_store: meta.freshness.may_store,
         begun: NOT_HELD_BEFORE,
         asked: None,
@@ -359,7 +365,6 @@ fn provenance(decision: &Decision, meta: &SourceMeta) -> Provenance {
 /// An original as it is cached.
 fn original(decision: &Decision, body: Bytes, meta: &SourceMeta) -> Result<Filled, EdgeError> {
     let provenance = provenance(decision, meta);
-    let subject = decision.subject_of_original();
     let parts = RenditionParts {
         status: 200,
         content_type: if provenance.may_store { MAY_STORE } else { NO_STORE }.into(),
@@ -369,8 +374,8 @@ fn original(decision: &Decision, body: Bytes, meta: &SourceMeta) -> Result<Fille
         lifetime: provenance.lifetime,
         seq: decision.sequence,
         begun: NOT_HELD_BEFORE,
-        tenant: subject.tenant,
-        source: *subject.sources.first().ok_or_else(|| internal("an original of nothing"))?,
+        tenant: tenant_mark(&decision.tenant.id),
+        source: decision.source(),
         tags: provenance.tags.unwrap_or_default().into(),
     };
     let original = Rendition::untagged(parts).map_err(internal)?;

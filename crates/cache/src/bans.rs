@@ -306,12 +306,9 @@ impl Table {
     }
 
     fn covers(&self, key: CacheKey, rendition: &Rendition, since: u64) -> bool {
-        let Some(bans) = self.tenants.get(&rendition.tenant) else { return self.everything > since };
-        self.everything > since
-            || bans.whole > since
-            || bans.is_source_banned(rendition.source, since)
-            || is_newer(&bans.keys, &key, since)
-            || rendition.tags.iter().any(|tag| bans.is_tag_banned(*tag, since))
+        let is_key_banned = |bans: &TenantBans| is_newer(&bans.keys, &key, since);
+        self.tenants.get(&rendition.tenant).is_some_and(is_key_banned)
+            || self.covers_original(rendition.tenant, rendition.source, &rendition.tags, since)
     }
 
     fn covers_sources(&self, subject: &Subject, since: u64) -> bool {

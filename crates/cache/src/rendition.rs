@@ -254,8 +254,7 @@ impl Rendition {
     /// The same bytes, used on because their source failed at `now`; see [`Lifetime::held`].
     #[must_use]
     pub fn held(&self, now: UnixMillis, pause: Duration) -> Option<Self> {
-        let lifetime = self.lifetime.held(now, pause)?;
-        Some(Self { parts: RenditionParts { lifetime, ..self.parts.clone() }, etag: self.etag })
+        self.lifetime.held(now, pause).map(|lifetime| self.with_lifetime(lifetime))
     }
 
     /// The same bytes with another lifetime.
