@@ -121,9 +121,13 @@ async fn requests_of_the_old_process_are_finished_while_the_new_one_serves_from_
     rig.relay.wait_for_requests(1).await.expect("the store is asked");
 
     let (edge, old) = edge.upgrade().await;
-    let disk = edge.readiness().await["cache_disk"].as_str().expect("a text").to_owned();
-    assert!(disk.contains("in use by another process"), "{disk}");
-    assert_eq!(edge.metric("calotype_cache_disk_available").await, 0.0);
+    // The old one, which has the folder, answers until it has stopped to accept.
+    eventually("the new one, without the folder", async || {
+        let disk = edge.readiness().await["cache_disk"].as_str().expect("a text").to_owned();
+        let available = edge.metric("calotype_cache_disk_available").await;
+        (disk.contains("in use by another process") && available == 0.0).then_some(())
+    })
+    .await;
     Warm::up(&edge).await;
     assert!(!waiting.is_finished());
 
