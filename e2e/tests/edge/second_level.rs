@@ -190,6 +190,9 @@ async fn what_is_damaged_there_is_made_anew() {
         let edge = rig.start_edge(FRESH).await;
         let answer = edge.get(TARGET).await;
         assert_eq!((cache_status(&answer), &answer.body), ("Calotype; fwd=uri-miss; stored", &made.body));
+        // It mends the store too; a write that came later would undo the next damage.
+        written(&edge, 1.0).await;
+        assert_eq!(rig.renditions(), files);
         edge.kill().await;
     }
 }
