@@ -17,7 +17,7 @@ use crate::webp_container::without_metadata;
 
 /// Part of every cache key. To be raised whenever the same source and transform give other bytes than before: a changed
 /// setting below, a changed step, a changed rounding.
-pub const ENCODER_VERSION: u32 = 3;
+pub const ENCODER_VERSION: u32 = 4;
 
 /// Since this version one option says which metadata is kept; the older one is deprecated.
 const KEEP_SINCE: Version = Version { major: 8, minor: 15, micro: 0 };

@@ -39,6 +39,7 @@ mod probe;
 mod quality;
 mod render;
 mod report;
+mod resample;
 mod shared;
 mod steps;
 mod svg;

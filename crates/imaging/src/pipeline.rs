@@ -43,14 +43,14 @@ impl Pipeline<'_> {
         let path = colour::path(&image);
         let decided = Cell::default();
         if self.frames == 1 {
-            let image = self.frame(image, path, &decided)?;
+            let image = self.frame(image, path, &decided, watch)?;
             return background::background(image, self.transform.background(), self.keeps_alpha, false);
         }
         let timing = Timing::read(&image, self.frames);
         let frames = (0..self.frames)
             .map(|index| {
                 let frame = animation::frame(&image, index, self.info.stored)?;
-                self.frame(frame, path, &decided)?.to_memory()
+                self.frame(frame, path, &decided, watch)?.to_memory()
             })
             .collect::<Result<Vec<_>, _>>()?;
         drop(image);
@@ -65,13 +65,14 @@ impl Pipeline<'_> {
         image: Image,
         path: colour::ColourPath,
         decided: &Cell<Option<(u32, u32)>>,
+        watch: Option<&Watch>,
     ) -> Result<Image, VipsError> {
         let Self { info, geometry, transform, .. } = self;
         let orientation = info.orientation;
         let rect = upright::stored_region(geometry.region, info.upright, orientation);
         let image = resize::cut(image, rect, info.stored)?;
         let image = colour::before_resize(image, path)?;
-        let image = resize::resize(image, upright::stored_size(geometry.resized, orientation))?;
+        let image = resize::resize(image, upright::stored_size(geometry.resized, orientation), watch)?;
         let seen = frame::region(geometry.frame, geometry.resized);
         let image = resize::extract(image, upright::stored_region(seen, geometry.resized, orientation))?;
         let image = colour::after_resize(image, path)?;

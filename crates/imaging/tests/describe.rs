@@ -49,15 +49,20 @@ fn json_tells_about_the_result_and_the_original() {
 fn colours_are_those_of_the_result() {
     let source = png::rgb(&blue_and_red(), &png::Extras::default());
     let found = described(&source, "v=1");
-    assert_eq!(found["dominant_colour"], "#1428c8");
+    let colour = |value: &Value| {
+        let [_, r, g, b] = u32::from_str_radix(&value.as_str().unwrap()[1..], 16).unwrap().to_be_bytes();
+        [r, g, b]
+    };
+    // Near the edge between them the resampler's ripples count too.
+    support::assert_near(colour(&found["dominant_colour"]), [20, 40, 200], 2, "the field");
     let palette = found["palette"].as_array().unwrap();
-    assert_eq!(palette[0]["colour"], "#1428c8");
+    assert_eq!(palette[0]["colour"], found["dominant_colour"]);
     // The strip is narrow, and its edge is mixed.
-    let strip = u32::from_str_radix(&palette[1]["colour"].as_str().unwrap()[1..], 16).unwrap().to_be_bytes();
-    support::assert_near([strip[1], strip[2], strip[3]], [220, 30, 30], 4, "the strip");
+    support::assert_near(colour(&palette[1]["colour"]), [220, 30, 30], 4, "the strip");
     assert!((palette[0]["share"].as_f64().unwrap() - 0.75).abs() < 0.03, "{found}");
     assert_eq!(described(&source, "rect=80;0;20;60")["dominant_colour"], "#dc1e1e", "what is cut out");
-    assert_eq!(described(&source, "filter=invert")["dominant_colour"], "#ebd737");
+    let inverted = described(&source, "filter=invert");
+    support::assert_near(colour(&inverted["dominant_colour"]), [235, 215, 55], 2, "the field, inverted");
     let nothing = png::rgba(&image::RgbaImage::new(9, 9));
     assert_eq!(
         (&described(&nothing, "v=1")["dominant_colour"], &described(&nothing, "v=1")["palette"]),

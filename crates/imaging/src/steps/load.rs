@@ -1,7 +1,8 @@
 //! Decides how much the decoder itself shrinks, which is far cheaper than decoding every pixel.
 //!
-//! A decoder's own filter is a box. What it leaves must still be at least twice the target, so that the resampler decides
-//! how the result looks: without that margin a JPEG loses 5 to 13 dB against a full decode.
+//! A decoder's own filter is poor, and averages bytes, not light. What it leaves must still be several times the target, so
+//! that the resampler decides how the result looks: at twice the target a photograph loses three to four points of
+//! SSIMULACRA2 beside a full decode, which is a fifth of its bytes; at four times about one.
 
 use bytes::Bytes;
 use transform_url::Transform;
@@ -14,7 +15,7 @@ use crate::shared::DecodeLevel;
 use crate::vips::{Image, VipsError};
 
 /// How many times the target the decoder's output must be, at least.
-const RESAMPLER_FACTOR: f64 = 2.0;
+const RESAMPLER_FACTOR: f64 = 4.0;
 /// A WebP is only shrunk by its decoder if that saves at least this much of each side: its scaler is not free.
 const WEBP_FACTOR_MAX: f64 = 0.75;
 /// Longest side a vector picture is drawn at when only a part of it is wanted, in pixels: its coordinates end somewhere.

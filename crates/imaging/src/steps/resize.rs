@@ -2,7 +2,8 @@
 
 use super::bands::{pixels, premultiplied};
 use crate::geometry::{Region, Size};
-use crate::vips::{Image, Operation, VipsError};
+use crate::resample::{Resampler, STRIP_ROWS};
+use crate::vips::{BandFormat, Image, Interpretation, Operation, Strips, VipsError, Watch};
 
 /// Cuts `region` out of `image`, which is a picture of `full` pixels decoded at a smaller or larger size.
 ///
@@ -36,12 +37,39 @@ pub(crate) fn extract(image: Image, region: Region) -> Result<Image, VipsError> 
         .run()
 }
 
-/// `image` scaled to exactly `target`.
-pub(crate) fn resize(image: Image, target: Size) -> Result<Image, VipsError> {
+/// `image` scaled to exactly `target`, until `watch` runs out.
+pub(crate) fn resize(image: Image, target: Size, watch: Option<&Watch>) -> Result<Image, VipsError> {
     if target == Size::new(image.width(), image.height()) {
         return Ok(image);
     }
-    premultiplied(&image, |image| scale(&image, target))
+    match resampler(&image, target) {
+        Some(resampler) => resample(&image, target, resampler, watch),
+        // Enlarged, or of another kind of numbers.
+        None => premultiplied(&image, |image| scale(&image, target)),
+    }
+}
+
+/// What makes `image` smaller without libvips, if it is of bytes that mean grey or colours as on a screen.
+fn resampler(image: &Image, target: Size) -> Option<Resampler> {
+    let of_screen = matches!(image.interpretation(), Interpretation::Srgb | Interpretation::Grey);
+    let has_alpha = image.bands().is_multiple_of(2);
+    if image.band_format() != BandFormat::U8 || !of_screen || has_alpha != image.has_alpha() {
+        return None;
+    }
+    Resampler::new(Size::new(image.width(), image.height()), target, image.bands())
+}
+
+fn resample(image: &Image, target: Size, mut resampler: Resampler, watch: Option<&Watch>) -> Result<Image, VipsError> {
+    let mut strips = Strips::new(image)?;
+    for top in (0..image.height()).step_by(STRIP_ROWS) {
+        if watch.is_some_and(Watch::is_expired) {
+            return Err(VipsError::new("resample", "the deadline has passed"));
+        }
+        let mut rows = Vec::with_capacity(STRIP_ROWS);
+        strips.read(top, STRIP_ROWS as u32, &mut rows)?;
+        resampler.push(&rows);
+    }
+    Image::from_pixels(&resampler.finish(), target.width, target.height, image.bands())?.with_metadata_of(image)
 }
 
 fn scale(image: &Image, target: Size) -> Result<Image, VipsError> {

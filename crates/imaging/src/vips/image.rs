@@ -7,12 +7,27 @@ use std::ffi::{CStr, c_int, c_void};
 use libvips::bindings;
 
 use super::error::VipsError;
-use super::operation::Operation;
+use super::operation::{EMPTY_VALUE, Operation};
 
 /// A reference to a libvips image, given back on drop.
 pub(crate) struct Image {
     raw: *mut bindings::VipsImage,
 }
+
+/// What libvips lists as fields although it describes the pixels.
+const PIXEL_FIELDS: [&CStr; 11] = [
+    c"width",
+    c"height",
+    c"bands",
+    c"format",
+    c"coding",
+    c"interpretation",
+    c"xoffset",
+    c"yoffset",
+    c"xres",
+    c"yres",
+    c"filename",
+];
 
 /// How one number of a pixel is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +142,37 @@ impl Image {
             while !(*at).is_null() {
                 if !keeps(CStr::from_ptr(*at)) {
                     bindings::vips_image_remove(copy.raw, *at);
+                }
+                at = at.add(1);
+            }
+            bindings::g_strfreev(fields);
+        }
+        Ok(copy)
+    }
+
+    /// Takes over the metadata and the resolution of `other`. What describes the pixels themselves stays.
+    pub(crate) fn with_metadata_of(&self, other: &Self) -> Result<Self, VipsError> {
+        // SAFETY: plain getters on a live image.
+        let (across, down) =
+            unsafe { (bindings::vips_image_get_xres(other.raw), bindings::vips_image_get_yres(other.raw)) };
+        let copy =
+            Operation::new(c"copy")?.image(c"in", self)?.double(c"xres", across)?.double(c"yres", down)?.run()?;
+        // SAFETY: returns a fresh null-terminated list of NUL-terminated names that the caller owns.
+        let fields = unsafe { bindings::vips_image_get_fields(other.raw) };
+        if fields.is_null() {
+            return Ok(copy);
+        }
+        let mut at = fields;
+        // SAFETY: walks the list up to its null. A value is zeroed before the getter fills it, and unset once if it did;
+        // the setter copies it into `copy`, which nobody else has seen.
+        unsafe {
+            while !(*at).is_null() {
+                let mut value = EMPTY_VALUE;
+                if !PIXEL_FIELDS.contains(&CStr::from_ptr(*at))
+                    && bindings::vips_image_get(other.raw, *at, &raw mut value) == 0
+                {
+                    bindings::vips_image_set(copy.raw, *at, &raw mut value);
+                    bindings::g_value_unset(&raw mut value);
                 }
                 at = at.add(1);
             }

@@ -12,6 +12,7 @@ mod library;
 mod memory_image;
 mod operation;
 mod source;
+mod strips;
 mod watch;
 
 pub use error::VipsError;
@@ -21,4 +22,5 @@ pub(crate) use library::{Library, LibraryError, finish_thread, has_operation};
 pub(crate) use memory_image::MemoryImage;
 pub(crate) use operation::Operation;
 pub(crate) use source::Source;
+pub(crate) use strips::Strips;
 pub(crate) use watch::Watch;

@@ -210,4 +210,5 @@ impl Drop for Operation {
     }
 }
 
-const EMPTY_VALUE: GValue = GValue { g_type: 0, data: [bindings::_GValue__bindgen_ty_1 { v_uint64: 0 }; 2] };
+/// As GLib asks of a value before its first use.
+pub(super) const EMPTY_VALUE: GValue = GValue { g_type: 0, data: [bindings::_GValue__bindgen_ty_1 { v_uint64: 0 }; 2] };

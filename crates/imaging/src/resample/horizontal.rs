@@ -1,0 +1,76 @@
+//! Weighs rows of light along themselves, and makes bytes of them.
+
+use multiversion::multiversion;
+
+use super::light::{self, Bytes, Channels};
+use super::taps::Taps;
+
+/// Rows that are worked on at once, a lane of a register each: enough of them that no sum waits for the one before.
+pub(super) const GROUP: usize = 16;
+
+/// From rows of the source's width to rows of the result's.
+pub(super) struct Horizontal {
+    taps: Taps,
+    channels: Channels,
+    /// A group of rows, turned: place by place, the numbers of all rows.
+    turned: Vec<[f32; GROUP]>,
+}
+
+impl Horizontal {
+    pub(super) fn new(from: u32, to: u32, channels: Channels) -> Self {
+        let numbers = from as usize * channels.count();
+        Self { taps: Taps::new(from, to), channels, turned: vec![[0.0; GROUP]; numbers] }
+    }
+
+    /// Appends what becomes of `rows`, at most [`GROUP`].
+    pub(super) fn run(&mut self, rows: &[Vec<f32>], out: &mut Vec<u8>) {
+        turn(rows, &mut self.turned);
+        let from = out.len();
+        out.resize(from + rows.len() * self.taps.len() * self.channels.count(), 0);
+        let out = &mut out[from..];
+        match self.channels {
+            Channels::Grey => weigh::<1>(&self.taps, &self.turned, out),
+            Channels::GreyAlpha => weigh::<2>(&self.taps, &self.turned, out),
+            Channels::Rgb => weigh::<3>(&self.taps, &self.turned, out),
+            Channels::Rgba => weigh::<4>(&self.taps, &self.turned, out),
+        }
+    }
+}
+
+/// Turns rows into places. In tiles, so that what is written stays near.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn turn(rows: &[Vec<f32>], turned: &mut [[f32; GROUP]]) {
+    for (at, tile) in (0..).step_by(GROUP).zip(turned.chunks_mut(GROUP)) {
+        for (lane, row) in rows.iter().enumerate() {
+            for (place, number) in tile.iter_mut().zip(&row[at..]) {
+                place[lane] = *number;
+            }
+        }
+    }
+}
+
+/// Writes as many rows as `out` has room for.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn weigh<const CHANNELS: usize>(taps: &Taps, turned: &[[f32; GROUP]], out: &mut [u8]) {
+    let bytes = Bytes::get();
+    let row = taps.len() * CHANNELS;
+    let pixels = turned.as_chunks::<CHANNELS>().0;
+    for (at, tap) in taps.iter().enumerate() {
+        let mut sums = [[0.0f32; GROUP]; CHANNELS];
+        for (pixel, weight) in pixels[tap.start..tap.end()].iter().zip(tap.weights) {
+            for (sums, lights) in sums.iter_mut().zip(pixel) {
+                for (sum, light) in sums.iter_mut().zip(lights) {
+                    *sum += light * weight;
+                }
+            }
+        }
+        for (lane, row) in out.chunks_exact_mut(row).enumerate() {
+            let Some(pixel) = row[at * CHANNELS..].first_chunk_mut::<CHANNELS>() else { continue };
+            let mut light = [0.0; CHANNELS];
+            for (light, sums) in light.iter_mut().zip(&sums) {
+                *light = sums[lane];
+            }
+            *pixel = light::write(light, bytes);
+        }
+    }
+}
