@@ -9,10 +9,11 @@ use transform_url::value::Metadata;
 use crate::encoding::Encoding;
 use crate::engine::Engine;
 use crate::error::ImagingError;
+use crate::jpeg;
 use crate::metadata::reduced;
 use crate::output::Output;
 use crate::quality::{EncoderDefaults, quality};
-use crate::vips::{Image, Operation, Version, VipsError};
+use crate::vips::{Image, Operation, Version, VipsError, Watch};
 use crate::webp_container::without_metadata;
 
 /// Part of every cache key. To be raised whenever the same source and transform give other bytes than before: a changed
@@ -30,15 +31,16 @@ pub(crate) const ENCODES_MAX: u32 = 5;
 const JXL_QUALITY_MIN: i32 = 5;
 
 /// How one picture is written.
-pub(crate) struct Encoder {
+pub(crate) struct Encoder<'a> {
     encoding: Encoding,
     quality: u8,
     lossless: bool,
     metadata: Metadata,
     has_keep: bool,
+    watch: Option<&'a Watch>,
 }
 
-impl Encoder {
+impl<'a> Encoder<'a> {
     /// What `transform` says about writing `encoding`.
     pub(crate) fn new(
         engine: &Engine,
@@ -46,6 +48,7 @@ impl Encoder {
         output: Output,
         transform: &Transform,
         defaults: &EncoderDefaults,
+        watch: Option<&'a Watch>,
     ) -> Self {
         Self {
             encoding,
@@ -53,6 +56,7 @@ impl Encoder {
             lossless: transform.is_lossless(),
             metadata: transform.metadata(),
             has_keep: engine.version() >= KEEP_SINCE,
+            watch,
         }
     }
 
@@ -94,7 +98,13 @@ impl Encoder {
     fn encode(&self, image: &Image, quality: u8) -> Result<Vec<u8>, VipsError> {
         let Some(saver) = self.encoding.saver_name() else { return Ok(Vec::new()) };
         let is_animation = self.encoding.has_frames() && image.pages() > 1;
-        let save = Operation::new(saver)?.image(c"in", &reduced(image, self.metadata, is_animation)?)?;
+        let image = reduced(image, self.metadata, is_animation)?;
+        if self.encoding == Encoding::Jpeg {
+            // Beside libjpeg with fitted codes: 6 to 15 % smaller, in three quarters of the time. In several passes it would
+            // be 2 % smaller still, for twice the time.
+            return jpeg::save(&image, quality, false, self.metadata, self.watch);
+        }
+        let save = Operation::new(saver)?.image(c"in", &image)?;
         // The fields have been reduced already. Telling the saver as well is not enough for WebP, see `webp_container`.
         let save = match (self.metadata, self.has_keep) {
             (Metadata::None, true) => save.text(c"keep", c"none")?,
@@ -112,11 +122,6 @@ impl Encoder {
     fn set(&self, save: Operation, quality: u8, is_animation: bool) -> Result<Operation, VipsError> {
         let q = i32::from(quality);
         Ok(match self.encoding {
-            Encoding::Jpeg => save
-                .int(c"Q", q)?
-                // 3 % smaller on photographs and 10 % on drawings, for 6 ms. Progressive saves next to nothing more for 10 ms,
-                // and costs the client several passes.
-                .flag(c"optimize-coding", true)?,
             // Lower efforts save little time, higher ones find nothing more.
             Encoding::Webp if self.lossless => save.flag(c"lossless", true)?.int(c"effort", 4)?,
             Encoding::Webp => {
@@ -145,7 +150,8 @@ impl Encoder {
             // Half the dithering is 4 to 5 % smaller than all of it, moving drawings 13 %, and scores no worse; without any, areas
             // turn into bands. 5 and more take two to four times as long, for up to 7 %.
             Encoding::Gif => save.int(c"effort", 3)?.double(c"dither", 0.5)?,
-            Encoding::Json | Encoding::Blurhash | Encoding::Thumbhash => save,
+            // What is not written by libvips.
+            Encoding::Jpeg | Encoding::Json | Encoding::Blurhash | Encoding::Thumbhash => save,
         })
     }
 }

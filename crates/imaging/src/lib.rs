@@ -28,6 +28,8 @@ mod engine;
 mod error;
 mod format;
 mod geometry;
+mod jpeg;
+mod jpegli;
 mod limits;
 mod metadata;
 mod output;

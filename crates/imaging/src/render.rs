@@ -94,7 +94,7 @@ impl Engine {
         let geometry = job.geometry(&header, transform)?;
         let (encoding, frames) = job.encoding(&header.info, &geometry, output)?;
         let picture = job.picture(header, geometry, frames, encoding.has_alpha())?;
-        let encoder = Encoder::new(self, encoding, output, transform, defaults);
+        let encoder = Encoder::new(self, encoding, output, transform, defaults, job.watch.as_ref());
         let body = encoder.encode_within(&picture, transform.max_bytes()).map_err(|error| match error {
             ImagingError::Library(error) => job.explain(error),
             error => error,

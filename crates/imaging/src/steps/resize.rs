@@ -60,14 +60,9 @@ fn resampler(image: &Image, target: Size) -> Option<Resampler> {
 }
 
 fn resample(image: &Image, target: Size, mut resampler: Resampler, watch: Option<&Watch>) -> Result<Image, VipsError> {
-    let mut strips = Strips::new(image)?;
+    let mut strips = Strips::new(image, watch)?;
     for top in (0..image.height()).step_by(STRIP_ROWS) {
-        if watch.is_some_and(Watch::is_expired) {
-            return Err(VipsError::new("resample", "the deadline has passed"));
-        }
-        let mut rows = Vec::with_capacity(STRIP_ROWS);
-        strips.read(top, STRIP_ROWS as u32, &mut rows)?;
-        resampler.push(&rows);
+        resampler.push(&strips.read(top, STRIP_ROWS as u32)?);
     }
     Image::from_pixels(&resampler.finish(), target.width, target.height, image.bands())?.with_metadata_of(image)
 }
