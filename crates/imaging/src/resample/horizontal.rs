@@ -56,13 +56,11 @@ fn weigh<const CHANNELS: usize>(taps: &Taps, turned: &[[f32; GROUP]], out: &mut 
     let row = taps.len() * CHANNELS;
     let pixels = turned.as_chunks::<CHANNELS>().0;
     for (at, tap) in taps.iter().enumerate() {
-        let mut sums = [[0.0f32; GROUP]; CHANNELS];
-        for (pixel, weight) in pixels[tap.start..tap.end()].iter().zip(tap.weights) {
-            for (sums, lights) in sums.iter_mut().zip(pixel) {
-                for (sum, light) in sums.iter_mut().zip(lights) {
-                    *sum += light * weight;
-                }
-            }
+        let window = &pixels[tap.start..tap.end()];
+        let mut sums = [[0.0; GROUP]; CHANNELS];
+        // One channel after the other: all at once, they would be taken for the lanes.
+        for (channel, sum) in sums.iter_mut().enumerate() {
+            *sum = weighed(window, tap.weights, channel);
         }
         for (lane, row) in out.chunks_exact_mut(row).enumerate() {
             let Some(pixel) = row[at * CHANNELS..].first_chunk_mut::<CHANNELS>() else { continue };
@@ -73,4 +71,32 @@ fn weigh<const CHANNELS: usize>(taps: &Taps, turned: &[[f32; GROUP]], out: &mut 
             *pixel = light::write(light, bytes);
         }
     }
+}
+
+/// The sums of a channel of `window`. Even and odd places are summed apart, so that neither waits for the other.
+#[inline(always)]
+fn weighed<const CHANNELS: usize>(
+    window: &[[[f32; GROUP]; CHANNELS]],
+    weights: &[f32],
+    channel: usize,
+) -> [f32; GROUP] {
+    let (mut even, mut odd) = ([0.0; GROUP], [0.0; GROUP]);
+    let add = |sums: &mut [f32; GROUP], pixel: &[[f32; GROUP]; CHANNELS], weight: f32| {
+        for (sum, light) in sums.iter_mut().zip(&pixel[channel]) {
+            *sum += light * weight;
+        }
+    };
+    let (pairs, last) = window.as_chunks::<2>();
+    let (pair_weights, last_weight) = weights.as_chunks::<2>();
+    for (pair, weights) in pairs.iter().zip(pair_weights) {
+        add(&mut even, &pair[0], weights[0]);
+        add(&mut odd, &pair[1], weights[1]);
+    }
+    for (pixel, weight) in last.iter().zip(last_weight) {
+        add(&mut even, pixel, *weight);
+    }
+    for (sum, odd) in even.iter_mut().zip(odd) {
+        *sum += odd;
+    }
+    even
 }
