@@ -71,7 +71,7 @@ impl Small {
     fn new(picture: Image) -> Result<Self, VipsError> {
         let size = Size::new(picture.width(), picture.height()).within(DESCRIBED_PX);
         let picture = with_alpha(to_srgb(&picture)?)?.to_memory()?;
-        let rgba = resize(picture, size, None)?.to_pixels()?;
+        let rgba = resize(picture, None, size, None)?.to_pixels()?;
         Ok(Self { size, rgba })
     }
 

@@ -42,6 +42,7 @@ mod quality;
 mod render;
 mod report;
 mod resample;
+mod rows;
 mod shared;
 mod steps;
 mod svg;

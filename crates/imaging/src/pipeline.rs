@@ -10,6 +10,7 @@ use crate::animation::{self, Timing};
 use crate::geometry::Geometry;
 use crate::probe::{Header, ImageInfo};
 use crate::render::Inputs;
+use crate::steps::load::Still;
 use crate::steps::{adjust, background, blur, colour, edge, frame, load, overlay, resize, turn, upright};
 use crate::vips::{Image, VipsError, Watch};
 
@@ -32,25 +33,26 @@ pub(crate) struct Pipeline<'a> {
 impl Pipeline<'_> {
     /// Makes the picture. What comes out is 8-bit sRGB or grey; an animation is one tall picture with its timing.
     pub(crate) fn run(&self, inputs: Inputs<'_>, header: Header, watch: Option<&Watch>) -> Result<Image, VipsError> {
-        let image = if self.frames > 1 {
-            load::frames(inputs.source, self.info, self.frames)?
-        } else {
-            load::still(inputs, self.info, header, load::level(self.info, &self.geometry, self.transform))?
-        };
+        let decided = Cell::default();
+        if self.frames == 1 {
+            let still = load::still(inputs, self.info, header, load::level(self.info, &self.geometry, self.transform))?;
+            if let Some(watch) = watch {
+                watch.guard(&still.image);
+            }
+            let path = colour::path(&still.image);
+            let image = self.frame(still, path, &decided, watch)?;
+            return background::background(image, self.transform.background(), self.keeps_alpha, false);
+        }
+        let image = load::frames(inputs.source, self.info, self.frames)?;
         if let Some(watch) = watch {
             watch.guard(&image);
         }
         let path = colour::path(&image);
-        let decided = Cell::default();
-        if self.frames == 1 {
-            let image = self.frame(image, path, &decided, watch)?;
-            return background::background(image, self.transform.background(), self.keeps_alpha, false);
-        }
         let timing = Timing::read(&image, self.frames);
         let frames = (0..self.frames)
             .map(|index| {
-                let frame = animation::frame(&image, index, self.info.stored)?;
-                self.frame(frame, path, &decided, watch)?.to_memory()
+                let image = animation::frame(&image, index, self.info.stored)?;
+                self.frame(Still { image, rows: None }, path, &decided, watch)?.to_memory()
             })
             .collect::<Result<Vec<_>, _>>()?;
         drop(image);
@@ -62,7 +64,7 @@ impl Pipeline<'_> {
     /// The steps in their order. `decided` is what the first frame decided for all.
     fn frame(
         &self,
-        image: Image,
+        still: Still,
         path: colour::ColourPath,
         decided: &Cell<Option<(u32, u32)>>,
         watch: Option<&Watch>,
@@ -70,9 +72,11 @@ impl Pipeline<'_> {
         let Self { info, geometry, transform, .. } = self;
         let orientation = info.orientation;
         let rect = upright::stored_region(geometry.region, info.upright, orientation);
-        let image = resize::cut(image, rect, info.stored)?;
+        // Rows come from top to bottom, and whole.
+        let rows = still.rows.filter(|_| rect.size == info.stored);
+        let image = resize::cut(still.image, rect, info.stored)?;
         let image = colour::before_resize(image, path)?;
-        let image = resize::resize(image, upright::stored_size(geometry.resized, orientation), watch)?;
+        let image = resize::resize(image, rows, upright::stored_size(geometry.resized, orientation), watch)?;
         let seen = frame::region(geometry.frame, geometry.resized);
         let image = resize::extract(image, upright::stored_region(seen, geometry.resized, orientation))?;
         let image = colour::after_resize(image, path)?;

@@ -11,6 +11,7 @@ use crate::format::SourceFormat;
 use crate::geometry::Geometry;
 use crate::probe::{Header, ImageInfo, Pages, Scale, open};
 use crate::render::Inputs;
+use crate::rows::Rows;
 use crate::shared::DecodeLevel;
 use crate::vips::{Image, VipsError};
 
@@ -56,23 +57,33 @@ pub(crate) fn is_shared(info: &ImageInfo, frames: u32) -> bool {
     frames == 1 && !info.is_vector()
 }
 
+/// A still that was opened.
+pub(crate) struct Still {
+    /// What libvips makes of it.
+    pub(crate) image: Image,
+    /// Its rows, if they can be had faster than from `image`.
+    pub(crate) rows: Option<Rows>,
+}
+
 /// The picture of `level`; `header` is reused if that is what it was opened at.
 pub(crate) fn still(
     inputs: Inputs<'_>,
     info: &ImageInfo,
     header: Header,
     level: DecodeLevel,
-) -> Result<Image, VipsError> {
+) -> Result<Still, VipsError> {
     let open = || open(inputs.source, info.format, level.scale, Pages::One(level.page));
     if let Some(share) = inputs.share
         && let Some(image) = share.picture(level, open)
     {
-        return Ok(image);
+        return Ok(Still { image, rows: None });
     }
-    match header.image {
-        Some(image) if level.scale == Scale::Full => Ok(image),
-        _ => open(),
-    }
+    let image = match header.image {
+        Some(image) if level.scale == Scale::Full => image,
+        _ => open()?,
+    };
+    let rows = Rows::open(inputs.source, info.format, level.scale, &image);
+    Ok(Still { image, rows })
 }
 
 /// So many frames, one below the other.

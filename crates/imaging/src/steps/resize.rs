@@ -3,6 +3,7 @@
 use super::bands::{pixels, premultiplied};
 use crate::geometry::{Region, Size};
 use crate::resample::{Resampler, STRIP_ROWS};
+use crate::rows::Rows;
 use crate::vips::{BandFormat, Image, Interpretation, Operation, Strips, VipsError, Watch};
 
 /// Cuts `region` out of `image`, which is a picture of `full` pixels decoded at a smaller or larger size.
@@ -37,34 +38,62 @@ pub(crate) fn extract(image: Image, region: Region) -> Result<Image, VipsError> 
         .run()
 }
 
-/// `image` scaled to exactly `target`, until `watch` runs out.
-pub(crate) fn resize(image: Image, target: Size, watch: Option<&Watch>) -> Result<Image, VipsError> {
+/// `image` scaled to exactly `target`, until `watch` runs out. `rows` are its pixels, if they can be had without libvips.
+pub(crate) fn resize(
+    image: Image,
+    rows: Option<Rows>,
+    target: Size,
+    watch: Option<&Watch>,
+) -> Result<Image, VipsError> {
     if target == Size::new(image.width(), image.height()) {
         return Ok(image);
     }
-    match resampler(&image, target) {
-        Some(resampler) => resample(&image, target, resampler, watch),
-        // Enlarged, or of another kind of numbers.
-        None => premultiplied(&image, |image| scale(&image, target)),
+    if !is_of_screen(&image) || target.width > image.width() || target.height > image.height() {
+        return premultiplied(&image, |image| scale(&image, target));
     }
+    let pixels = match rows.and_then(|rows| resample_rows(&image, rows, target, watch)) {
+        Some(pixels) => pixels,
+        None => resample(&image, target, watch)?,
+    };
+    Image::from_pixels(&pixels, target.width, target.height, image.bands())?.with_metadata_of(&image)
 }
 
-/// What makes `image` smaller without libvips, if it is of bytes that mean grey or colours as on a screen.
-fn resampler(image: &Image, target: Size) -> Option<Resampler> {
-    let of_screen = matches!(image.interpretation(), Interpretation::Srgb | Interpretation::Grey);
+/// Whether `image` is of bytes that mean grey or colours as on a screen.
+fn is_of_screen(image: &Image) -> bool {
+    let is_meant = matches!(image.interpretation(), Interpretation::Srgb | Interpretation::Grey);
     let has_alpha = image.bands().is_multiple_of(2);
-    if image.band_format() != BandFormat::U8 || !of_screen || has_alpha != image.has_alpha() {
-        return None;
-    }
-    Resampler::new(Size::new(image.width(), image.height()), target, image.bands())
+    is_meant && image.band_format() == BandFormat::U8 && has_alpha == image.has_alpha()
 }
 
-fn resample(image: &Image, target: Size, mut resampler: Resampler, watch: Option<&Watch>) -> Result<Image, VipsError> {
+fn resampler(image: &Image, target: Size) -> Result<Resampler, VipsError> {
+    Resampler::new(Size::new(image.width(), image.height()), target, image.bands())
+        .ok_or_else(|| VipsError::new("resample", "not such a picture"))
+}
+
+/// The pixels of `image`, made smaller.
+fn resample(image: &Image, target: Size, watch: Option<&Watch>) -> Result<Vec<u8>, VipsError> {
+    let mut resampler = resampler(image, target)?;
     let mut strips = Strips::new(image, watch)?;
     for top in (0..image.height()).step_by(STRIP_ROWS) {
         resampler.push(&strips.read(top, STRIP_ROWS as u32)?);
     }
-    Image::from_pixels(&resampler.finish(), target.width, target.height, image.bands())?.with_metadata_of(image)
+    Ok(resampler.finish())
+}
+
+/// The pixels of `rows`, which are those of `image`, made smaller; `None` if they end too early.
+fn resample_rows(image: &Image, mut rows: Rows, target: Size, watch: Option<&Watch>) -> Option<Vec<u8>> {
+    let mut resampler = resampler(image, target).ok()?;
+    let (row_bytes, height) = (image.width() as usize * image.bands() as usize, image.height() as usize);
+    let mut strip = vec![0; row_bytes * STRIP_ROWS];
+    for top in (0..height).step_by(STRIP_ROWS) {
+        if watch.is_some_and(Watch::is_expired) {
+            return None;
+        }
+        let strip = &mut strip[..row_bytes * STRIP_ROWS.min(height - top)];
+        rows.read(strip).ok()?;
+        resampler.push(&strip.chunks_exact(row_bytes).collect::<Vec<_>>());
+    }
+    Some(resampler.finish())
 }
 
 fn scale(image: &Image, target: Size) -> Result<Image, VipsError> {

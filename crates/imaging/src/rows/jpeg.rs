@@ -1,0 +1,110 @@
+//! Owns the calls into `jpeg.c`, which reads JPEGs with the libjpeg that libvips uses too.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_uchar, c_uint, c_ulong};
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+
+use super::{LeaveIt, Shape};
+use crate::geometry::Size;
+
+/// What `jpeg.c` keeps.
+#[repr(C)]
+struct Reader {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn calotype_jpeg_open(
+        bytes: *const c_uchar,
+        length: c_ulong,
+        denominator: c_uint,
+        shape: *mut c_uint,
+    ) -> Option<NonNull<Reader>>;
+    fn calotype_jpeg_read(reader: NonNull<Reader>, rows: *mut c_uchar, count: c_uint) -> c_int;
+    fn calotype_jpeg_close(reader: NonNull<Reader>);
+}
+
+pub(crate) struct JpegRows {
+    reader: NonNull<Reader>,
+    /// Bytes of a row that is wanted, and of one that is read.
+    row_bytes: usize,
+    read_bytes: usize,
+    /// Rows that are still wanted, and rows behind those.
+    left: u32,
+    beyond: u32,
+    /// A row that is longer than wanted.
+    row: Vec<u8>,
+    // What the reader reads from.
+    _source: Bytes,
+}
+
+impl JpegRows {
+    pub(super) fn open(source: &Bytes, shrink: u8, wanted: Shape) -> Option<Self> {
+        let source = source.clone();
+        let mut shape = [0; 3];
+        // SAFETY: there are `length` bytes, which are only read and live as long as the reader, and room for three numbers.
+        let reader = unsafe {
+            calotype_jpeg_open(
+                source.as_ptr(),
+                c_ulong::try_from(source.len()).ok()?,
+                shrink.into(),
+                shape.as_mut_ptr(),
+            )
+        }?;
+        let [width, height, channels] = shape;
+        let found = Shape { size: Size::new(width, height), channels };
+        let rows = Self {
+            reader,
+            row_bytes: wanted.row_bytes(),
+            read_bytes: found.row_bytes(),
+            left: wanted.size.height,
+            beyond: height.saturating_sub(wanted.size.height),
+            row: vec![0; found.row_bytes()],
+            _source: source,
+        };
+        // A shrunk picture ends with what part of a pixel is left, which libvips cuts off.
+        let is_near = |found: u32, wanted: u32| found == wanted || shrink > 1 && found == wanted + 1;
+        let is_wanted =
+            channels == wanted.channels && is_near(width, wanted.size.width) && is_near(height, wanted.size.height);
+        is_wanted.then_some(rows)
+    }
+
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<(), LeaveIt> {
+        let count = u32::try_from(into.len() / self.row_bytes).map_err(|_| LeaveIt)?;
+        self.left = self.left.checked_sub(count).ok_or(LeaveIt)?;
+        if self.read_bytes == self.row_bytes {
+            // SAFETY: the reader is open and used by nobody else; there is room for `count` rows of the width that it told.
+            succeeded(unsafe { calotype_jpeg_read(self.reader, into.as_mut_ptr(), count) })?;
+        } else {
+            for row in into.chunks_exact_mut(self.row_bytes) {
+                self.read_row()?;
+                row.copy_from_slice(&self.row[..self.row_bytes]);
+            }
+        }
+        if self.left == 0 {
+            // Damage may be there too.
+            for _ in 0..std::mem::take(&mut self.beyond) {
+                self.read_row()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_row(&mut self) -> Result<(), LeaveIt> {
+        // SAFETY: as above, for one row.
+        succeeded(unsafe { calotype_jpeg_read(self.reader, self.row.as_mut_ptr(), 1) })
+    }
+}
+
+fn succeeded(result: c_int) -> Result<(), LeaveIt> {
+    if result == 0 { Ok(()) } else { Err(LeaveIt) }
+}
+
+impl Drop for JpegRows {
+    fn drop(&mut self) {
+        // SAFETY: the reader is open, and not used after this.
+        unsafe { calotype_jpeg_close(self.reader) };
+    }
+}
