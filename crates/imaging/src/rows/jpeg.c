@@ -45,12 +45,28 @@ static int is_plain(const struct jpeg_decompress_struct *jpeg)
 			(jpeg->num_components == 3 && jpeg->jpeg_color_space == JCS_YCbCr));
 }
 
+/* Reads the header and gets ready for the first row. 0 if it is no plain JPEG. */
+static int start(
+	struct calotype_jpeg *reader, const unsigned char *bytes, unsigned long length, unsigned int denominator)
+{
+	if (setjmp(reader->failed))
+		return 0;
+	jpeg_create_decompress(&reader->jpeg);
+	jpeg_mem_src(&reader->jpeg, (unsigned char *) bytes, length);
+	if (jpeg_read_header(&reader->jpeg, TRUE) != JPEG_HEADER_OK || !is_plain(&reader->jpeg))
+		return 0;
+	reader->jpeg.scale_num = 1;
+	reader->jpeg.scale_denom = denominator;
+	reader->jpeg.out_color_space = reader->jpeg.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
+	return jpeg_start_decompress(&reader->jpeg);
+}
+
 /* Opens `length` bytes, shrunk by 1, 2, 4 or 8. Tells the width, the height and the channels of what is read. NULL if it is
  * no plain JPEG. */
 struct calotype_jpeg *calotype_jpeg_open(
 	const unsigned char *bytes, unsigned long length, unsigned int denominator, unsigned int shape[3])
 {
-	struct calotype_jpeg *const reader = calloc(1, sizeof(*reader));
+	struct calotype_jpeg *reader = calloc(1, sizeof(*reader));
 
 	if (!reader)
 		return NULL;
@@ -59,20 +75,7 @@ struct calotype_jpeg *calotype_jpeg_open(
 	reader->errors.error_exit = on_error;
 	reader->errors.emit_message = on_message;
 	reader->errors.output_message = on_output;
-	if (setjmp(reader->failed)) {
-		calotype_jpeg_close(reader);
-		return NULL;
-	}
-	jpeg_create_decompress(&reader->jpeg);
-	jpeg_mem_src(&reader->jpeg, (unsigned char *) bytes, length);
-	if (jpeg_read_header(&reader->jpeg, TRUE) != JPEG_HEADER_OK || !is_plain(&reader->jpeg)) {
-		calotype_jpeg_close(reader);
-		return NULL;
-	}
-	reader->jpeg.scale_num = 1;
-	reader->jpeg.scale_denom = denominator;
-	reader->jpeg.out_color_space = reader->jpeg.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
-	if (!jpeg_start_decompress(&reader->jpeg)) {
+	if (!start(reader, bytes, length, denominator)) {
 		calotype_jpeg_close(reader);
 		return NULL;
 	}
