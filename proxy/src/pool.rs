@@ -4,6 +4,7 @@
 //! Must not know what a job does.
 
 mod fair_queue;
+mod idle;
 mod metrics;
 mod scheduler;
 mod worker;
@@ -18,6 +19,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 pub use self::fair_queue::FairQueue;
+use self::idle::Beside;
+pub use self::idle::{IdleError, may_be_idle};
 use self::scheduler::Refusal;
 pub use self::scheduler::SchedulerLimits;
 use self::worker::{Answer, Job, Shared};
@@ -70,6 +73,7 @@ impl From<Refusal> for PoolError {
 /// The pool. Dropping it lets its threads end after the jobs they have.
 pub struct TransformPool {
     shared: Arc<Shared>,
+    beside: Beside,
 }
 
 /// A result, and how long its job waited for a thread.
@@ -89,7 +93,7 @@ impl TransformPool {
     /// # Errors
     /// When the system gives no thread, or a metric's name is taken.
     pub fn start(limits: SchedulerLimits, registry: &Registry, on_thread_end: fn()) -> anyhow::Result<Self> {
-        Ok(Self { shared: Shared::start(limits, registry, on_thread_end)? })
+        Ok(Self { shared: Shared::start(limits, registry, on_thread_end)?, beside: Beside::default() })
     }
 
     /// Runs `work` on a thread of the pool, when it is this tenant's turn.

@@ -326,7 +326,7 @@ fn is_usable(entry: &Entry, now: UnixMillis) -> bool {
 }
 
 /// Whether both describe the same version of an original. Who says nothing is never the same.
-fn is_same(one: &SourceValidators, other: &SourceValidators) -> bool {
+pub fn is_same(one: &SourceValidators, other: &SourceValidators) -> bool {
     match (&one.etag, &other.etag) {
         (Some(one), Some(other)) => opaque(one) == opaque(other),
         (None, None) => one.last_modified.is_some() && one.last_modified == other.last_modified,
@@ -369,6 +369,7 @@ fn original(decision: &Decision, body: Bytes, meta: &SourceMeta) -> Result<Fille
         status: 200,
         content_type: if provenance.may_store { MAY_STORE } else { NO_STORE }.into(),
         body,
+        is_draft: false,
         vary_accept: false,
         validators: provenance.validators,
         lifetime: provenance.lifetime,

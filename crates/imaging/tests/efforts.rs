@@ -1,0 +1,86 @@
+//! What more or less effort of an encoder changes: time and bytes, hardly the look, and nothing where it plays no part.
+
+mod support;
+
+use bytes::Bytes;
+use devstack::samples::scene;
+use imaging::{Class, Effort, EncoderDefaults, Limits, Rendered};
+use support::{engine, render, rgb, score, transform};
+use testkit::images::{self, jpeg, png};
+
+/// How far the scores of two efforts may lie apart on one photograph: of several it is half of that at most.
+const SCORE_GAP_MAX: f64 = 1.5;
+
+fn made(source: &[u8], ops: &str, effort: Effort) -> Rendered {
+    let (source, defaults) = (Bytes::copy_from_slice(source), EncoderDefaults { effort, ..EncoderDefaults::default() });
+    let made = engine().render((&source).into(), &transform(ops), Some(Class::Avif), &defaults, &Limits::default());
+    made.unwrap_or_else(|error| panic!("{ops}: {error:?}"))
+}
+
+fn cost(source: &[u8], ops: &str, effort: Effort) -> u64 {
+    let (source, defaults) = (Bytes::copy_from_slice(source), EncoderDefaults { effort, ..EncoderDefaults::default() });
+    let weighed = engine().weigh((&source).into(), &transform(ops), None, &defaults, &Limits::default());
+    weighed.unwrap_or_else(|error| panic!("{ops}: {error:?}")).weight.cost_ms
+}
+
+fn photo() -> Vec<u8> {
+    jpeg::rgb(&scene::paint(scene::MOUNTAINS, 600, 400), &jpeg::Extras { quality: 95, ..jpeg::Extras::default() })
+}
+
+#[test]
+fn small_is_smaller_than_fast_and_looks_the_same() {
+    let source = photo();
+    for (format, saved_min) in [("jpeg", 0.01), ("webp", 0.05)] {
+        for quality in ["low", "medium-high", "high"] {
+            let ops = format!("w=400,f={format},q={quality}");
+            let reference = rgb(&source, "w=400");
+            let [fast, small] = [Effort::Fast, Effort::Small].map(|effort| made(&source, &ops, effort));
+            assert_eq!([fast.effort, small.effort], [Effort::Fast, Effort::Small]);
+            let saved = 1.0 - small.body.len() as f64 / fast.body.len() as f64;
+            assert!(saved >= saved_min, "{ops}: {saved:.3}");
+            let [of_fast, of_small] = [&fast, &small].map(|made| score(&reference, &rgb(&made.body, "v=1")));
+            assert!((of_fast - of_small).abs() <= SCORE_GAP_MAX, "{ops}: {of_fast:.1} and {of_small:.1}");
+        }
+    }
+}
+
+#[test]
+fn without_being_asked_for_it_changes_nothing() {
+    let source = photo();
+    for format in ["jpeg", "webp"] {
+        let ops = format!("w=200,f={format}");
+        assert_eq!(made(&source, &ops, Effort::Normal), render(&source, &ops));
+    }
+}
+
+#[test]
+fn what_has_no_choice_is_made_as_ever() {
+    let source = photo();
+    let formats = ["f=png", "f=webp,lossless=true", "f=jpeg,max-bytes=9000", "f=json", "f=blurhash", "f=avif"];
+    for ops in formats.map(|ops| format!("w=60,{ops}")) {
+        for effort in [Effort::Fast, Effort::Small] {
+            assert_eq!(made(&source, &ops, effort), render(&source, &ops), "{ops}");
+        }
+    }
+    let moving = images::frames::gif(3, Some(5));
+    assert_eq!(made(&moving, "f=webp", Effort::Fast).effort, Effort::Normal);
+}
+
+#[test]
+fn transparency_is_kept_and_does_not_take_minutes() {
+    let source = png::rgba(&images::hard_edged(64, [9, 200, 30], [0; 3]));
+    let [fast, small] = [Effort::Fast, Effort::Small].map(|effort| made(&source, "f=webp", effort));
+    let [fast, small] = [fast, small].map(|made| support::rgba(&made.body, "v=1"));
+    assert!(fast.pixels().zip(small.pixels()).all(|(a, b)| a.0[3] == b.0[3]), "alpha has no loss");
+}
+
+#[test]
+fn effort_is_weighed_where_it_plays_a_part() {
+    let source = photo();
+    let costs = |ops| [Effort::Fast, Effort::Normal, Effort::Small].map(|effort| cost(&source, ops, effort));
+    let [fast, normal, small] = costs("f=webp");
+    assert!(fast < normal && normal < small, "{fast}, {normal}, {small}");
+    let [fast, normal, _] = costs("f=jpeg");
+    assert!(fast < normal, "{fast}, {normal}");
+    assert!(costs("f=avif").windows(2).all(|pair| pair[0] == pair[1]));
+}
