@@ -2,6 +2,7 @@
 //! has that score.
 
 use anyhow::Context;
+use imaging::Effort;
 
 use super::Desk;
 use crate::curve::{Curve, Point, geometric_mean};
@@ -57,12 +58,12 @@ pub async fn study(desk: &Desk<'_>) -> anyhow::Result<String> {
             text.push_str(&table);
         }
     }
+    text.push_str(&proof(desk, &stills)?);
     Ok(text)
 }
 
 async fn table(desk: &Desk<'_>, family: &Family, small: &str, stills: &[Picture]) -> anyhow::Result<String> {
-    let mut table =
-        Table::new(&["fast", "photographs: score", "small", "bytes", "drawings: score", "small", "bytes"]);
+    let mut table = Table::new(&["fast", "photographs: score", "small", "bytes", "drawings: score", "small", "bytes"]);
     for quality in QUALITIES {
         let mut cells = vec![quality.to_string()];
         for kind in [Kind::Photo, Kind::Drawing] {
@@ -115,11 +116,56 @@ async fn pair(
     Ok(None)
 }
 
-async fn point(desk: &Desk<'_>, family: &Family, options: &str, picture: &Picture, quality: u8) -> anyhow::Result<Point> {
+async fn point(
+    desk: &Desk<'_>,
+    family: &Family,
+    options: &str,
+    picture: &Picture,
+    quality: u8,
+) -> anyhow::Result<Point> {
     // Always the opaque picture: the small settings are for those.
     let separator = if options.is_empty() { "" } else { "," };
     let saver = format!(".{}[{options}{separator}Q={quality}]", family.format);
     let (_, body) = desk.encode(picture.source_file("jpeg"), &saver, 1).await?;
     let score = picture.score(&desk.darkroom, &body)?;
+    Ok(Point { quality: quality.into(), score, bytes: body.len() as f64 })
+}
+
+/// What our own settings give, with the rows of `crates/imaging/src/quality.rs`.
+fn proof(desk: &Desk<'_>, stills: &[Picture]) -> anyhow::Result<String> {
+    eprintln!("  proof");
+    let columns = ["", "q", "photographs: score", "score, small", "bytes", "drawings: score", "score, small", "bytes"];
+    let mut table = Table::new(&columns);
+    for family in &FAMILIES {
+        for quality in QUALITIES {
+            let mut cells = vec![family.title.to_owned(), quality.to_string()];
+            for kind in [Kind::Photo, Kind::Drawing] {
+                let mut pairs = Vec::new();
+                for picture in of_kind(stills, kind) {
+                    let [fast, small] =
+                        [Effort::Fast, Effort::Small].map(|effort| made(desk, family, effort, picture, quality));
+                    pairs.push(Pair { fast: fast?, small: small? });
+                }
+                let mean = |score: fn(&Pair) -> f64| pairs.iter().map(score).sum::<f64>() / pairs.len() as f64;
+                let ratios: Vec<f64> = pairs.iter().map(|pair| pair.small.bytes / pair.fast.bytes).collect();
+                cells.push(format!("{:.1}", mean(|pair| pair.fast.score)));
+                cells.push(format!("{:+.1}", mean(|pair| pair.small.score - pair.fast.score)));
+                cells.push(geometric_mean(&ratios).map_or_else(|| "–".to_owned(), difference));
+            }
+            eprintln!("    {}", cells.join("  "));
+            table.row(&cells);
+        }
+    }
+    Ok(format!(
+        "\n## What the edge makes\n\nThe two encodes of a URL with this quality, with `improve_when_idle`, and by how much the second \
+         scores more.\n\n{}",
+        table.into_text()
+    ))
+}
+
+fn made(desk: &Desk<'_>, family: &Family, effort: Effort, picture: &Picture, quality: u8) -> anyhow::Result<Point> {
+    let ops = format!("f={},q={quality}", family.format);
+    let body = desk.darkroom.render_with(effort, picture.source("jpeg"), &ops)?.body;
+    let score = picture.score(&desk.darkroom, &body).with_context(|| picture.name.clone())?;
     Ok(Point { quality: quality.into(), score, bytes: body.len() as f64 })
 }

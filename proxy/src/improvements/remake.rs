@@ -144,8 +144,8 @@ mod tests {
     #[test]
     fn three_per_cent_are_worth_it() {
         check(10_000, 9_600, true);
-        check(10_000, 9_697, true);
-        check(10_000, 9_698, false);
+        check(10_000, 9_696, true);
+        check(10_000, 9_697, false);
         check(10_000, 10_000, false);
         check(10_000, 12_000, false);
     }
