@@ -326,6 +326,44 @@ pub mod tests {
     }
 
     #[tokio::test]
+    async fn idle_work_begins_when_there_is_no_other_and_takes_no_thread_from_what_comes() {
+        let (pool, a) = (pool(2, 10), tenant("a"));
+        let (held, release) = hold(&pool, &a, LIGHT);
+        assert!(!pool.is_idle());
+        assert!(matches!(pool.run_idle(Act(LIGHT, || 1)).await, Err(IdleError::Busy)));
+        drop(release);
+        held.await.expect("runs");
+        pool.until_idle().await;
+        let (begins, begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let mut idle = Box::pin(pool.run_idle(Act(LIGHT, move || {
+            begins.send(()).expect("the test waits");
+            let _ = released.recv();
+        })));
+        assert!(futures_util::FutureExt::now_or_never(&mut idle).is_none());
+        begun.recv().expect("begins");
+        assert!(matches!(pool.run_idle(Act(LIGHT, || 1)).await, Err(IdleError::Busy)), "one at a time");
+        let others = [hold(&pool, &a, LIGHT), hold(&pool, &a, LIGHT)];
+        drop(release);
+        idle.await.expect("runs");
+        for (job, release) in others {
+            drop(release);
+            job.await.expect("runs");
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_work_that_is_too_much_or_panics_is_over() {
+        let pool = pool(2, 10);
+        let never = || -> u8 { unreachable!("begun although it is too heavy") };
+        assert!(matches!(pool.run_idle(Act(HEAVY, never)).await, Err(IdleError::TooHeavy)));
+        let panics = || -> u8 { panic!("on purpose") };
+        let panicked = pool.run_idle(Act(LIGHT, panics)).await;
+        assert!(matches!(panicked, Err(IdleError::Pool(PoolError::Panicked))));
+        assert_eq!(pool.run_idle(Act(LIGHT, || 5)).await.expect("the place is free").0, 5);
+    }
+
+    #[tokio::test]
     async fn a_job_past_its_deadline_is_not_begun() {
         let (pool, a) = (pool(1, 4), tenant("a"));
         let never = || -> u8 { unreachable!("begun past its deadline") };

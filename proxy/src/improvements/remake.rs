@@ -58,7 +58,10 @@ pub enum Failure {
 
 impl From<EdgeError> for Failure {
     fn from(error: EdgeError) -> Self {
-        Self::Edge(error)
+        match error {
+            EdgeError::Busy => Self::Busy,
+            error => Self::Edge(error),
+        }
     }
 }
 
@@ -73,12 +76,12 @@ impl From<IdleError> for Failure {
     }
 }
 
-/// Makes `draft` once more. Takes a place among its tenant's fills, and memory for its original, as a fill does.
+/// Makes `draft` once more. Memory for its original is its tenant's, if there is plenty.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn remake(filler: &Filler, plan: &Plan<'_>, draft: &Entry) -> Result<Remade, Failure> {
-    let place = Arc::new(filler.shares.enter(&plan.decision.tenant.id).ok_or(Failure::Busy)?);
+    let place = Arc::new(filler.shares.enter_spare(&plan.decision.tenant.id).ok_or(Failure::Busy)?);
     let (asked, deadline) = (UnixMillis::now(), Instant::now() + filler.deadline);
     let inputs = timeout_at(deadline.into(), async {
         let overlay = filler.registered(plan, plan.wanted.overlay.as_ref()).await?;
