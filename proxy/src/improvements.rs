@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use self::metrics::{Ended, ImprovementMetrics};
 use self::queue::{Asked, Queue, Waiting};
 use self::remake::{Failure, Outcome, remake};
-use crate::decision::{Decision, Wanted, WantedRendition};
+use crate::decision::{Decision, Wanted};
 use crate::fill::{Filler, Plan};
 use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
@@ -141,7 +141,7 @@ impl Improvements {
         if self.policy.get().policy.sequence() != decision.sequence {
             return Ended::Outdated;
         }
-        match self.replace(&Plan { decision, wanted, class: *class }, wanted, next.key).await {
+        match self.replace(&Plan { decision, wanted, class: *class }, next.key).await {
             Ok(ended) => ended,
             Err(Failure::Busy) => Ended::Busy,
             Err(Failure::TooHeavy) => Ended::TooHeavy,
@@ -153,7 +153,8 @@ impl Improvements {
         }
     }
 
-    async fn replace(&self, plan: &Plan<'_>, wanted: &WantedRendition, key: CacheKey) -> Result<Ended, Failure> {
+    /// Makes what the key has once more, if that is a draft, and lets the result take its place.
+    async fn replace(&self, plan: &Plan<'_>, key: CacheKey) -> Result<Ended, Failure> {
         let Some(draft) = self.cache.draft(key, UnixMillis::now()).await else { return Ok(Ended::Outdated) };
         let before = draft.entry().body.len();
         let remade = remake(&self.filler, plan, draft.entry()).await?;
@@ -170,7 +171,7 @@ impl Improvements {
             self.metrics.saved(before.saturating_sub(entry.body.len()));
         }
         if let Some(second_level) = self.filler.second_level(plan) {
-            second_level.keep(wanted.key(plan.class), rendition, remade.asked);
+            second_level.keep(key, rendition, remade.asked);
         }
         Ok(ended)
     }

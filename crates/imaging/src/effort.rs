@@ -6,7 +6,8 @@ use transform_url::Transform;
 
 use crate::encoding::Encoding;
 
-/// How long an encoder may look for fewer bytes. The look is the same for all (SSIMULACRA2 within a point on photographs).
+/// How long an encoder may look for fewer bytes. The look is the same for all: of photographs, the mean SSIMULACRA2 is within
+/// a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Effort {
     /// As short as makes sense: somebody waits, and [`Effort::Small`] may come later.

@@ -128,3 +128,16 @@ fn between(mut lines: impl Iterator<Item = [(u8, u8); 2]>, number: u8) -> u8 {
     let value = from + ((to - from) * at + span / 2) / span.max(1);
     u8::try_from(value).unwrap_or(100)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_effort_takes_a_lower_quality_that_rises_with_the_other() {
+        let small: Vec<u8> = (1..=100).map(small_webp).collect();
+        assert!(small.is_sorted(), "{small:?}");
+        assert!(small.iter().zip(1..=100).all(|(small, quality)| *small <= quality), "{small:?}");
+        assert_eq!([1, 82, 85, 100].map(small_webp), [1, 80, 83, 100]);
+    }
+}

@@ -242,11 +242,13 @@ fn encoding_ms_per_mp(Written { encoding, lossless, effort }: Written, frames: u
 }
 
 /// Bytes that an encoder holds for each pixel of the result.
-fn held_by_encoder_per_pixel(Written { encoding, lossless, .. }: Written) -> u64 {
+fn held_by_encoder_per_pixel(Written { encoding, lossless, effort }: Written) -> u64 {
     match encoding {
         Encoding::Jpeg => 4,
         Encoding::Png => 1,
         Encoding::Webp if lossless => 20,
+        // Sharper colours are sought in planes of 16 bits.
+        Encoding::Webp if effort == Effort::Small => 14,
         Encoding::Webp => 6,
         Encoding::Avif => 22,
         Encoding::Jxl => 40,
