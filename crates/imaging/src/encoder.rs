@@ -135,6 +135,7 @@ impl Encoder {
                 let save = match self.effort {
                     Effort::Fast => save.int(c"Q", q)?.int(c"effort", 2)?,
                     Effort::Normal => save.int(c"Q", q)?.int(c"effort", 4)?,
+                    // At the score of the fast one 7 to 10 % smaller than it, and more above quality 85.
                     Effort::Small => {
                         let effort = if has_alpha { 4 } else { 6 };
                         let q = i32::from(small_webp(quality));
