@@ -146,7 +146,7 @@ impl Job<'_> {
         let overlay = self.inputs.overlay.map(|source| self.engine.weigh_overlay(source)).transpose()?;
         let weight = |effort| {
             let written = Written { encoding, lossless: transform.is_lossless(), effort };
-            let picture = work.weight(&info, written, encodes(transform));
+            let picture = work.weight(&info, written, encodes(transform, written));
             overlay.map_or(picture, |overlay| picture.and(overlay))
         };
         let effort = effort.of(encoding, transform, frames);
