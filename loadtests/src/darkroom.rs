@@ -11,7 +11,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
 use image::RgbImage;
-use imaging::{Class, EncoderDefaults, Engine, EngineOptions, Inputs, Limits, Rendered};
+use imaging::{Class, Effort, EncoderDefaults, Engine, EngineOptions, Inputs, Limits, Rendered};
 use rustix::time::{ClockId, clock_gettime};
 use transform_url::{Ops, Transform};
 
@@ -57,6 +57,17 @@ impl Darkroom {
     /// When the ops or the source are refused.
     pub fn render_for(&self, class: Class, source: &Bytes, ops: &str) -> anyhow::Result<Rendered> {
         self.make(class, Inputs::from(source), &transform(ops)?).with_context(|| ops.to_owned())
+    }
+
+    /// The same with more or less time for the encoder, for a client that shows everything.
+    ///
+    /// # Errors
+    /// When the ops or the source are refused.
+    pub fn render_with(&self, effort: Effort, source: &Bytes, ops: &str) -> anyhow::Result<Rendered> {
+        let defaults = EncoderDefaults { effort, ..EncoderDefaults::default() };
+        let transform = transform(ops)?;
+        let rendered = self.engine.render(source.into(), &transform, Some(Class::Avif), &defaults, &self.limits);
+        rendered.with_context(|| ops.to_owned())
     }
 
     /// How many frames `source` has.

@@ -78,7 +78,9 @@ impl EdgeHome {
             "[tenants.demo]\nopen = true\norigins.local.folder = {photos:?}\n[tenants.demo.origins.s3.s3]\n\
              bucket = \"{BUCKET}\"\nendpoint = \"{endpoint}\"\naccess_key_id = \"{key}\"\n\
              secret_access_key = \"{secret}\"\n\
-             [tenants.shop]\nopen = true\norigins.local.folder = {photos:?}\n",
+             [tenants.shop]\nopen = true\norigins.local.folder = {photos:?}\n\
+             [tenants.later]\nopen = true\nimprove_when_idle = true\nmax_age_seconds = 3600\n\
+             origins.local.folder = {photos:?}\n",
             photos = bench.photos(),
             endpoint = bench.s3_relay.url(),
             key = keys.access_key,

@@ -77,6 +77,8 @@ pub enum Unit {
     PerSecond,
     /// Per cent.
     Percent,
+    /// Points of SSIMULACRA2.
+    Points,
     /// Things.
     Count,
     /// Bytes.
@@ -129,6 +131,7 @@ impl Unit {
             Self::PerSecond if value < 1000.0 => format!("{value:.1}/s"),
             Self::PerSecond => format!("{value:.0}/s"),
             Self::Percent => format!("{value:.2} %"),
+            Self::Points => format!("{value:.2}"),
             Self::Count => format!("{value}"),
             Self::Bytes => format!("{value} B"),
             Self::Megabytes => format!("{value:.0} MB"),

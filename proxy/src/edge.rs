@@ -20,6 +20,7 @@ use crate::authorise::check_expiry;
 use crate::decision::{Decision, Wanted};
 use crate::fill::{FillReport, Filler};
 use crate::header_limits::HeaderLimits;
+use crate::improvements::Improvements;
 use crate::negotiate::classify;
 use crate::original::{self, OriginalAnswer};
 use crate::policy::PolicyInForce;
@@ -36,6 +37,8 @@ pub struct Edge {
     pub cache: RenditionCache<EdgeError>,
     /// Makes renditions.
     pub filler: Arc<Filler>,
+    /// Makes those better that were made in haste.
+    pub improvements: Arc<Improvements>,
     /// The runtime of everything that outlives a connection: fills, the disk, connections to stores.
     pub io: Handle,
     /// How fast requests may come.

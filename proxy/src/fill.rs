@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cache::{Entry, Filled, Freshness, Rendition, UnixMillis};
-use imaging::{Class, Engine, Limits, Rendered};
+use imaging::{Class, Effort, Engine, Limits, Rendered};
 use tokio::time::timeout_at;
 
 use crate::decision::{Decision, WantedRendition};
@@ -152,7 +152,9 @@ impl Filler {
             return Err(EdgeError::Empty);
         }
         let source = NamedSource { mark: plan.decision.source(), bytes: original.bytes };
-        let rendered = self.render(plan, source, overlay.as_ref(), deadline).await?;
+        let effort = kept::effort(plan, &original.provenance);
+        let job = self.job((plan, effort), source, overlay.as_ref(), deadline);
+        let rendered = self.render(plan, job, deadline).await?;
         drop(original.room);
         taken.queue = Some(rendered.queued);
         taken.transform = Some(rendered.ran);
@@ -187,7 +189,8 @@ impl Filler {
         Ok(Gathered::Inputs(Inputs { fetched, overlay }))
     }
 
-    fn second_level(&self, plan: &Plan<'_>) -> Option<&Arc<SecondLevel>> {
+    /// The second level, where this tenant's renditions go to one.
+    pub fn second_level(&self, plan: &Plan<'_>) -> Option<&Arc<SecondLevel>> {
         self.second_level.as_ref().filter(|_| plan.decision.tenant.second_level)
     }
 
@@ -218,11 +221,16 @@ impl Filler {
         let (fallback, overlay) = images.await.map_err(|_| EdgeError::Deadline)??;
         let mark = plan.wanted.fallback.as_ref().map_or(0, |fallback| fallback.source);
         let source = NamedSource { mark, bytes: fallback.as_ref().ok_or(EdgeError::Internal)?.bytes.clone() };
-        let rendered = self.render(plan, source, overlay.as_ref(), deadline).await?.value?;
+        let job = self.job((plan, Effort::Normal), source, overlay.as_ref(), deadline);
+        let rendered = self.render(plan, job, deadline).await?.value?;
         Ok((rendered, fallback.into_iter().chain(overlay).collect()))
     }
 
-    async fn registered(
+    /// A registered image, if one is wanted.
+    ///
+    /// # Errors
+    /// When its origin fails and it is not held.
+    pub async fn registered(
         &self,
         plan: &Plan<'_>,
         wanted: Option<&Registered>,
@@ -236,21 +244,31 @@ impl Filler {
     async fn render(
         &self,
         plan: &Plan<'_>,
+        job: RenderJob,
+        deadline: Instant,
+    ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
+        Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
+    }
+
+    /// The work of making the rendition of `plan`.
+    pub fn job(
+        &self,
+        (plan, effort): (&Plan<'_>, Effort),
         source: NamedSource,
         overlay: Option<&RegisteredBytes>,
         deadline: Instant,
-    ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
-        let job = RenderJob {
+    ) -> RenderJob {
+        RenderJob {
             engine: self.engine.clone(),
             source,
             overlay: overlay.map(|overlay| overlay.bytes.clone()),
             transform: plan.wanted.transform.clone(),
             class: plan.class,
+            effort,
             limits: Limits { deadline: Some(deadline), ..self.limits.clone() },
             sharing: self.sharing.clone(),
             share: None,
-        };
-        Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
+        }
     }
 }
 

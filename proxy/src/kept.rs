@@ -9,7 +9,7 @@ use cache::{
     ANY_TAG, Entry, Filled, Lifetime, NOT_HELD_BEFORE, Rendition, RenditionParts, Renewal, SOURCE_ETAG_BYTES_MAX,
     SourceValidators, Subject, TAGS_MAX, UnixMillis,
 };
-use imaging::Rendered;
+use imaging::{Effort, Rendered};
 use storage::Validators;
 
 use crate::fill::{Plan, internal};
@@ -22,6 +22,9 @@ use crate::spans::Spans;
 /// How long a source that failed is left alone, as long as there is something else to answer with.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How long a rendition must be fresh to be made in haste first.
+const IMPROVED_IF_FRESH: Duration = Duration::from_secs(5);
+
 /// A rendition of an original, made with `overlay`.
 ///
 /// # Errors
@@ -33,10 +36,20 @@ pub fn picture(
     overlay: Option<&RegisteredBytes>,
 ) -> Result<Filled, EdgeError> {
     let lifetime = lifetime(plan, &original);
-    let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
+    let is_draft = rendered.effort == Effort::Fast;
+    let made = Made { content_type: rendered.content_type(), body: rendered.body, is_draft, status: 200, lifetime };
     let Provenance { validators, may_store, begun, tags, .. } = original;
     let rendition = rendition(plan, made, validators, &Marked::new(begun, tags.unwrap_or_default(), overlay))?;
     Ok(as_allowed(rendition, may_store))
+}
+
+/// How long somebody may wait for a rendition of `original`. What is not kept, or not fresh for long enough to be asked for
+/// again, is never made better, so it is made well at once.
+pub fn effort(plan: &Plan<'_>, original: &Provenance) -> Effort {
+    let lifetime = lifetime(plan, original);
+    let is_lasting = lifetime.fresh_until().saturating_since(UnixMillis::now()) >= IMPROVED_IF_FRESH;
+    let may_be_draft = original.may_store && lifetime.retry_at().is_none() && is_lasting;
+    if plan.decision.tenant.improve_when_idle && may_be_draft { Effort::Fast } else { Effort::Normal }
 }
 
 /// What the cache had, as it is again, because neither the original nor `overlay` changed.
@@ -83,8 +96,13 @@ pub fn held(previous: Option<&Entry>, error: &EdgeError) -> Option<Filled> {
 pub fn negative(plan: &Plan<'_>, error: &EdgeError) -> Result<Filled, EdgeError> {
     let (status, _) = error.status_and_code();
     let lifetime = short(plan);
-    let made =
-        Made { content_type: problem::CONTENT_TYPE, body: error.body().into(), status: status.as_u16(), lifetime };
+    let made = Made {
+        content_type: problem::CONTENT_TYPE,
+        body: error.body().into(),
+        is_draft: false,
+        status: status.as_u16(),
+        lifetime,
+    };
     let marked = Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), None);
     let rendition = rendition(plan, made, SourceValidators::default(), &marked)?;
     let is_kept = lifetime.created() < lifetime.fresh_until();
@@ -103,7 +121,8 @@ pub fn fallback(
     error: &EdgeError,
 ) -> Result<Filled, EdgeError> {
     let lifetime = short(plan);
-    let made = Made { content_type: rendered.content_type(), body: rendered.body, status: 200, lifetime };
+    let made =
+        Made { content_type: rendered.content_type(), body: rendered.body, is_draft: false, status: 200, lifetime };
     let marked = Marked::new(NOT_HELD_BEFORE, plan.decision.tags(None), images);
     let rendition = rendition(plan, made, SourceValidators::default(), &marked)?;
     Ok(if error.is_lasting() { Filled::Store(rendition) } else { Filled::Pass(rendition) })
@@ -125,6 +144,7 @@ pub fn has_overlay(entry: &Rendition, overlay: Option<&RegisteredBytes>) -> bool
 struct Made {
     content_type: &'static str,
     body: Bytes,
+    is_draft: bool,
     status: u16,
     lifetime: Lifetime,
 }
@@ -197,6 +217,7 @@ fn rendition(
         status: made.status,
         content_type: made.content_type.into(),
         body: made.body,
+        is_draft: made.is_draft,
         vary_accept: plan.wanted.is_negotiated(),
         validators,
         lifetime: made.lifetime,

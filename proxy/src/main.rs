@@ -21,6 +21,7 @@ mod gather;
 mod header_limits;
 mod health;
 mod http2;
+mod improvements;
 mod kept;
 mod listeners;
 mod marks;
@@ -75,6 +76,7 @@ use crate::connections::Connections;
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
+use crate::improvements::Improvements;
 use crate::listeners::Front;
 use crate::playground::Playground;
 use crate::policy::PolicyInForce;
@@ -203,10 +205,12 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let (sockets, succession) = succession.sockets(settings)?;
     let listen_fds = sockets.lend()?;
     let drain = Arc::new(Drain::new(sockets));
+    let improvements = Improvements::new(Arc::clone(&filler), stores.cache.clone(), Arc::clone(&policy), registry)?;
     let edge = Edge {
         policy: Arc::clone(&policy),
         cache: stores.cache.clone(),
         filler,
+        improvements: Arc::clone(&improvements),
         io: io.handle().clone(),
         rates: RateLimits::new(settings.address_rates(), registry)?,
         header: settings.connections.header(),
@@ -230,6 +234,7 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
             .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
     };
     io.spawn(policy.watch());
+    io.spawn(improvements.run(drain.watch()));
     if let Some(certificates) = &certificates {
         io.spawn(Arc::clone(certificates).watch());
     }

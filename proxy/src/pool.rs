@@ -4,6 +4,7 @@
 //! Must not know what a job does.
 
 mod fair_queue;
+mod idle;
 mod metrics;
 mod scheduler;
 mod worker;
@@ -18,6 +19,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 pub use self::fair_queue::FairQueue;
+use self::idle::Beside;
+pub use self::idle::{IdleError, may_be_idle};
 use self::scheduler::Refusal;
 pub use self::scheduler::SchedulerLimits;
 use self::worker::{Answer, Job, Shared};
@@ -70,6 +73,7 @@ impl From<Refusal> for PoolError {
 /// The pool. Dropping it lets its threads end after the jobs they have.
 pub struct TransformPool {
     shared: Arc<Shared>,
+    beside: Beside,
 }
 
 /// A result, and how long its job waited for a thread.
@@ -89,7 +93,7 @@ impl TransformPool {
     /// # Errors
     /// When the system gives no thread, or a metric's name is taken.
     pub fn start(limits: SchedulerLimits, registry: &Registry, on_thread_end: fn()) -> anyhow::Result<Self> {
-        Ok(Self { shared: Shared::start(limits, registry, on_thread_end)? })
+        Ok(Self { shared: Shared::start(limits, registry, on_thread_end)?, beside: Beside::default() })
     }
 
     /// Runs `work` on a thread of the pool, when it is this tenant's turn.
@@ -319,6 +323,44 @@ pub mod tests {
         let unweighable = pool.run(&a, soon(), Act(weight(0), || 4)).await;
         assert_eq!(unweighable.expect_err("panics"), PoolError::Panicked);
         assert_eq!(pool.run(&a, soon(), Act(LIGHT, || 5)).await.expect("runs").value, 5);
+    }
+
+    #[tokio::test]
+    async fn idle_work_begins_when_there_is_no_other_and_takes_no_thread_from_what_comes() {
+        let (pool, a) = (pool(2, 10), tenant("a"));
+        let (held, release) = hold(&pool, &a, LIGHT);
+        assert!(!pool.is_idle());
+        assert!(matches!(pool.run_idle(Act(LIGHT, || 1)).await, Err(IdleError::Busy)));
+        drop(release);
+        held.await.expect("runs");
+        pool.until_idle().await;
+        let (begins, begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let mut idle = Box::pin(pool.run_idle(Act(LIGHT, move || {
+            begins.send(()).expect("the test waits");
+            let _ = released.recv();
+        })));
+        assert!(futures_util::FutureExt::now_or_never(&mut idle).is_none());
+        begun.recv().expect("begins");
+        assert!(matches!(pool.run_idle(Act(LIGHT, || 1)).await, Err(IdleError::Busy)), "one at a time");
+        let others = [hold(&pool, &a, LIGHT), hold(&pool, &a, LIGHT)];
+        drop(release);
+        idle.await.expect("runs");
+        for (job, release) in others {
+            drop(release);
+            job.await.expect("runs");
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_work_that_is_too_much_or_panics_is_over() {
+        let pool = pool(2, 10);
+        let never = || -> u8 { unreachable!("begun although it is too heavy") };
+        assert!(matches!(pool.run_idle(Act(HEAVY, never)).await, Err(IdleError::TooHeavy)));
+        let panics = || -> u8 { panic!("on purpose") };
+        let panicked = pool.run_idle(Act(LIGHT, panics)).await;
+        assert!(matches!(panicked, Err(IdleError::Pool(PoolError::Panicked))));
+        assert_eq!(pool.run_idle(Act(LIGHT, || 5)).await.expect("the place is free").0, 5);
     }
 
     #[tokio::test]

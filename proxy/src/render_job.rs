@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use imaging::{Class, EncoderDefaults, Engine, ImagingError, Inputs, Limits, Rendered, Share, SharedDecodes, Weight};
+use imaging::{
+    Class, Effort, EncoderDefaults, Engine, ImagingError, Inputs, Limits, Rendered, Share, SharedDecodes, Weighed,
+    Weight,
+};
 use prometheus::{IntCounter, Registry};
 use transform_url::Transform;
 
-use crate::pool::Work;
+use crate::pool::{Work, may_be_idle};
 
 /// An image to be transformed.
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub struct RenderJob {
     pub transform: Transform,
     /// What the client can show.
     pub class: Class,
+    /// How long the encoder may take.
+    pub effort: Effort,
     /// What it may take, with the deadline.
     pub limits: Limits,
     /// What it may share, and with whom.
@@ -64,6 +69,14 @@ impl RenderJob {
     fn inputs(&self) -> Inputs<'_> {
         Inputs { source: &self.source.bytes, overlay: self.overlay.as_ref(), share: self.share.as_ref() }
     }
+
+    fn defaults(&self) -> EncoderDefaults {
+        EncoderDefaults { effort: self.effort, ..EncoderDefaults::default() }
+    }
+
+    fn weighed(&self) -> Result<Weighed, ImagingError> {
+        self.engine.weigh(self.inputs(), &self.transform, Some(self.class), &self.defaults(), &self.limits)
+    }
 }
 
 impl Work for RenderJob {
@@ -74,7 +87,13 @@ impl Work for RenderJob {
     }
 
     fn weigh(&mut self) -> Weight {
-        let weighed = self.engine.weigh(self.inputs(), &self.transform, Some(self.class), &self.limits);
+        let mut weighed = self.weighed();
+        let small = weighed.as_ref().ok().and_then(|weighed| weighed.small);
+        if small.is_some_and(|small| !may_be_idle(small)) {
+            // It would never be made better.
+            self.effort = Effort::Normal;
+            weighed = self.weighed();
+        }
         // What cannot be weighed fails before anything is decoded, which takes next to nothing.
         let Ok(weighed) = weighed else { return Weight::default() };
         self.share =
@@ -83,7 +102,7 @@ impl Work for RenderJob {
     }
 
     fn run(self) -> Self::Output {
-        let defaults = EncoderDefaults::default();
+        let defaults = self.defaults();
         let rendered = self.engine.render(self.inputs(), &self.transform, Some(self.class), &defaults, &self.limits);
         if self.share.as_ref().is_some_and(Share::has_reused) {
             self.sharing.reused.inc();

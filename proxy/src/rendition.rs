@@ -87,8 +87,16 @@ impl Edge {
             None => self.cache.lookup(order.key, order.now).await,
         };
         let (entry, came) = match lookup {
-            Lookup::Fresh(entry, Tier::Memory) => (entry, Came::Memory),
-            Lookup::Fresh(entry, Tier::Disk) => (entry, Came::Disk),
+            Lookup::Fresh(entry, tier) => {
+                if entry.is_draft {
+                    self.improvements.ask(decision, class, order.key);
+                }
+                let came = match tier {
+                    Tier::Memory => Came::Memory,
+                    Tier::Disk => Came::Disk,
+                };
+                (entry, came)
+            }
             Lookup::Held(entry, _) => (entry, Came::Held),
             Lookup::Stale(entry, _) => {
                 // Nobody waits for the refresh; what goes wrong with it is logged by the filler. If there are too many,

@@ -31,6 +31,8 @@ pub struct Shares {
 /// What a tenant holds.
 struct Held {
     fills: usize,
+    /// Places that take none from others.
+    spare: usize,
     memory: Arc<Semaphore>,
 }
 
@@ -49,6 +51,17 @@ pub struct FillPlace {
     shares: Arc<Shares>,
     tenant: TenantId,
     memory: Arc<Semaphore>,
+    kind: PlaceKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlaceKind {
+    /// One of those that a tenant has.
+    Counted,
+    /// None of those, and only memory that nobody misses.
+    Spare,
+    /// None of those, and memory like everybody.
+    Uncounted,
 }
 
 /// Memory for an original; given back when it is dropped.
@@ -79,16 +92,36 @@ impl Shares {
 
     /// A place for a fill of `tenant`; `None` when it has as many as it may.
     pub fn enter(self: &Arc<Self>, tenant: &TenantId) -> Option<FillPlace> {
+        self.place(tenant, PlaceKind::Counted)
+    }
+
+    /// A place for work that nobody waits for: no fill is refused for it, and memory is given to it only where there is
+    /// plenty.
+    pub fn enter_spare(self: &Arc<Self>, tenant: &TenantId) -> Option<FillPlace> {
+        self.place(tenant, PlaceKind::Spare)
+    }
+
+    fn place(self: &Arc<Self>, tenant: &TenantId, kind: PlaceKind) -> Option<FillPlace> {
         let mut tenants = self.tenants.lock();
         let permits = self.tenant_kib as usize;
-        let held = tenants
-            .entry(tenant.clone())
-            .or_insert_with(|| Held { fills: 0, memory: Arc::new(Semaphore::new(permits)) });
-        if held.fills >= self.tenant_fills {
-            return None;
+        let held = tenants.entry(tenant.clone()).or_insert_with(|| Held {
+            fills: 0,
+            spare: 0,
+            memory: Arc::new(Semaphore::new(permits)),
+        });
+        match kind {
+            PlaceKind::Counted if held.fills >= self.tenant_fills => return None,
+            PlaceKind::Counted => held.fills += 1,
+            PlaceKind::Spare | PlaceKind::Uncounted => held.spare += 1,
         }
-        held.fills += 1;
-        Some(FillPlace { shares: Arc::clone(self), tenant: tenant.clone(), memory: Arc::clone(&held.memory) })
+        let memory = Arc::clone(&held.memory);
+        Some(FillPlace { shares: Arc::clone(self), tenant: tenant.clone(), memory, kind })
+    }
+
+    /// Whether so much can be taken twice.
+    fn has_plenty(&self, kib: u32) -> bool {
+        let room = self.room.lock();
+        room.waiting.len() == 0 && room.free_kib >= u64::from(kib) * 2
     }
 
     async fn take(self: &Arc<Self>, tenant: &TenantId, kib: u32) -> Option<Taken> {
@@ -124,13 +157,25 @@ impl Shares {
 }
 
 impl FillPlace {
-    /// Room for an original of so many bytes, or all there is. Waits for it; `None` never comes of that.
+    /// Room for an original of so many bytes, or all there is. Waits for it; `None` only comes of a spare place, at once,
+    /// where others may miss it.
     pub async fn room(&self, bytes: u64) -> Option<SourceRoom> {
         let kib = u32::try_from(bytes.div_ceil(KIB).min(self.shares.all_kib)).unwrap_or(u32::MAX);
         let share = kib.min(self.shares.tenant_kib);
+        let has_plenty = || self.shares.has_plenty(kib) && self.memory.available_permits() >= share as usize * 2;
+        if self.kind == PlaceKind::Spare && !has_plenty() {
+            return None;
+        }
         let share = Arc::clone(&self.memory).acquire_many_owned(share).await.ok()?;
         let taken = self.shares.take(&self.tenant, kib).await?;
         Some(SourceRoom { taken, share })
+    }
+
+    /// The place for what others may wait for too: this one, or if it is spare, one that has its turn like others.
+    pub fn for_others(self: &Arc<Self>) -> Arc<Self> {
+        let uncounted = || self.shares.place(&self.tenant, PlaceKind::Uncounted).map(Arc::new);
+        let of_its_own = (self.kind == PlaceKind::Spare).then(uncounted).flatten();
+        of_its_own.unwrap_or_else(|| Arc::clone(self))
     }
 }
 
@@ -138,8 +183,11 @@ impl Drop for FillPlace {
     fn drop(&mut self) {
         let mut tenants = self.shares.tenants.lock();
         if let Some(held) = tenants.get_mut(&self.tenant) {
-            held.fills -= 1;
-            if held.fills == 0 {
+            match self.kind {
+                PlaceKind::Counted => held.fills -= 1,
+                PlaceKind::Spare | PlaceKind::Uncounted => held.spare -= 1,
+            }
+            if held.fills + held.spare == 0 {
                 tenants.remove(&self.tenant);
             }
         }
@@ -214,6 +262,24 @@ mod tests {
         drop(held);
         assert!(start(&place, 1).now_or_never().flatten().is_some());
         assert!(start(&place, 101).now_or_never().flatten().is_some(), "more than there is");
+    }
+
+    #[test]
+    fn a_spare_place_takes_none_from_others_and_only_memory_that_is_plenty() {
+        let (shares, a) = (Shares::new(1, ALL), tenant("a"));
+        let spare = Arc::new(shares.enter_spare(&a).expect("always"));
+        let counted = shares.enter(&a).expect("the one that there is");
+        assert!(start(&spare, 26).now_or_never().flatten().is_none(), "more than half of the tenant's 50 KiB");
+        let held = start(&spare, 25).now_or_never().flatten().expect("plenty");
+        assert!(start(&spare, 20).now_or_never().flatten().is_none(), "half of what is left is too little");
+        let for_others = spare.for_others();
+        let taken = start(&for_others, 20).now_or_never().flatten().expect("like everybody");
+        assert!(Arc::ptr_eq(&for_others, &for_others.for_others()));
+        drop((held, taken, counted, spare));
+        assert!(shares.enter(&a).is_some());
+        drop(for_others);
+        assert!(shares.tenants.lock().is_empty());
+        assert_eq!(shares.room.lock().free_kib, 100);
     }
 
     #[test]

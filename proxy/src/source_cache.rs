@@ -205,7 +205,7 @@ impl SourceCache {
         if previous.is_some_and(|previous| is_same(&previous.validators, &entry.validators)) {
             return Ok(Fetched::NotModified(provenance));
         }
-        let room = place.room(entry.body.len() as u64).await.ok_or(EdgeError::Internal)?;
+        let room = place.room(entry.body.len() as u64).await.ok_or(EdgeError::Busy)?;
         Ok(Fetched::Original(Original { bytes: entry.body.clone(), provenance, room }))
     }
 
@@ -218,7 +218,7 @@ impl SourceCache {
         deadline: Instant,
     ) -> Result<Entry, EdgeError> {
         let (this, decision, bans) = (Arc::clone(self), Arc::clone(decision), Arc::clone(kept.bans()));
-        let place = Arc::clone(place);
+        let place = place.for_others();
         let subject = decision.subject_of_original();
         let flight = kept.flight(key, &subject, UnixMillis::now(), move || async move {
             let begun = bans.latest();
@@ -312,7 +312,7 @@ impl SourceCache {
         if size > limit {
             return Err(SourceError::too_large(limit).into());
         }
-        let mut room = place.room(size).await.ok_or(EdgeError::Internal)?;
+        let mut room = place.room(size).await.ok_or(EdgeError::Busy)?;
         let bytes = object.body.collect(limit).await?;
         room.shrink(bytes.len() as u64);
         Ok((bytes, object.meta, room))
@@ -326,7 +326,7 @@ fn is_usable(entry: &Entry, now: UnixMillis) -> bool {
 }
 
 /// Whether both describe the same version of an original. Who says nothing is never the same.
-fn is_same(one: &SourceValidators, other: &SourceValidators) -> bool {
+pub fn is_same(one: &SourceValidators, other: &SourceValidators) -> bool {
     match (&one.etag, &other.etag) {
         (Some(one), Some(other)) => opaque(one) == opaque(other),
         (None, None) => one.last_modified.is_some() && one.last_modified == other.last_modified,
@@ -369,6 +369,7 @@ fn original(decision: &Decision, body: Bytes, meta: &SourceMeta) -> Result<Fille
         status: 200,
         content_type: if provenance.may_store { MAY_STORE } else { NO_STORE }.into(),
         body,
+        is_draft: false,
         vary_accept: false,
         validators: provenance.validators,
         lifetime: provenance.lifetime,

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::bans::{Bans, Subject};
 use crate::config::CacheSettings;
 use crate::disk_state::DiskState;
+use crate::draft::Draft;
 use crate::entry::Entry;
 use crate::flight::{FlightError, Flights, Joined, OutcomeReceiver};
 use crate::key::CacheKey;
@@ -220,6 +221,11 @@ impl<E: Clone + Send + Sync + 'static> RenditionCache<E> {
                 Flight { role: Role::Leader, outcome: Some(outcome) }
             }
         }
+    }
+
+    /// What the key has, if that is a fresh draft which something better may take the place of.
+    pub async fn draft(&self, key: CacheKey, now: UnixMillis) -> Option<Draft> {
+        Draft::find(self.inner.store.keep_tiers(), key, now).await
     }
 
     /// What has been purged, and how to purge more.

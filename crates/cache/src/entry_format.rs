@@ -29,7 +29,8 @@ const HEADER_BYTES: usize = 110;
 const FLAG_VARY_ACCEPT: u8 = 1;
 const FLAG_SOURCE_ETAG: u8 = 2;
 const FLAG_LAST_MODIFIED: u8 = 4;
-const FLAGS_ALL: u8 = FLAG_VARY_ACCEPT | FLAG_SOURCE_ETAG | FLAG_LAST_MODIFIED;
+const FLAG_DRAFT: u8 = 8;
+const FLAGS_ALL: u8 = FLAG_VARY_ACCEPT | FLAG_SOURCE_ETAG | FLAG_LAST_MODIFIED | FLAG_DRAFT;
 
 /// What foyer holds: a rendition, and where in the disk's write log its latest copy was put. What is held because its
 /// source failed stays in memory, so that is not written.
@@ -81,6 +82,7 @@ impl Code for StoredRendition {
             status,
             content_type,
             body,
+            is_draft: flags & FLAG_DRAFT != 0,
             vary_accept: flags & FLAG_VARY_ACCEPT != 0,
             validators: SourceValidators {
                 etag: (flags & FLAG_SOURCE_ETAG != 0).then_some(source_etag),
@@ -109,7 +111,8 @@ impl StoredRendition {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let flags = flag(rendition.vary_accept, FLAG_VARY_ACCEPT)
             | flag(validators.etag.is_some(), FLAG_SOURCE_ETAG)
-            | flag(validators.last_modified.is_some(), FLAG_LAST_MODIFIED);
+            | flag(validators.last_modified.is_some(), FLAG_LAST_MODIFIED)
+            | flag(rendition.is_draft, FLAG_DRAFT);
 
         let mut header = [0; HEADER_BYTES];
         let mut rest = &mut header[..];
@@ -241,34 +244,36 @@ mod tests {
         });
         let ids = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let tags = vec(any::<u64>(), 0..=TAGS_MAX);
-        (100u16..600, "[ -~]{0,255}", vec(any::<u8>(), 0..2000), any::<bool>(), validators, times, ids, tags).prop_map(
-            |(
-                status,
-                content_type,
-                body,
-                vary_accept,
-                validators,
-                lifetime,
-                (seq, begun, tenant, source, position),
-                tags,
-            )| {
-                let parts = RenditionParts {
+        (100u16..600, "[ -~]{0,255}", vec(any::<u8>(), 0..2000), any::<[bool; 2]>(), validators, times, ids, tags)
+            .prop_map(
+                |(
                     status,
-                    content_type: content_type.into(),
-                    body: body.into(),
-                    vary_accept,
+                    content_type,
+                    body,
+                    [vary_accept, is_draft],
                     validators,
                     lifetime,
-                    seq,
-                    begun,
-                    tenant,
-                    source,
-                    tags: tags.into(),
-                };
-                let rendition = Rendition::new(parts).expect("generated within the limits");
-                StoredRendition { rendition, position: LogPosition(position) }
-            },
-        )
+                    (seq, begun, tenant, source, position),
+                    tags,
+                )| {
+                    let parts = RenditionParts {
+                        status,
+                        content_type: content_type.into(),
+                        body: body.into(),
+                        is_draft,
+                        vary_accept,
+                        validators,
+                        lifetime,
+                        seq,
+                        begun,
+                        tenant,
+                        source,
+                        tags: tags.into(),
+                    };
+                    let rendition = Rendition::new(parts).expect("generated within the limits");
+                    StoredRendition { rendition, position: LogPosition(position) }
+                },
+            )
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! The hybrid cache of finished renditions: memory, then disk, then one shared fill.
 //!
 //! Owns the foyer cache and everything foyer leaves to its user: the cache key, the on-disk entry format, freshness,
-//! single flight, purging, the lock on the cache folder, keeping hot entries on a disk that evicts first in, first out.
+//! single flight, putting a better rendition in the place of a draft, purging, the lock on the cache folder, keeping hot entries on a disk that evicts first in, first out.
 //! It must not know HTTP servers, image libraries, tenants or policy: a rendition carries their ids as plain numbers.
 //!
 //! Reading order: [`CacheKey`] names an entry, [`Rendition`] is one, [`CacheConfig`] becomes [`CacheSettings`],
@@ -29,6 +29,7 @@ mod metrics;
 mod portable;
 
 mod disk_writes;
+mod draft;
 mod entry;
 mod flight;
 mod store;
@@ -42,6 +43,7 @@ pub use bans::{ANY_TAG, Bans, PurgeError, Scope, Subject, TimedBans};
 pub use cache::{CacheOpenError, CloseReport, Filled, Flight, Lookup, RenditionCache, Role, Tier};
 pub use config::{CacheConfig, CacheSettings, ConfigMistake, ConfigMistakes};
 pub use disk_state::{DiskFault, DiskState};
+pub use draft::Draft;
 pub use entry::Entry;
 pub use etag::ETag;
 pub use flight::FlightError;

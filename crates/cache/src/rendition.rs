@@ -180,6 +180,8 @@ pub struct RenditionParts {
     pub content_type: Box<str>,
     /// Body; at most [`BODY_BYTES_MAX`] bytes.
     pub body: Bytes,
+    /// Whether it was made in haste, so that the same picture may be had in fewer bytes.
+    pub is_draft: bool,
     /// Whether the answer depends on the request's `Accept`.
     pub vary_accept: bool,
     /// Validators of the original.
@@ -249,6 +251,20 @@ impl Rendition {
         let parts = RenditionParts { lifetime, seq, begun, validators, tags, ..self.parts.clone() };
         check(&parts)?;
         Ok(Self { parts, etag: self.etag })
+    }
+
+    /// The same picture in other bytes, as good as it gets, with all else as it is: it is no fresher.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub fn improved(&self, body: Bytes) -> Result<Self, RenditionError> {
+        Self::new(RenditionParts { body, is_draft: false, ..self.parts.clone() })
+    }
+
+    /// The same bytes, found to be as few as it gets.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        Self { parts: RenditionParts { is_draft: false, ..self.parts.clone() }, etag: self.etag }
     }
 
     /// The same bytes, used on because their source failed at `now`; see [`Lifetime::held`].

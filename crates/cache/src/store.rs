@@ -171,7 +171,8 @@ impl Opening {
         metrics.foyer.show(registry);
         let writes = DiskWrites::new(hybrid.clone(), folder, disk, metrics.clone(), io.clone());
         let (bans, metrics) = (Arc::clone(bans), metrics.clone());
-        Ok(Tiers { hybrid, disk: Ok(writes), epoch, bans, is_provisional: false, metrics })
+        let changes = Arc::default();
+        Ok(Tiers { hybrid, disk: Ok(writes), epoch, bans, is_provisional: false, metrics, changes })
     }
 }
 
@@ -188,7 +189,8 @@ async fn in_memory(
     metrics.foyer.show(registry);
     // The one whose own folder is not there yet changes its tiers together with its bans.
     let is_provisional = matches!(state.fault(), Some(DiskFault::PurgesUnknown { .. }));
-    Ok(Tiers { hybrid, disk: Err(state), epoch: 0, bans: Arc::clone(bans), is_provisional, metrics })
+    let (bans, changes) = (Arc::clone(bans), Arc::default());
+    Ok(Tiers { hybrid, disk: Err(state), epoch: 0, bans, is_provisional, metrics, changes })
 }
 
 async fn open_disk(

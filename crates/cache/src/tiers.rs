@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use foyer::{HybridCacheProperties, Location};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::bans::Bans;
@@ -28,14 +29,24 @@ pub(crate) struct Tiers {
     /// These stand in until the bans of another cache's folder are known, and their numbers mean nothing after that.
     pub(crate) is_provisional: bool,
     pub(crate) metrics: CacheMetrics,
+    /// Held by whoever changes what a key has, so that it can be looked at and replaced in one step.
+    pub(crate) changes: Arc<Mutex<()>>,
 }
 
 impl Tiers {
     /// The same memory, with another reason for having no disk.
     pub(crate) fn with_state(&self, state: DiskState) -> Self {
         let (bans, metrics) = (Arc::clone(&self.bans), self.metrics.clone());
-        let is_provisional = self.is_provisional;
-        Self { hybrid: self.hybrid.clone(), disk: Err(state), epoch: self.epoch, bans, is_provisional, metrics }
+        let (is_provisional, changes) = (self.is_provisional, Arc::clone(&self.changes));
+        Self {
+            hybrid: self.hybrid.clone(),
+            disk: Err(state),
+            epoch: self.epoch,
+            bans,
+            is_provisional,
+            metrics,
+            changes,
+        }
     }
 
     pub(crate) fn disk_state(&self) -> DiskState {
@@ -74,14 +85,35 @@ impl Tiers {
 
     /// Keeps a rendition, replacing what the key had.
     pub(crate) fn insert(&self, key: CacheKey, rendition: Rendition) -> Entry {
-        match &self.disk {
-            Ok(writes) => Entry::cached(writes.insert(self.stored(key), rendition)),
-            Err(_) => self.hold(key, rendition),
-        }
+        let _change = self.changes.lock();
+        self.put(key, rendition)
+    }
+
+    /// Keeps a rendition if `is_wanted` by what the key has at that moment.
+    pub(crate) fn replace_if(
+        &self,
+        key: CacheKey,
+        rendition: Rendition,
+        is_wanted: impl FnOnce() -> bool,
+    ) -> Option<Entry> {
+        let _change = self.changes.lock();
+        is_wanted().then(|| self.put(key, rendition))
     }
 
     /// Keeps a rendition in memory only. What the disk has of the key stays there.
     pub(crate) fn hold(&self, key: CacheKey, rendition: Rendition) -> Entry {
+        let _change = self.changes.lock();
+        self.put_in_memory(key, rendition)
+    }
+
+    fn put(&self, key: CacheKey, rendition: Rendition) -> Entry {
+        match &self.disk {
+            Ok(writes) => Entry::cached(writes.insert(self.stored(key), rendition)),
+            Err(_) => self.put_in_memory(key, rendition),
+        }
+    }
+
+    fn put_in_memory(&self, key: CacheKey, rendition: Rendition) -> Entry {
         let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
         let stored = StoredRendition { rendition, position: LogPosition::default() };
         Entry::cached(self.hybrid.insert_with_properties(self.stored(key), stored, in_memory))

@@ -8,8 +8,8 @@
 //! pixel is decoded; `svg` looks into a vector picture, whose header says nothing; `geometry` computes
 //! every size from numbers alone; `output` chooses the encoding; `weight` estimates what all of it takes; `render` is one render from beginning to end, `pipeline` the
 //! order of the `steps`; `shared` has what renders of one source decode once;
-//! `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason,
-//! `quality` which numbers look alike; `describe` answers with facts instead of pixels. `vips` is the only place that calls
+//! `animation` takes frames apart and together; `encoder` holds every encoder setting with its reason, `effort` how long
+//! one may look for fewer bytes, `quality` which numbers look alike; `describe` answers with facts instead of pixels. `vips` is the only place that calls
 //! libvips.
 //!
 //! # Order of the pipeline
@@ -22,6 +22,7 @@
 mod animation;
 mod bmp;
 mod describe;
+mod effort;
 mod encoder;
 mod encoding;
 mod engine;
@@ -51,6 +52,7 @@ mod vips;
 mod webp_container;
 mod weight;
 
+pub use effort::Effort;
 pub use encoder::ENCODER_VERSION;
 pub use encoding::Encoding;
 pub use engine::{Capabilities, Engine, EngineOptions, StartError, thread_finished};

@@ -5,6 +5,7 @@
 
 use transform_url::value::Quality;
 
+use crate::effort::Effort;
 use crate::encoding::Encoding;
 use crate::output::Output;
 
@@ -42,6 +43,29 @@ const MEDIUM_HIGH: Alike = Alike { jpeg: 80, webp: 82, avif: 66, jxl: 74 };
 /// SSIMULACRA2 79.
 const HIGH: Alike = Alike { jpeg: 88, webp: 88, avif: 77, jxl: 82 };
 
+/// How WebP's colours, of which it keeps one for four pixels, are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colours {
+    /// As the mean of the four.
+    Averaged,
+    /// So that edges stay sharp, which scores higher at the same quality.
+    Sharp,
+}
+
+/// Rows of equal SSIMULACRA2 on photographs: WebP's quality at [`Effort::Fast`], and at [`Effort::Small`] with colours of either
+/// kind. From `loadtests/results/EFFORTS.md`; the first and last pin the ends.
+const SMALL_WEBP: [(u8, u8, u8); 9] = [
+    (1, 1, 1),
+    (15, 15, 15),
+    (30, 31, 29),
+    (52, 53, 51),
+    (71, 70, 67),
+    (82, 81, 80),
+    (88, 87, 85),
+    (94, 93, 90),
+    (100, 100, 100),
+];
+
 impl Alike {
     fn of(self, encoding: Encoding) -> u8 {
         match encoding {
@@ -59,7 +83,8 @@ impl Alike {
     }
 }
 
-/// The quality used where a transform names none, per encoding on its own scale, 1..=100.
+/// What an encoder is told where a transform says nothing: the quality, per encoding on its own scale, 1..=100, and how long
+/// it may look for fewer bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EncoderDefaults {
     /// JPEG.
@@ -70,13 +95,15 @@ pub struct EncoderDefaults {
     pub avif: u8,
     /// JPEG XL.
     pub jxl: u8,
+    /// How long it may take.
+    pub effort: Effort,
 }
 
 impl Default for EncoderDefaults {
     /// What `medium-high` is: the same look in every encoding.
     fn default() -> Self {
         let Alike { jpeg, webp, avif, jxl } = MEDIUM_HIGH;
-        Self { jpeg, webp, avif, jxl }
+        Self { jpeg, webp, avif, jxl, effort: Effort::Normal }
     }
 }
 
@@ -86,7 +113,7 @@ impl Default for EncoderDefaults {
 /// and translated to what looks alike: the same number means twice the bytes in AVIF, and would make the best format the
 /// largest.
 pub(crate) fn quality(asked: Option<Quality>, encoding: Encoding, output: Output, defaults: &EncoderDefaults) -> u8 {
-    let EncoderDefaults { jpeg, webp, avif, jxl } = *defaults;
+    let EncoderDefaults { jpeg, webp, avif, jxl, .. } = *defaults;
     let number = match asked {
         None => Alike { jpeg, webp, avif, jxl }.of(encoding),
         Some(Quality::Low) => LOW.of(encoding),
@@ -103,14 +130,38 @@ pub(crate) fn quality(asked: Option<Quality>, encoding: Encoding, output: Output
 
 /// `number` on JPEG's scale → the number that looks alike, on straight lines between the rows of the table.
 fn from_jpeg_scale(number: u8, encoding: Encoding) -> u8 {
-    for pair in ALIKE.windows(2) {
-        let (below, above) = (pair[0], pair[1]);
-        if (below.jpeg..=above.jpeg).contains(&number) {
-            let (from, to) = (u32::from(below.of(encoding)), u32::from(above.of(encoding)));
-            let (at, span) = (u32::from(number - below.jpeg), u32::from(above.jpeg - below.jpeg));
-            let value = from + ((to - from) * at + span / 2) / span;
-            return u8::try_from(value).unwrap_or(100);
+    between(ALIKE.windows(2).map(|pair| [0, 1].map(|at| (pair[at].jpeg, pair[at].of(encoding)))), number)
+}
+
+/// A WebP quality at [`Effort::Fast`] → the quality at [`Effort::Small`] that looks alike.
+pub(crate) fn small_webp(quality: u8, colours: Colours) -> u8 {
+    let row = |(fast, averaged, sharp): (u8, u8, u8)| match colours {
+        Colours::Averaged => (fast, averaged),
+        Colours::Sharp => (fast, sharp),
+    };
+    between(SMALL_WEBP.windows(2).map(|pair| [pair[0], pair[1]].map(row)), quality)
+}
+
+/// What belongs to `number`, on straight lines between rows of a number and what belongs to it.
+fn between(mut lines: impl Iterator<Item = [(u8, u8); 2]>, number: u8) -> u8 {
+    let line = lines.find(|[below, above]| (below.0..=above.0).contains(&number));
+    let Some([(at_least, from), (at_most, to)]) = line else { return number };
+    let [at, span, from, to] = [number - at_least, at_most - at_least, from, to].map(u32::from);
+    let value = from + ((to - from) * at + span / 2) / span.max(1);
+    u8::try_from(value).unwrap_or(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_effort_takes_a_quality_that_rises_with_the_other() {
+        for (colours, expected) in [(Colours::Averaged, [1, 81, 84, 100]), (Colours::Sharp, [1, 80, 83, 100])] {
+            let small: Vec<u8> = (1..=100).map(|quality| small_webp(quality, colours)).collect();
+            assert!(small.is_sorted(), "{small:?}");
+            assert!(small.iter().zip(1..=100).all(|(small, quality)| *small <= quality + 1), "{small:?}");
+            assert_eq!([1, 82, 85, 100].map(|quality| small_webp(quality, colours)), expected);
         }
     }
-    number
 }

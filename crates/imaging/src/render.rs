@@ -4,6 +4,7 @@ use bytes::Bytes;
 use transform_url::Transform;
 use transform_url::value::Trim;
 
+use crate::effort::Effort;
 use crate::encoder::Encoder;
 use crate::encoding::Encoding;
 use crate::engine::Engine;
@@ -18,7 +19,7 @@ use crate::quality::EncoderDefaults;
 use crate::shared::Share;
 use crate::steps::{load, resize, trim, upright};
 use crate::vips::{Image, Operation, VipsError, Watch};
-use crate::weight::{Weighed, Work, encodes};
+use crate::weight::{Weighed, Work, Written, encodes};
 
 /// Longest side of a vector picture that is drawn to find out whether it can be, in pixels.
 const DRAWN_AGAIN_PX: f64 = 256.0;
@@ -53,11 +54,14 @@ pub struct Rendered {
     pub width: u32,
     /// Height of the picture in pixels; for a description, of the picture that the same ops would make.
     pub height: u32,
+    /// How long the encoder looked for fewer bytes: what was asked for, if the encoding leaves it open.
+    pub effort: Effort,
 }
 
 impl Rendered {
     pub(crate) fn new(body: Vec<u8>, encoding: Encoding, size: Size) -> Self {
-        Self { body: Bytes::from(body), encoding, width: size.width, height: size.height }
+        let effort = Effort::Normal;
+        Self { body: Bytes::from(body), encoding, width: size.width, height: size.height, effort }
     }
 
     /// The media type of the body.
@@ -94,12 +98,14 @@ impl Engine {
         let geometry = job.geometry(&header, transform)?;
         let (encoding, frames) = job.encoding(&header.info, &geometry, output)?;
         let picture = job.picture(header, geometry, frames, encoding.has_alpha())?;
-        let encoder = Encoder::new(self, encoding, output, transform, defaults, job.watch.as_ref());
+        let effort = defaults.effort.of(encoding, transform, frames);
+        let defaults = EncoderDefaults { effort, ..*defaults };
+        let encoder = Encoder::new(self, encoding, output, transform, &defaults, job.watch.as_ref());
         let body = encoder.encode_within(&picture, transform.max_bytes()).map_err(|error| match error {
             ImagingError::Library(error) => job.explain(error),
             error => error,
         })?;
-        Ok(Rendered::new(body, encoding, geometry.output))
+        Ok(Rendered { effort, ..Rendered::new(body, encoding, geometry.output) })
     }
 }
 
@@ -120,7 +126,7 @@ impl<'a> Job<'a> {
 
 impl Job<'_> {
     /// What all of it takes, told by the headers.
-    pub(crate) fn weigh(&self, class: Option<Class>) -> Result<Weighed, ImagingError> {
+    pub(crate) fn weigh(&self, class: Option<Class>, effort: Effort) -> Result<Weighed, ImagingError> {
         let output = Output::new(self.transform, class)?;
         let info = self.header(output.has_frames())?.info;
         let described = match output {
@@ -138,10 +144,16 @@ impl Job<'_> {
             None => self.encoding(&info, &geometry, output)?,
         };
         let work = Work::new(&info, &geometry, transform, frames);
-        let picture = work.weight(&info, encoding, transform.is_lossless(), encodes(transform));
         let overlay = self.inputs.overlay.map(|source| self.engine.weigh_overlay(source)).transpose()?;
+        let weight = |effort| {
+            let written = Written { encoding, lossless: transform.is_lossless(), effort };
+            let picture = work.weight(&info, written, encodes(transform, written));
+            overlay.map_or(picture, |overlay| picture.and(overlay))
+        };
+        let effort = effort.of(encoding, transform, frames);
         Ok(Weighed {
-            weight: overlay.map_or(picture, |overlay| picture.and(overlay)),
+            weight: weight(effort),
+            small: (effort == Effort::Fast).then(|| weight(Effort::Small)),
             level: load::is_shared(&info, frames).then(|| load::level(&info, &geometry, transform)),
         })
     }

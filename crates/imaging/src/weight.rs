@@ -9,6 +9,7 @@ use bytes::Bytes;
 use transform_url::Transform;
 use transform_url::value::Trim;
 
+use crate::effort::Effort;
 use crate::encoder::ENCODES_MAX;
 use crate::encoding::Encoding;
 use crate::engine::Engine;
@@ -18,12 +19,13 @@ use crate::geometry::{Frame, Geometry, Size};
 use crate::limits::Limits;
 use crate::output::Class;
 use crate::probe::{ColourSpace, ImageInfo, Scale};
+use crate::quality::EncoderDefaults;
 use crate::render::{Inputs, Job};
 use crate::shared::DecodeLevel;
 use crate::steps::load;
 
 /// Resampling and converting, for each megapixel that is decoded.
-const RESAMPLE_MS_PER_MP: f64 = 5.0;
+const RESAMPLE_MS_PER_MP: f64 = 2.0;
 /// Blurring, sharpening or turning by any angle, for each megapixel of the result.
 const SOFTEN_MS_PER_MP: f64 = 60.0;
 /// Looking for a border, for each megapixel of the source.
@@ -46,6 +48,8 @@ pub struct Weight {
 pub struct Weighed {
     /// What it takes when it is made alone.
     pub weight: Weight,
+    /// What the same takes at [`Effort::Small`], where [`Effort::Fast`] was asked for and plays a part.
+    pub small: Option<Weight>,
     /// What it decodes of its source; `None` if that cannot be shared.
     pub level: Option<DecodeLevel>,
 }
@@ -83,16 +87,18 @@ impl Engine {
         inputs: Inputs<'_>,
         transform: &Transform,
         class: Option<Class>,
+        defaults: &EncoderDefaults,
         limits: &Limits,
     ) -> Result<Weighed, ImagingError> {
-        Job::new(self, inputs, transform, limits).weigh(class)
+        Job::new(self, inputs, transform, limits).weigh(class, defaults.effort)
     }
 
     /// What the overlay `source` takes to decode, whatever it is scaled to.
     pub(crate) fn weigh_overlay(&self, source: &Bytes) -> Result<Weight, ImagingError> {
         let info = self.probe(source)?;
         let work = Work { decoded: info.stored, trims: false, softens: false, result: Size::new(1, 1), frames: 1 };
-        Ok(work.weight(&info, Encoding::Json, false, 1))
+        let written = Written { encoding: Encoding::Json, lossless: false, effort: Effort::Normal };
+        Ok(work.weight(&info, written, 1))
     }
 }
 
@@ -108,6 +114,14 @@ pub(crate) struct Work {
     /// One frame of the result.
     result: Size,
     frames: u32,
+}
+
+/// What the result is written as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    pub(crate) encoding: Encoding,
+    pub(crate) lossless: bool,
+    pub(crate) effort: Effort,
 }
 
 impl Work {
@@ -135,8 +149,8 @@ impl Work {
         }
     }
 
-    /// What it takes, written as `encoding`.
-    pub(crate) fn weight(&self, info: &ImageInfo, encoding: Encoding, lossless: bool, encodes: u32) -> Weight {
+    /// What it takes, with as many encodes.
+    pub(crate) fn weight(&self, info: &ImageInfo, written: Written, encodes: u32) -> Weight {
         let mp = |pixels: u64| pixels as f64 / 1e6;
         let frames = u64::from(self.frames);
         let (source, decoded) = (self.source_pixels(info) * frames, self.decoded.pixels() * frames);
@@ -146,13 +160,13 @@ impl Work {
             + mp(decoded) * RESAMPLE_MS_PER_MP * blended
             + if self.trims { mp(info.stored.pixels()) * (TRIM_MS_PER_MP + decoding_ms_per_mp(info)) } else { 0.0 }
             + if self.softens { mp(result) * SOFTEN_MS_PER_MP } else { 0.0 }
-            + mp(result) * encoding_ms_per_mp(encoding, lossless, self.frames) * blended * f64::from(encodes);
+            + mp(result) * encoding_ms_per_mp(written, self.frames) * blended * f64::from(encodes);
         let copies = u64::from(self.softens) * 2 + u64::from(encodes > 1);
         let memory = self.held_by_decoder(info)
             + u64::from(self.decoded.width) * 4 * STREAMED_ROWS
             // The frames of an animation, or what is read more than once.
             + result * 4 * (copies + u64::from(self.frames > 1))
-            + result * held_by_encoder_per_pixel(encoding, lossless);
+            + result * held_by_encoder_per_pixel(written);
         Weight { cost_ms: (cost.ceil() as u64).max(1), memory_bytes: memory }
     }
 
@@ -190,9 +204,9 @@ impl Work {
 fn decoding_ms_per_mp(info: &ImageInfo) -> f64 {
     match info.format {
         SourceFormat::Jpeg if info.interlaced => 9.0,
-        SourceFormat::Jpeg => 4.5,
+        SourceFormat::Jpeg => 2.5,
         SourceFormat::Png if info.interlaced => 16.0,
-        SourceFormat::Png => 11.0,
+        SourceFormat::Png => 9.0,
         SourceFormat::Webp => 16.0,
         SourceFormat::Avif => 22.0,
         SourceFormat::Heic | SourceFormat::Jxl => 25.0,
@@ -204,11 +218,16 @@ fn decoding_ms_per_mp(info: &ImageInfo) -> f64 {
 }
 
 /// Encoding one megapixel of a photograph, from `loadtests/results/ENCODERS.md`.
-fn encoding_ms_per_mp(encoding: Encoding, lossless: bool, frames: u32) -> f64 {
+fn encoding_ms_per_mp(Written { encoding, lossless, effort }: Written, frames: u32) -> f64 {
     match encoding {
-        Encoding::Jpeg => 11.0,
+        Encoding::Jpeg => 8.0,
         Encoding::Webp if lossless => 534.0,
-        Encoding::Webp => 93.0,
+        Encoding::Webp => match effort {
+            Effort::Fast => 50.0,
+            Effort::Normal => 93.0,
+            // Each of two.
+            Effort::Small => 275.0,
+        },
         Encoding::Avif => 227.0,
         Encoding::Jxl if lossless => 500.0,
         Encoding::Jxl => 136.0,
@@ -221,11 +240,13 @@ fn encoding_ms_per_mp(encoding: Encoding, lossless: bool, frames: u32) -> f64 {
 }
 
 /// Bytes that an encoder holds for each pixel of the result.
-fn held_by_encoder_per_pixel(encoding: Encoding, lossless: bool) -> u64 {
+fn held_by_encoder_per_pixel(Written { encoding, lossless, effort }: Written) -> u64 {
     match encoding {
-        Encoding::Jpeg => 4,
+        Encoding::Jpeg => 7,
         Encoding::Png => 1,
         Encoding::Webp if lossless => 20,
+        // Sharper colours are sought in planes of 16 bits.
+        Encoding::Webp if effort == Effort::Small => 14,
         Encoding::Webp => 6,
         Encoding::Avif => 22,
         Encoding::Jxl => 40,
@@ -234,7 +255,11 @@ fn held_by_encoder_per_pixel(encoding: Encoding, lossless: bool) -> u64 {
     }
 }
 
-/// How often a picture may be encoded until it is small enough.
-pub(crate) fn encodes(transform: &Transform) -> u32 {
-    if transform.max_bytes().is_some() { ENCODES_MAX } else { 1 }
+/// How often a picture may be encoded until it is small enough, or to find out how it is smallest.
+pub(crate) fn encodes(transform: &Transform, written: Written) -> u32 {
+    match transform.max_bytes() {
+        Some(_) => ENCODES_MAX,
+        None if written.encoding == Encoding::Webp && written.effort == Effort::Small => 2,
+        None => 1,
+    }
 }

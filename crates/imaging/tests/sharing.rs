@@ -15,7 +15,13 @@ const MIB: u64 = 1 << 20;
 
 /// Takes part for a render with these ops.
 fn join(decodes: &Arc<SharedDecodes>, source: &Bytes, ops: &str) -> Option<Share> {
-    let weighed = engine().weigh(source.into(), &transform(ops), Some(Class::Avif), &Limits::default());
+    let weighed = engine().weigh(
+        source.into(),
+        &transform(ops),
+        Some(Class::Avif),
+        &EncoderDefaults::default(),
+        &Limits::default(),
+    );
     decodes.join(KEY, source, weighed.expect("can be weighed").level?)
 }
 

@@ -4,14 +4,15 @@ mod support;
 
 use bytes::Bytes;
 use image::{DynamicImage, RgbaImage};
-use imaging::{Class, ImagingError, Inputs, Limits, Weight};
+use imaging::{Class, EncoderDefaults, ImagingError, Inputs, Limits, Weight};
 use support::{engine, transform};
 use testkit::images::{self, jpeg};
 
 fn weigh_with(source: &[u8], overlay: Option<&[u8]>, ops: &str) -> Result<Weight, ImagingError> {
     let (source, overlay) = (Bytes::copy_from_slice(source), overlay.map(Bytes::copy_from_slice));
     let inputs = Inputs { source: &source, overlay: overlay.as_ref(), share: None };
-    let weighed = engine().weigh(inputs, &transform(ops), Some(Class::Avif), &Limits::default());
+    let weighed =
+        engine().weigh(inputs, &transform(ops), Some(Class::Avif), &EncoderDefaults::default(), &Limits::default());
     weighed.map(|weighed| weighed.weight)
 }
 
@@ -91,7 +92,7 @@ fn an_overlay_is_decoded_too() {
 fn what_is_refused_cannot_be_weighed() {
     let source = Bytes::from(photo(2000, 1500));
     let limits = Limits { megapixels: 1, ..Limits::default() };
-    let weighed = engine().weigh((&source).into(), &transform("w=10"), None, &limits);
+    let weighed = engine().weigh((&source).into(), &transform("w=10"), None, &EncoderDefaults::default(), &limits);
     assert!(matches!(weighed, Err(ImagingError::TooManyPixels { .. })), "{weighed:?}");
     assert!(matches!(weigh_with(b"no picture", None, "w=10"), Err(ImagingError::NotAnImage)));
     let overlay = weigh_with(&photo(40, 30), Some(b"no picture"), "w=10,overlay=logo;center;0;0;0.5;1");

@@ -67,6 +67,8 @@ struct TenantTable {
     #[serde(default = "yes")]
     second_level: bool,
     #[serde(default)]
+    improve_when_idle: bool,
+    #[serde(default)]
     rates: RatesTable,
 }
 
@@ -202,6 +204,7 @@ impl TenantTable {
             urls,
             freshness,
             second_level: self.second_level,
+            improve_when_idle: self.improve_when_idle,
             rates,
         })
     }

@@ -99,6 +99,8 @@ pub struct Tenant {
     pub freshness: Freshness,
     /// Whether its renditions go to the second level and come from there, where there is one.
     pub second_level: bool,
+    /// Whether its renditions are made fast first, and in fewer bytes when there is time.
+    pub improve_when_idle: bool,
     /// How fast requests and fills may come.
     pub rates: Rates,
 }

@@ -13,6 +13,7 @@ mod freshness;
 mod health;
 mod http2;
 mod http_origin;
+mod improving;
 mod killed;
 mod leaving_clients;
 mod limits;

@@ -10,6 +10,7 @@ mod fairness;
 mod hit;
 mod idle;
 mod latency;
+mod later;
 mod memory;
 mod purge;
 
@@ -43,11 +44,13 @@ pub enum FigureName {
     Purge,
     /// The most memory that cold work takes.
     Memory,
+    /// What renditions that are made again in idle time save.
+    Later,
 }
 
 impl FigureName {
     /// In the order of the report.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Hit,
         Self::Cold,
         Self::Latency,
@@ -58,6 +61,7 @@ impl FigureName {
         Self::Idle,
         Self::Purge,
         Self::Memory,
+        Self::Later,
     ];
 
     /// As on the command line.
@@ -73,6 +77,7 @@ impl FigureName {
             Self::Idle => "idle",
             Self::Purge => "purge",
             Self::Memory => "memory",
+            Self::Later => "later",
         }
     }
 
@@ -89,6 +94,7 @@ impl FigureName {
             Self::Idle => "10,000 idle connections",
             Self::Purge => "A purge of a tenant, with few renditions and with many",
             Self::Memory => "Memory: minutes of cold work on large originals",
+            Self::Later => "Better later: bytes that idle time saves, at the same score",
         }
     }
 
@@ -108,6 +114,7 @@ impl FigureName {
             Self::Idle => idle::measure(bench).await,
             Self::Purge => purge::measure(bench).await,
             Self::Memory => memory::measure(bench).await,
+            Self::Later => later::measure(bench).await,
         }
     }
 }

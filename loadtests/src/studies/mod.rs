@@ -3,6 +3,7 @@
 //! A study starts no server, and writes a report of its own. Must not change a setting; `crates/imaging` holds them.
 
 mod animation;
+mod efforts;
 mod encoders;
 mod ops;
 mod quality;
@@ -51,6 +52,8 @@ pub enum StudyName {
     Quality,
     /// What encoder settings cost.
     Encoders,
+    /// What the small encode saves beside the fast one.
+    Efforts,
     /// What each op costs.
     Ops,
     /// What an animation costs in time and memory.
@@ -109,6 +112,7 @@ impl StudyName {
         match self {
             Self::Quality => "QUALITY.md",
             Self::Encoders => "ENCODERS.md",
+            Self::Efforts => "EFFORTS.md",
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
         }
@@ -127,6 +131,7 @@ impl StudyName {
         let (title, body) = match self {
             Self::Quality => ("Equal quality", quality::study(&desk).await?),
             Self::Encoders => ("Encoder settings", encoders::study(&desk).await?),
+            Self::Efforts => ("Fast and small encodes", efforts::study(&desk).await?),
             Self::Ops => ("What each op costs", ops::study(&desk).await?),
             Self::Animation => ("What an animation costs", animation::study(&desk).await?),
         };

@@ -47,9 +47,20 @@ struct State {
     scheduler: Scheduler<TenantId, Ticket>,
     running: HashMap<JobId, Running>,
     next_id: JobId,
+    /// Jobs that were pushed and not answered.
+    unfinished: usize,
+    /// When the last of them was.
+    last_finished: Instant,
     /// Threads that stand in for stuck ones.
     replacements: usize,
     is_closed: bool,
+}
+
+impl State {
+    fn one_finished(&mut self) {
+        self.unfinished -= 1;
+        self.last_finished = Instant::now();
+    }
 }
 
 struct Running {
@@ -87,6 +98,8 @@ impl Shared {
             scheduler: Scheduler::new(limits),
             running: HashMap::new(),
             next_id: 0,
+            unfinished: 0,
+            last_finished: Instant::now(),
             replacements: 0,
             is_closed: false,
         };
@@ -105,11 +118,28 @@ impl Shared {
 
     fn start_thread(self: &Arc<Self>, name: String) -> std::io::Result<()> {
         let shared = Arc::clone(self);
+        self.start_other_thread(name, move || shared.work())
+    }
+
+    /// Starts a thread that may use libvips as those of the pool do.
+    pub fn start_other_thread(&self, name: String, act: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let on_thread_end = self.on_thread_end;
         thread::Builder::new().name(name).spawn(move || {
-            shared.work();
-            (shared.on_thread_end)();
+            act();
+            on_thread_end();
         })?;
         Ok(())
+    }
+
+    /// Threads of the pool.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Since when there is no job, waiting or running; `None` if there is one.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        (state.unfinished == 0).then_some(state.last_finished)
     }
 
     /// Lets a job wait for its turn.
@@ -128,6 +158,7 @@ impl Shared {
             self.metrics.refused(refusal);
             return Err(refusal.into());
         }
+        state.unfinished += 1;
         self.tell(&state);
         drop(state);
         self.changed.notify_one();
@@ -177,14 +208,18 @@ impl Shared {
                     drop(state);
                     ticket.job.fail(PoolError::TooLate);
                     state = self.state.lock();
+                    state.one_finished();
                 }
                 Next::Weigh(ticket) => {
                     drop(state);
                     let weighed = weigh(ticket);
                     state = self.state.lock();
-                    if let Some((ticket, weight)) = weighed {
-                        state.scheduler.weighed(ticket.tenant.clone(), ticket.deadline, weight, ticket);
-                        self.tell(&state);
+                    match weighed {
+                        Some((ticket, weight)) => {
+                            state.scheduler.weighed(ticket.tenant.clone(), ticket.deadline, weight, ticket);
+                            self.tell(&state);
+                        }
+                        None => state.one_finished(),
                     }
                     // It may be for a thread that waits: this one might not be allowed to take it.
                     self.changed.notify_one();
@@ -236,6 +271,7 @@ impl Shared {
                 *replacements -= 1;
             }
         }
+        state.one_finished();
         self.tell(&state);
         // Memory is free, and perhaps a thread for heavy jobs: that may be what several wait for.
         self.changed.notify_all();

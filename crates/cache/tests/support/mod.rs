@@ -47,6 +47,7 @@ pub fn parts(seed: u64, bytes: usize) -> RenditionParts {
         status: 200,
         content_type: "image/webp".into(),
         body: body(seed, bytes).into(),
+        is_draft: false,
         vary_accept: seed.is_multiple_of(2),
         validators: SourceValidators {
             etag: Some(format!("\"{seed}\"").into()),

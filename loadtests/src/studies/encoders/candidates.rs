@@ -49,7 +49,7 @@ impl Family {
 
 /// Every family, in the order of the report.
 pub fn families() -> [Family; 9] {
-    let EncoderDefaults { jpeg, webp, avif, jxl } = EncoderDefaults::default();
+    let EncoderDefaults { jpeg, webp, avif, jxl, .. } = EncoderDefaults::default();
     let still = |title, format, measure, fixed, candidates| Family {
         title,
         format,
