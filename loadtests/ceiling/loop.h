@@ -48,6 +48,17 @@ cpu_seconds(void)
 		(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+/* The most resident memory so far. */
+static inline long
+peak_kib(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage) != 0)
+		die("getrusage");
+	return usage.ru_maxrss;
+}
+
 static inline double
 wall_seconds(void)
 {

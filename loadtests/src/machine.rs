@@ -11,6 +11,9 @@ use tokio::process::Command;
 use crate::bench::Bench;
 use crate::edge::EdgeHome;
 use crate::nginx;
+use crate::peers::{self, Installed};
+use crate::table::Table;
+use crate::varnish;
 
 /// Machine and system.
 #[derive(Debug, Serialize)]
@@ -64,14 +67,22 @@ impl Machine {
 pub struct Servers {
     /// How the cores were divided.
     pub division: String,
-    /// libvips of edge and ceiling.
-    pub libvips: String,
-    /// nginx.
-    pub nginx: String,
+    /// All of them.
+    pub all: Vec<Server>,
+}
+
+/// One of the servers.
+#[derive(Debug, Serialize)]
+pub struct Server {
+    name: &'static str,
+    /// In its own words, or why it is not there.
+    version: String,
+    /// Where its settings are, as seen from this crate.
+    settings: String,
 }
 
 impl Servers {
-    /// Starts an edge once more to ask it for its libvips.
+    /// Starts an edge once more to ask it for its libvips, and looks for what was installed.
     ///
     /// # Errors
     /// When the edge does not start or nginx cannot be run.
@@ -79,7 +90,31 @@ impl Servers {
         let (edge, _) = EdgeHome::prepare(bench, "machine")?.start(bench).await?;
         let libvips = edge.libvips().await?;
         edge.stop().await?;
-        Ok(Self { division: bench.cores.describe(), libvips, nginx: nginx::version(&bench.tools.nginx).await? })
+        let server = |name, version: anyhow::Result<String>, settings: &str| {
+            let version = version.unwrap_or_else(|why| format!("not measured: {why:#}"));
+            Server { name, version, settings: settings.to_owned() }
+        };
+        let mut all = vec![
+            server("ours", Ok(format!("libvips {libvips}")), "src/edge.rs"),
+            server("ceiling", Ok(format!("libvips {libvips}")), "ceiling/ceiling.c"),
+            server("nginx", Ok(nginx::version(&bench.tools.nginx).await?), "nginx/nginx.conf"),
+            server("Varnish", varnish::version(&bench.tools.varnishd).await, "varnish/default.vcl"),
+        ];
+        all.extend(peers::ALL.iter().map(|kind| {
+            let found = Installed::find(&bench.tools.peers, kind.folder);
+            let settings = format!("peers/{}/{}", kind.folder, kind.settings_file);
+            server(kind.name, found.map(|found| found.version), &settings)
+        }));
+        Ok(Self { division: bench.cores.describe(), all })
+    }
+
+    /// As a table.
+    pub fn to_markdown(&self) -> String {
+        let mut table = Table::new(&["server", "version", "settings"]);
+        for Server { name, version, settings } in &self.all {
+            table.row(&[*name, version, &format!("[{settings}]({settings})")]);
+        }
+        table.into_text()
     }
 }
 

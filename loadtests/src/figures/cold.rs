@@ -1,5 +1,6 @@
 //! Making renditions: our CPU time for one against a loop of plain libvips calls that makes the very same bytes.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::bench::{Bench, S3_LATENCY};
-use crate::ceiling;
+use crate::ceiling::{self, Job, Quality};
 use crate::edge::{self, CacheStatus, Edge, EdgeHome, FOLDER, S3};
 use crate::pictures::{CUT_OUT, PHOTO};
 use crate::quiet::{self, Quiet};
@@ -39,6 +40,12 @@ const CASES: [Case; 4] = [
     Case { name: "alpha PNG → WebP", source: CUT_OUT, format: "webp" },
     Case { name: "JPEG → AVIF", source: PHOTO, format: "avif" },
 ];
+
+impl Case {
+    fn job<'a>(&'a self, source: &'a Path, count: usize) -> Job<'a> {
+        Job { source, width: WIDTH, format: self.format, quality: Quality::Edge, count, libvips: None }
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Contender {
@@ -74,7 +81,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
     let edge_libvips = edge.libvips().await?;
     let (mut rows, mut jemalloc) = (Vec::new(), String::new());
     for case in &CASES {
-        let first = ceiling::run(bench, &bench.photo(case.source), WIDTH, case.format, 4).await?;
+        let first = ceiling::run(bench, &case.job(&bench.photo(case.source), 4)).await?;
         ensure!(
             first.libvips.starts_with(&edge_libvips),
             "the ceiling runs on libvips {}, the edge on {edge_libvips}",
@@ -103,7 +110,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         ),
         "Throughput is of one core, with one libvips thread; decodes are not shared.".to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 impl Run<'_> {
@@ -135,7 +142,7 @@ impl Run<'_> {
 
     async fn ceiling(&self) -> anyhow::Result<Took> {
         let source = self.bench.photo(self.case.source);
-        let took = ceiling::run(self.bench, &source, WIDTH, self.case.format, self.count).await?;
+        let took = ceiling::run(self.bench, &self.case.job(&source, self.count)).await?;
         ensure!(took.body == self.expected, "the ceiling does not make the same bytes each time");
         Ok(Took { cpu: took.cpu_seconds, wall: took.wall_seconds })
     }
