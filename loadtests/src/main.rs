@@ -58,9 +58,6 @@ use crate::subject::Subject;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The folder of plots, numbers and studies, as seen from the report.
-const RESULTS: &str = "results";
-
 /// Measures the figures and writes REPORT.md, its plots and RESULTS.json.
 #[derive(Parser)]
 #[command(name = "loadtests", version)]
@@ -71,9 +68,12 @@ struct Arguments {
     /// Measures this figure alone and prints the report instead of writing it, or makes this study and writes its report.
     #[arg(long, value_name = "NAME")]
     only: Option<Subject>,
-    /// The folder that the report is written to, and plots, numbers and studies in its folder `results`.
-    #[arg(long, value_name = "FOLDER", default_value = "loadtests")]
-    reports: PathBuf,
+    /// The report that is written.
+    #[arg(long, value_name = "FILE", default_value = "loadtests/REPORT.md")]
+    report: PathBuf,
+    /// The folder that its plots and numbers, and reports of studies, are written to.
+    #[arg(long, value_name = "FOLDER", default_value = "loadtests/results")]
+    results: PathBuf,
     #[command(flatten)]
     tools: Tools,
     #[command(flatten)]
@@ -141,14 +141,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         quick: arguments.quick,
         figures,
     };
+    let (results, home) = (&arguments.results, arguments.report.parent().unwrap_or(Path::new("")));
+    let markdown = report.to_markdown(&results.strip_prefix(home).unwrap_or(results).to_string_lossy());
     if only.is_some() {
-        eprintln!("\n{}", report.to_markdown(RESULTS));
+        eprintln!("\n{markdown}");
     } else {
-        write(&arguments.reports, "REPORT.md", &report.to_markdown(RESULTS))?;
-        let results = arguments.reports.join(RESULTS);
-        write(&results, "RESULTS.json", &report.to_json()?)?;
+        write(&arguments.report, &markdown)?;
+        write(&results.join("RESULTS.json"), &report.to_json()?)?;
         for plot in report.plots() {
-            write(&results, &format!("{}.svg", plot.name), &plot.svg)?;
+            write(&results.join(format!("{}.svg", plot.name)), &plot.svg)?;
         }
     }
     Ok(all_measured)
@@ -156,13 +157,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
 
 async fn study(arguments: &Arguments, name: StudyName) -> anyhow::Result<()> {
     let report = name.study(&arguments.study_tools, arguments.quick).await?;
-    write(&arguments.reports.join(RESULTS), name.file(), &report)
+    write(&arguments.results.join(name.file()), &report)
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let path = folder.join(name);
-    fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     eprintln!("wrote {}", path.display());
     Ok(())
 }
