@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::Context;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -96,7 +97,8 @@ impl Servers {
         };
         let mut all = vec![
             server("ours", Ok(format!("libvips {libvips}")), "src/edge.rs"),
-            server("ceiling", Ok(format!("libvips {libvips}")), "ceiling/ceiling.c"),
+            server("libvips loop", Ok(format!("libvips {libvips}")), "ceiling/ceiling.c"),
+            server("newer libvips loop", newer_libvips(bench), "peers/imgforge/requirements.txt"),
             server("nginx", Ok(nginx::version(&bench.tools.nginx).await?), "nginx/nginx.conf"),
             server("Varnish", varnish::version(&bench.tools.varnishd).await, "varnish/default.vcl"),
         ];
@@ -116,6 +118,13 @@ impl Servers {
         }
         table.into_text()
     }
+}
+
+/// What the loop with another libvips than the system's runs on: that of a peer which needs one.
+fn newer_libvips(bench: &Bench) -> anyhow::Result<String> {
+    let found = Installed::find(&bench.tools.peers, "imgforge")?;
+    found.libvips().context("imgforge runs on the system's libvips")?;
+    Ok(format!("that of {}", found.version))
 }
 
 fn unknown() -> String {
