@@ -23,7 +23,7 @@ pub struct Machine {
     pub date: String,
     /// The processor as the system names it.
     pub cpu: String,
-    /// Cores that could be used.
+    /// Cores of the machine.
     pub cores: usize,
     /// Memory in MiB.
     pub memory_mib: u64,
@@ -44,7 +44,7 @@ impl Machine {
         Self {
             date: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_else(|_| unknown()),
             cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: cores(),
             memory_mib: memory_mib().unwrap_or(0),
             kernel: uname.release().to_string_lossy().into_owned(),
             system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(unknown),
@@ -57,7 +57,7 @@ impl Machine {
     pub fn describe(&self) -> String {
         let Self { date, cpu, cores, memory_mib, kernel, system, commit, load } = self;
         format!(
-            "{date}, commit {commit}. {cpu}, {cores} usable cores, {memory_mib} MiB, {system}, kernel {kernel}; load average at \
+            "{date}, commit {commit}. {cpu}, {cores} cores, {memory_mib} MiB, {system}, kernel {kernel}; load average at \
              the end {load}."
         )
     }
@@ -141,6 +141,12 @@ fn field(file: &str, name: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     let (_, value) = line.split_once([':', '='])?;
     Some(value.trim().trim_matches('"').to_owned())
+}
+
+/// Of the machine, not only those that the clients were given.
+fn cores() -> usize {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpus.lines().filter(|line| line.starts_with("processor")).count()
 }
 
 fn memory_mib() -> Option<u64> {

@@ -32,6 +32,9 @@ use crate::memory;
 /// Longest wait for a start or an end.
 const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
+/// Most characters of a refusal that are told.
+const WORDS: usize = 120;
+
 /// Time between two looks while waiting.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -188,7 +191,8 @@ impl Peer {
         let name = name_for(client, wanted.source);
         let target = (self.kind.target)(place, Wanted { source: &name, ..wanted });
         let answer = connection.send(&Request::get(&target)).await.with_context(|| self.last_words())?;
-        ensure!(answer.status == 200, "answers {}", answer.status);
+        let words: String = answer.text().chars().take(WORDS).collect();
+        ensure!(answer.status == 200, "answers {} and says \"{}\"", answer.status, words.trim());
         let format = format_of(&answer.body).context("what it makes is no picture")?;
         ensure!(format == wanted.format, "makes {format} of it");
         Ok(answer.body)
