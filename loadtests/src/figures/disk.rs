@@ -25,10 +25,10 @@ const WIDTHS: std::ops::Range<u32> = 200..2500;
 /// Renditions that are asked for in turn: many times what fits into memory.
 const RENDITIONS: usize = 320;
 
-/// The smallest cache in memory that there may be: a tenth of a per cent of these renditions and a little.
+/// The smallest cache in memory that there may be: room for some ten of these renditions.
 const SETTINGS: &str = "cache.memory_bytes = 1_048_576\n";
 
-/// Share of the answers that must come from the disk, in per cent: a rendition or two may stay in memory.
+/// Share of the answers that must come from the disk, in per cent: some renditions stay in memory.
 const FROM_DISK: f64 = 95.0;
 
 /// Clients that ask at the same time when it is CPU time that is measured.
@@ -85,18 +85,13 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         )?,
         Row::median(format!("CPU of a hit, {CLIENTS} clients"), micros, each(|round| round.cpu_micros))?,
         Row::median(format!("answered, {CLIENTS} clients"), Unit::PerSecond, each(|round| round.per_second))?,
-        Row::worst(
-            "answers that came from the disk, worst round",
-            Unit::Percent,
-            Goal::AtLeast(FROM_DISK),
-            each(|round| round.from_disk_percent),
-        )?,
+        Row::median("answers that came from the disk", Unit::Percent, each(|round| round.from_disk_percent))?,
         Row::others(&quiet)?,
     ];
     let method = vec![
         format!(
             "{RENDITIONS} renditions of {size} bytes each, asked for in turn by an edge that was started anew and keeps 1 MiB in memory. \
-             Only answers with detail=disk in Cache-Status count. The files are in the system's page cache: this is the cost of the \
+             Only answers from the disk count, by the access log; a round with less than 95 % of them fails. The files are in the system's page cache: this is the cost of the \
              cache, not of the disk."
         ),
         format!(
@@ -184,5 +179,6 @@ async fn logged(edge: &Edge, hits: usize) -> anyhow::Result<(Samples, f64)> {
     let micros: Vec<f64> =
         events.iter().filter(|event| event.cache == "disk").map(|event| event.duration_ms * 1e3).collect();
     let percent = micros.len() as f64 / events.len() as f64 * 100.0;
+    ensure!(percent >= FROM_DISK, "only {percent:.1} % of the answers came from the disk");
     Ok((Samples::new(micros).context("nothing came from the disk")?, percent))
 }
