@@ -5,7 +5,8 @@
  * does not. Settings are those of the edge, so that the bytes that come out can be compared. Must not share code with
  * the edge.
  *
- * Usage: ceiling SOURCE WIDTH jpeg|webp|avif WARM_UPS COUNT OUT
+ * Usage: ceiling SOURCE WIDTH jpeg|webp|avif QUALITY WARM_UPS COUNT OUT
+ * QUALITY is a number, `edge` for the edge's own, or `libvips` for what libvips does when nothing at all is asked of it.
  * Writes the last rendition to OUT and one line of JSON to standard output.
  */
 
@@ -19,7 +20,11 @@
 #define AVIF_QUALITY 66
 #define AVIF_EFFORT 1
 
-/* The decoder leaves the resampler a factor of two, as the edge does. */
+/* Instead of a quality. */
+#define EDGE 0
+#define LIBVIPS -1
+
+/* The decoder leaves the resampler a factor of two, as its users are told to. */
 #define RESAMPLER_FACTOR 2
 
 static int
@@ -99,23 +104,36 @@ scale_with_alpha(VipsImage *image, int width, int height)
 	return failed ? NULL : round_to_8_bits(straight);
 }
 
+/* As libvips does it by itself. */
 static int
-save(VipsImage *image, const char *format, struct bytes *out)
+save_plainly(VipsImage *image, const char *format, struct bytes *out)
+{
+	if (strcmp(format, "jpeg") == 0)
+		return vips_jpegsave_buffer(image, &out->data, &out->length, NO_METADATA, NULL);
+	if (strcmp(format, "webp") == 0)
+		return vips_webpsave_buffer(image, &out->data, &out->length, NO_METADATA, NULL);
+	return vips_heifsave_buffer(image, &out->data, &out->length,
+		"compression", VIPS_FOREIGN_HEIF_COMPRESSION_AV1, NO_METADATA, NULL);
+}
+
+/* As the edge does it, at `quality` or, if that is EDGE, at its own. */
+static int
+save(VipsImage *image, const char *format, int quality, struct bytes *out)
 {
 	if (strcmp(format, "jpeg") == 0)
 		return vips_jpegsave_buffer(image, &out->data, &out->length,
-			"Q", JPEG_QUALITY, "optimize_coding", TRUE, NO_METADATA, NULL);
+			"Q", quality != EDGE ? quality : JPEG_QUALITY, "optimize_coding", TRUE, NO_METADATA, NULL);
 	if (strcmp(format, "webp") == 0)
 		return vips_webpsave_buffer(image, &out->data, &out->length,
-			"Q", WEBP_QUALITY, "effort", WEBP_EFFORT,
+			"Q", quality != EDGE ? quality : WEBP_QUALITY, "effort", WEBP_EFFORT,
 			"preset", VIPS_FOREIGN_WEBP_PRESET_PHOTO, NO_METADATA, NULL);
 	return vips_heifsave_buffer(image, &out->data, &out->length,
-		"compression", VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q", AVIF_QUALITY, "bitdepth", 8,
+		"compression", VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q", quality != EDGE ? quality : AVIF_QUALITY, "bitdepth", 8,
 		"effort", AVIF_EFFORT, NO_METADATA, NULL);
 }
 
 static int
-render(const struct bytes *source, int width, const char *format, struct bytes *out)
+render(const struct bytes *source, int width, const char *format, int quality, struct bytes *out)
 {
 	int size[2], height, failed;
 	VipsImage *image = load(source, width, size);
@@ -126,7 +144,7 @@ render(const struct bytes *source, int width, const char *format, struct bytes *
 	image = vips_image_hasalpha(image) ? scale_with_alpha(image, width, height) : scale(image, width, height);
 	if (!image)
 		return -1;
-	failed = save(image, format, out);
+	failed = quality == LIBVIPS ? save_plainly(image, format, out) : save(image, format, quality, out);
 	g_object_unref(image);
 	return failed;
 }
@@ -136,18 +154,24 @@ main(int argc, char **argv)
 {
 	struct bytes source, out = { NULL, 0 };
 	const char *allocator, *format;
-	long width, warm_ups, count, i;
+	long width, quality, warm_ups, count, i;
 	double cpu = 0, wall = 0;
 
 	allocator = start(argv[0]);
-	if (argc != 7) {
-		fprintf(stderr, "usage: ceiling SOURCE WIDTH jpeg|webp|avif WARM_UPS COUNT OUT\n");
+	if (argc != 8) {
+		fprintf(stderr, "usage: ceiling SOURCE WIDTH jpeg|webp|avif QUALITY WARM_UPS COUNT OUT\n");
 		return EXIT_FAILURE;
 	}
 	width = number(argv[2], 1, 8192);
 	format = argv[3];
-	warm_ups = number(argv[4], 0, COUNT_MAX);
-	count = number(argv[5], 1, COUNT_MAX);
+	if (strcmp(argv[4], "edge") == 0)
+		quality = EDGE;
+	else if (strcmp(argv[4], "libvips") == 0)
+		quality = LIBVIPS;
+	else
+		quality = number(argv[4], 1, 100);
+	warm_ups = number(argv[5], 0, COUNT_MAX);
+	count = number(argv[6], 1, COUNT_MAX);
 	if (strcmp(format, "jpeg") && strcmp(format, "webp") && strcmp(format, "avif")) {
 		fprintf(stderr, "ceiling: %s is no format\n", format);
 		return EXIT_FAILURE;
@@ -161,7 +185,7 @@ main(int argc, char **argv)
 			wall = wall_seconds();
 		}
 		g_free(out.data);
-		if (render(&source, width, format, &out))
+		if (render(&source, width, format, quality, &out))
 			die("render");
 	}
 	cpu = cpu_seconds() - cpu;
@@ -169,10 +193,10 @@ main(int argc, char **argv)
 
 	if (strcmp(format, "webp") == 0)
 		drop_webp_metadata(&out);
-	if (!g_file_set_contents(argv[6], out.data, out.length, NULL))
+	if (!g_file_set_contents(argv[7], out.data, out.length, NULL))
 		die("cannot write the rendition");
-	printf("{\"count\":%ld,\"cpu_seconds\":%.6f,\"wall_seconds\":%.6f,\"libvips\":\"%s\",\"jemalloc\":\"%s\"}\n",
-		count, cpu, wall, vips_version_string(), allocator);
+	printf("{\"count\":%ld,\"cpu_seconds\":%.6f,\"wall_seconds\":%.6f,\"peak_kib\":%ld,\"libvips\":\"%s\",\"jemalloc\":\"%s\"}\n",
+		count, cpu, wall, peak_kib(), vips_version_string(), allocator);
 	g_free(out.data);
 	g_free(source.data);
 	vips_shutdown();

@@ -48,6 +48,24 @@ cpu_seconds(void)
 		(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+/* The most resident memory so far. Not that of getrusage, which remembers the program that this one was started by. */
+static inline long
+peak_kib(void)
+{
+	char line[256];
+	long peak = -1;
+	FILE *status = fopen("/proc/self/status", "r");
+
+	if (!status)
+		die("/proc/self/status");
+	while (peak < 0 && fgets(line, sizeof line, status))
+		sscanf(line, "VmHWM: %ld kB", &peak);
+	fclose(status);
+	if (peak < 0)
+		die("VmHWM");
+	return peak;
+}
+
 static inline double
 wall_seconds(void)
 {

@@ -30,6 +30,12 @@ pub struct Tools {
     /// nginx.
     #[arg(long, value_name = "FILE", default_value = "/usr/sbin/nginx")]
     pub nginx: PathBuf,
+    /// Varnish. What it is in is left out without it.
+    #[arg(long, value_name = "FILE", default_value = "/usr/sbin/varnishd")]
+    pub varnishd: PathBuf,
+    /// The folder that loadtests/peers/install installed into.
+    #[arg(long, value_name = "FOLDER", default_value = "target/peers")]
+    pub peers: PathBuf,
     /// wrk.
     #[arg(long, value_name = "FILE", default_value = "/usr/bin/wrk")]
     pub wrk: PathBuf,
@@ -46,6 +52,14 @@ pub struct Effort {
     pub cold_rounds: usize,
     /// CPU time that a contender takes in such a round, roughly.
     pub cold_cpu: Duration,
+    /// Rounds of the figure of peers; each makes every rendition with every contender at every quality.
+    pub peer_rounds: usize,
+    /// CPU time that a contender takes in such a round at one quality, roughly.
+    pub peer_cpu: Duration,
+    /// Rounds of hits from the disk.
+    pub disk_rounds: usize,
+    /// Hits from the disk in a round.
+    pub disk_hits: usize,
     /// Renditions of which the cold p95 is taken.
     pub latency_cold: usize,
     /// Hits of which the warm p95 is taken.
@@ -69,13 +83,17 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// All of it in half an hour at most.
+    /// All of it in an hour and a half at most.
     pub fn full() -> Self {
         Self {
             hit_rounds: 8,
             hit_seconds: 4,
             cold_rounds: 5,
             cold_cpu: Duration::from_millis(2500),
+            peer_rounds: 5,
+            peer_cpu: Duration::from_millis(700),
+            disk_rounds: 8,
+            disk_hits: 8000,
             latency_cold: 80,
             latency_warm: 3000,
             crowd_rounds: 5,
@@ -89,13 +107,17 @@ impl Effort {
         }
     }
 
-    /// All of it in four minutes at most.
+    /// All of it in ten minutes at most.
     pub fn quick() -> Self {
         Self {
             hit_rounds: 3,
             hit_seconds: 1,
             cold_rounds: 2,
             cold_cpu: Duration::from_millis(800),
+            peer_rounds: 1,
+            peer_cpu: Duration::from_millis(100),
+            disk_rounds: 2,
+            disk_hits: 1000,
             latency_cold: 20,
             latency_warm: 500,
             crowd_rounds: 2,

@@ -1,7 +1,7 @@
 //! Runs `ceiling/ceiling.c`: the same rendition in a loop of plain libvips calls, with the same allocator.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Loop {
     pub cpu_seconds: f64,
     /// Seconds for one rendition.
     pub wall_seconds: f64,
+    /// The most resident memory, in bytes.
+    pub peak_bytes: u64,
     /// Version of libvips.
     pub libvips: String,
     /// Version of jemalloc, which is linked in: nothing answers otherwise.
@@ -37,18 +39,56 @@ struct Printed {
     count: f64,
     cpu_seconds: f64,
     wall_seconds: f64,
+    peak_kib: u64,
     libvips: String,
     jemalloc: String,
 }
 
-/// Renders `source` so many times at `width`, on the server's core.
+/// How well the encoder is to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// As the edge does when nobody says.
+    Edge,
+    /// As libvips does when nobody says, with all its other settings too.
+    Libvips,
+    /// The edge's settings at this number.
+    At(u8),
+}
+
+/// What the loop is to do.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The original.
+    pub source: &'a Path,
+    /// Width of the rendition.
+    pub width: u32,
+    /// `jpeg`, `webp` or `avif`.
+    pub format: &'a str,
+    /// Of the encoder.
+    pub quality: Quality,
+    /// How often.
+    pub count: usize,
+    /// A folder with another libvips than the system's.
+    pub libvips: Option<PathBuf>,
+}
+
+/// Does `job` on the server's core.
 ///
 /// # Errors
 /// When the program fails.
-pub async fn run(bench: &Bench, source: &Path, width: u32, format: &str, count: usize) -> anyhow::Result<Loop> {
+pub async fn run(bench: &Bench, job: &Job<'_>) -> anyhow::Result<Loop> {
     let out = bench.folder("ceiling")?.join("rendition");
     let mut command = bench.cores.server_command(&fs::canonicalize(&bench.tools.ceiling)?);
-    command.arg(source).args([&width.to_string(), format, &WARM_UPS.to_string(), &count.to_string()]).arg(&out);
+    let quality = match job.quality {
+        Quality::Edge => "edge".to_owned(),
+        Quality::Libvips => "libvips".to_owned(),
+        Quality::At(number) => number.to_string(),
+    };
+    command.arg(job.source).args([&job.width.to_string(), job.format, &quality]);
+    command.args([WARM_UPS.to_string(), job.count.to_string()]).arg(&out);
+    if let Some(libvips) = &job.libvips {
+        command.env("LD_LIBRARY_PATH", libvips);
+    }
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(TIME_LIMIT, command.output()).await.context("the ceiling does not end")??;
     ensure!(output.status.success(), "the ceiling failed: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -58,6 +98,7 @@ pub async fn run(bench: &Bench, source: &Path, width: u32, format: &str, count: 
     Ok(Loop {
         cpu_seconds: printed.cpu_seconds / printed.count,
         wall_seconds: printed.wall_seconds / printed.count,
+        peak_bytes: printed.peak_kib * 1024,
         libvips: printed.libvips,
         jemalloc: printed.jemalloc,
         body: fs::read(&out)?.into(),

@@ -56,7 +56,15 @@ fn all_processes() -> anyhow::Result<Vec<ProcessTimes>> {
     Ok(all)
 }
 
-fn tree_ticks(all: &[ProcessTimes], root: u32) -> Option<u64> {
+/// The process `root` and all its descendants.
+///
+/// # Errors
+/// When there is no such process.
+pub fn tree(root: u32) -> anyhow::Result<BTreeSet<u32>> {
+    tree_in(&all_processes()?, root).with_context(|| format!("process {root} is gone"))
+}
+
+fn tree_in(all: &[ProcessTimes], root: u32) -> Option<BTreeSet<u32>> {
     let mut tree = BTreeSet::from([all.iter().find(|process| process.id == root)?.id]);
     loop {
         let before = tree.len();
@@ -64,9 +72,13 @@ fn tree_ticks(all: &[ProcessTimes], root: u32) -> Option<u64> {
             all.iter().filter(|process| tree.contains(&process.parent)).map(|process| process.id).collect::<Vec<_>>(),
         );
         if tree.len() == before {
-            break;
+            return Some(tree);
         }
     }
+}
+
+fn tree_ticks(all: &[ProcessTimes], root: u32) -> Option<u64> {
+    let tree = tree_in(all, root)?;
     Some(all.iter().filter(|process| tree.contains(&process.id)).map(|process| process.ticks).sum())
 }
 

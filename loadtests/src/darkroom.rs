@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
-use image::RgbImage;
+use image::{RgbImage, RgbaImage};
 use imaging::{Class, Effort, EncoderDefaults, Engine, EngineOptions, Inputs, Limits, Rendered};
 use rustix::time::{ClockId, clock_gettime};
 use transform_url::{Ops, Transform};
@@ -99,6 +99,14 @@ impl Darkroom {
         let ops = if frame == 0 { "f=png,bg=white".to_owned() } else { format!("f=png,bg=white,page={frame}") };
         let png = self.render(source, &ops)?;
         Ok(image::load_from_memory(&png.body)?.into_rgb8())
+    }
+
+    /// The pixels of `source` with their alpha.
+    ///
+    /// # Errors
+    /// When it cannot be decoded.
+    pub fn pixels_with_alpha(&self, source: &Bytes) -> anyhow::Result<RgbaImage> {
+        Ok(image::load_from_memory(&self.render(source, "f=png")?.body)?.into_rgba8())
     }
 
     fn make(&self, class: Class, inputs: Inputs<'_>, transform: &Transform) -> anyhow::Result<Rendered> {

@@ -13,6 +13,7 @@ use testkit::http::{self, Connection, Request, Response};
 
 use crate::bench::{BUCKET, Bench};
 use crate::cpu_time;
+use crate::memory;
 use crate::metrics::Metrics;
 
 /// Longest wait for the edge to start, to stop, or to write what it has to its disk.
@@ -158,11 +159,7 @@ impl Edge {
     /// # Errors
     /// When it is gone.
     pub fn resident_bytes_max(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).context("the edge is gone")?;
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(kib.context("its memory cannot be read")? * 1024)
+        memory::peak_bytes(self.id)
     }
 
     /// Where the operator's port is.
@@ -216,6 +213,14 @@ impl Edge {
     /// When the file cannot be cut.
     pub fn empty_access_log(&self) -> anyhow::Result<()> {
         Ok(File::options().write(true).open(&self.access_log)?.set_len(0)?)
+    }
+
+    /// What is in the access log; the edge writes it a moment after each answer.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn access_log(&self) -> anyhow::Result<String> {
+        fs::read_to_string(&self.access_log).context("the access log cannot be read")
     }
 
     /// Kills it as a crash would.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::Context;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -11,6 +12,9 @@ use tokio::process::Command;
 use crate::bench::Bench;
 use crate::edge::EdgeHome;
 use crate::nginx;
+use crate::peers::{self, Installed};
+use crate::table::Table;
+use crate::varnish;
 
 /// Machine and system.
 #[derive(Debug, Serialize)]
@@ -19,7 +23,7 @@ pub struct Machine {
     pub date: String,
     /// The processor as the system names it.
     pub cpu: String,
-    /// Cores that could be used.
+    /// Cores of the machine.
     pub cores: usize,
     /// Memory in MiB.
     pub memory_mib: u64,
@@ -40,7 +44,7 @@ impl Machine {
         Self {
             date: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_else(|_| unknown()),
             cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: cores(),
             memory_mib: memory_mib().unwrap_or(0),
             kernel: uname.release().to_string_lossy().into_owned(),
             system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(unknown),
@@ -53,7 +57,7 @@ impl Machine {
     pub fn describe(&self) -> String {
         let Self { date, cpu, cores, memory_mib, kernel, system, commit, load } = self;
         format!(
-            "{date}, commit {commit}. {cpu}, {cores} usable cores, {memory_mib} MiB, {system}, kernel {kernel}; load average at \
+            "{date}, commit {commit}. {cpu}, {cores} cores, {memory_mib} MiB, {system}, kernel {kernel}; load average at \
              the end {load}."
         )
     }
@@ -64,14 +68,22 @@ impl Machine {
 pub struct Servers {
     /// How the cores were divided.
     pub division: String,
-    /// libvips of edge and ceiling.
-    pub libvips: String,
-    /// nginx.
-    pub nginx: String,
+    /// All of them.
+    pub all: Vec<Server>,
+}
+
+/// One of the servers.
+#[derive(Debug, Serialize)]
+pub struct Server {
+    name: &'static str,
+    /// In its own words, or why it is not there.
+    version: String,
+    /// Where its settings are, as seen from this crate.
+    settings: String,
 }
 
 impl Servers {
-    /// Starts an edge once more to ask it for its libvips.
+    /// Starts an edge once more to ask it for its libvips, and looks for what was installed.
     ///
     /// # Errors
     /// When the edge does not start or nginx cannot be run.
@@ -79,8 +91,40 @@ impl Servers {
         let (edge, _) = EdgeHome::prepare(bench, "machine")?.start(bench).await?;
         let libvips = edge.libvips().await?;
         edge.stop().await?;
-        Ok(Self { division: bench.cores.describe(), libvips, nginx: nginx::version(&bench.tools.nginx).await? })
+        let server = |name, version: anyhow::Result<String>, settings: &str| {
+            let version = version.unwrap_or_else(|why| format!("not measured: {why:#}"));
+            Server { name, version, settings: settings.to_owned() }
+        };
+        let mut all = vec![
+            server("ours", Ok(format!("libvips {libvips}")), "src/edge.rs"),
+            server("libvips loop", Ok(format!("libvips {libvips}")), "ceiling/ceiling.c"),
+            server("newer libvips loop", newer_libvips(bench), "peers/imgforge/requirements.txt"),
+            server("nginx", Ok(nginx::version(&bench.tools.nginx).await?), "nginx/nginx.conf"),
+            server("Varnish", varnish::version(&bench.tools.varnishd).await, "varnish/default.vcl"),
+        ];
+        all.extend(peers::ALL.iter().map(|kind| {
+            let found = Installed::find(&bench.tools.peers, kind.folder);
+            let settings = format!("peers/{}/{}", kind.folder, kind.settings_file);
+            server(kind.name, found.map(|found| found.version), &settings)
+        }));
+        Ok(Self { division: bench.cores.describe(), all })
     }
+
+    /// As a table.
+    pub fn to_markdown(&self) -> String {
+        let mut table = Table::new(&["server", "version", "settings"]);
+        for Server { name, version, settings } in &self.all {
+            table.row(&[*name, version, &format!("[{settings}]({settings})")]);
+        }
+        table.into_text()
+    }
+}
+
+/// What the loop with another libvips than the system's runs on: that of a peer which needs one.
+fn newer_libvips(bench: &Bench) -> anyhow::Result<String> {
+    let found = Installed::find(&bench.tools.peers, "imgforge")?;
+    found.libvips().context("imgforge runs on the system's libvips")?;
+    Ok(format!("that of {}", found.version))
 }
 
 fn unknown() -> String {
@@ -97,6 +141,12 @@ fn field(file: &str, name: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     let (_, value) = line.split_once([':', '='])?;
     Some(value.trim().trim_matches('"').to_owned())
+}
+
+/// Of the machine, not only those that the clients were given.
+fn cores() -> usize {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpus.lines().filter(|line| line.starts_with("processor")).count()
 }
 
 fn memory_mib() -> Option<u64> {

@@ -3,8 +3,9 @@
 //! `script/loadtest` builds and installs what this needs and starts it. A figure that falls short is a result, not a
 //! failure; a figure that could not be measured is one.
 //!
-//! Read in this order: `figures` holds one file for each figure; `edge`, `nginx`, `wrk` and `ceiling` are what they
-//! measure and measure with; `cpu_time`, `quiet` and `statistics` are how; `report` is what comes out. `studies` are of the
+//! Read in this order: `figures` holds one file for each figure; `edge`, `nginx`, `varnish`, `peers`, `wrk` and `ceiling` are
+//! what they measure and measure with; `cpu_time`, `memory`, `quiet` and `statistics` are how; `reference` and `score` tell how
+//! renditions look; `report` and `svg` are what comes out. `studies` are of the
 //! imaging engine alone: `darkroom` renders, `gallery` has the pictures, `score` and `curve` tell how they look.
 
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
@@ -20,16 +21,21 @@ mod edge;
 mod figures;
 mod gallery;
 mod machine;
+mod memory;
 mod metrics;
 mod nginx;
+mod peers;
 mod pictures;
 mod quiet;
+mod reference;
 mod report;
 mod score;
 mod statistics;
 mod studies;
 mod subject;
+mod svg;
 mod table;
+mod varnish;
 mod wrk;
 
 use std::fs;
@@ -52,17 +58,20 @@ use crate::subject::Subject;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Measures the figures and writes RESULTS.md and RESULTS.json.
+/// Measures the figures and writes REPORT.md, its plots and RESULTS.json.
 #[derive(Parser)]
 #[command(name = "loadtests", version)]
 struct Arguments {
-    /// Fewer rounds: all figures in less than three minutes, with more noise. The report says so.
+    /// Fewer rounds, with more noise. The report says so.
     #[arg(long)]
     quick: bool,
     /// Measures this figure alone and prints the report instead of writing it, or makes this study and writes its report.
     #[arg(long, value_name = "NAME")]
     only: Option<Subject>,
-    /// The folder that reports are written to.
+    /// The report that is written.
+    #[arg(long, value_name = "FILE", default_value = "loadtests/REPORT.md")]
+    report: PathBuf,
+    /// The folder that its plots and numbers, and reports of studies, are written to.
     #[arg(long, value_name = "FOLDER", default_value = "loadtests/results")]
     results: PathBuf,
     #[command(flatten)]
@@ -132,24 +141,30 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         quick: arguments.quick,
         figures,
     };
+    let (results, home) = (&arguments.results, arguments.report.parent().unwrap_or(Path::new("")));
+    let markdown = report.to_markdown(&results.strip_prefix(home).unwrap_or(results).to_string_lossy());
     if only.is_some() {
-        eprintln!("\n{}", report.to_markdown());
+        eprintln!("\n{markdown}");
     } else {
-        write(&arguments.results, "RESULTS.md", &report.to_markdown())?;
-        write(&arguments.results, "RESULTS.json", &report.to_json()?)?;
+        write(&arguments.report, &markdown)?;
+        write(&results.join("RESULTS.json"), &report.to_json()?)?;
+        for plot in report.plots() {
+            write(&results.join(format!("{}.svg", plot.name)), &plot.svg)?;
+        }
     }
     Ok(all_measured)
 }
 
 async fn study(arguments: &Arguments, name: StudyName) -> anyhow::Result<()> {
     let report = name.study(&arguments.study_tools, arguments.quick).await?;
-    write(&arguments.results, name.file(), &report)
+    write(&arguments.results.join(name.file()), &report)
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let path = folder.join(name);
-    fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     eprintln!("wrote {}", path.display());
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,16 +15,14 @@ use tokio::process::Command;
 use crate::bench::Bench;
 use crate::cpu_time;
 use crate::edge::free_address;
+use crate::peers::give_up_root;
 
 const TEMPLATE: &str = include_str!("../nginx/nginx.conf");
 
 /// Longest wait for its start or end.
 const WAIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Debian's `nobody` and `nogroup`: what nginx runs as when root measures. A server that answers strangers is not root.
-const NOBODY: u32 = 65_534;
-
-/// One of the three ports, which differ in one setting each.
+/// One of the ports: three in front of the cache, which differ in one setting each, and one of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     /// The one that is compared.
@@ -34,6 +31,8 @@ pub enum Port {
     Unbuffered,
     /// Keeps the files of the cache open.
     OpenFiles,
+    /// Sends a plain file, which was put there with [`Nginx::put`].
+    Files,
 }
 
 /// A running nginx on the server's core. Dropping it kills it and its worker.
@@ -42,7 +41,7 @@ pub struct Nginx {
     /// Taken out when it is stopped in order.
     process: Option<Process>,
     id: u32,
-    ports: [SocketAddr; 3],
+    ports: [SocketAddr; 4],
     // A folder of its own: nginx may not enter the one of whoever measures.
     folder: TempDir,
 }
@@ -54,7 +53,7 @@ impl Nginx {
     /// When it does not serve `target`.
     pub async fn start(bench: &Bench, upstream: SocketAddr, target: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("calotype-loadtest-nginx-").tempdir()?;
-        let ports = [free_address()?, free_address()?, free_address()?];
+        let ports = [free_address()?, free_address()?, free_address()?, free_address()?];
         let settings = folder.path().join("nginx.conf");
         fs::write(&settings, fill_in(folder.path(), ports, upstream))?;
         let mut command = bench.cores.server_command(&bench.tools.nginx);
@@ -64,7 +63,7 @@ impl Nginx {
         let process = Process::start(command).context("nginx cannot be started")?;
         let id = process.id().context("nginx has ended at once")?;
         let nginx = Self { process: Some(process), id, ports, folder };
-        for port in nginx.ports {
+        for port in [Port::Buffered, Port::Unbuffered, Port::OpenFiles].map(|port| nginx.address(port)) {
             process::answers(port, target, WAIT_LIMIT).await.with_context(|| nginx.last_words())?;
         }
         Ok(nginx)
@@ -73,6 +72,16 @@ impl Nginx {
     /// Where it listens.
     pub fn address(&self, port: Port) -> SocketAddr {
         self.ports[port as usize]
+    }
+
+    /// Puts a file where [`Port::Files`] answers `target` with it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put(&self, target: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let path = self.folder.path().join("files").join(target.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+        Ok(fs::write(path, bytes)?)
     }
 
     /// CPU time so far, of master and worker.
@@ -88,7 +97,7 @@ impl Nginx {
     /// # Errors
     /// When a file cannot be cut.
     pub fn empty_access_logs(&self) -> anyhow::Result<()> {
-        for name in ["buffered.log", "unbuffered.log", "open-files.log"] {
+        for name in ["buffered.log", "unbuffered.log", "open-files.log", "files.log"] {
             fs::File::options().write(true).open(self.folder.path().join(name))?.set_len(0)?;
         }
         Ok(())
@@ -130,24 +139,17 @@ pub async fn version(nginx: &PathBuf) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("nginx version: ").to_owned())
 }
 
-fn fill_in(folder: &Path, [buffered, unbuffered, open_files]: [SocketAddr; 3], upstream: SocketAddr) -> String {
+fn fill_in(folder: &Path, [buffered, unbuffered, open_files, files]: [SocketAddr; 4], upstream: SocketAddr) -> String {
     [
         ("{{folder}}", folder.display().to_string()),
         ("{{buffered}}", buffered.to_string()),
         ("{{unbuffered}}", unbuffered.to_string()),
         ("{{open_files}}", open_files.to_string()),
+        ("{{files}}", files.to_string()),
         ("{{upstream}}", upstream.to_string()),
     ]
     .into_iter()
     .fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, &value))
-}
-
-fn give_up_root(command: &mut Command, folder: &Path) -> anyhow::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        chown(folder, Some(NOBODY), Some(NOBODY))?;
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -157,9 +159,15 @@ mod tests {
     #[test]
     fn every_name_in_the_settings_is_filled_in() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let text = fill_in(Path::new("/tmp/x"), [address(1), address(2), address(3)], address(4));
+        let text = fill_in(Path::new("/tmp/x"), [address(1), address(2), address(3), address(5)], address(4));
         assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
-        for line in ["listen 127.0.0.1:1;", "listen 127.0.0.1:2;", "listen 127.0.0.1:3;", "http://127.0.0.1:4;"] {
+        for line in [
+            "listen 127.0.0.1:1;",
+            "listen 127.0.0.1:2;",
+            "listen 127.0.0.1:3;",
+            "listen 127.0.0.1:5;",
+            "http://127.0.0.1:4;",
+        ] {
             assert!(text.contains(line), "{line} is missing");
         }
     }

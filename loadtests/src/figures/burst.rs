@@ -85,7 +85,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         ),
         "All pictures of the first burst are compared: sharing must not change a byte.".to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 fn case_rows(case: &Case, quiet: &Quiet<(Took, Took)>) -> anyhow::Result<(Row, Vec<Row>)> {

@@ -68,7 +68,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         "SIGKILL once our metrics tell that no rendition waits for the disk; then all are asked for again.".to_owned(),
         "The time counts from the start of the process until /readyz answers 200.".to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 fn target(version: usize) -> String {

@@ -83,7 +83,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
             .to_owned(),
         "One core and one libvips thread for the server.".to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 async fn round(bench: &Bench, edge: &Arc<Edge>, number: usize) -> anyhow::Result<Round> {

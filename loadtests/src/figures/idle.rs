@@ -74,7 +74,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         "Memory is the growth of the edge's resident set when they come for the first time. The kernel's share is not in it."
             .to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 /// As many connections as wanted, or as this process may have.

@@ -53,7 +53,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         ),
         "From the request's first byte to the answer's last; one core for the server.".to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 /// Milliseconds that one answer took.

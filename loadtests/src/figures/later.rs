@@ -73,7 +73,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
          their difference is of the means."
             .to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 fn name(number: usize) -> String {

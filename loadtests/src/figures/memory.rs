@@ -66,7 +66,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
         ),
         "The goal is what the caches may take by their settings, and 600 MB.".to_owned(),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 /// Asks for new renditions until the time is up; how many.

@@ -6,12 +6,14 @@ mod burst;
 mod cold;
 mod crash;
 mod crowd;
+mod disk;
 mod fairness;
 mod hit;
 mod idle;
 mod latency;
 mod later;
 mod memory;
+mod peers;
 mod purge;
 
 use clap::ValueEnum;
@@ -24,12 +26,16 @@ use crate::report::Figure;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FigureName {
-    /// CPU time of a memory hit, beside nginx.
+    /// CPU time of a memory hit, beside nginx and Varnish.
     Hit,
     /// CPU time of making a rendition, beside a plain libvips loop.
     Cold,
     /// How long one client waits for a picture of a large original.
     Latency,
+    /// Server-side time and CPU time of a disk hit.
+    Disk,
+    /// Making a rendition, beside other image servers.
+    Peers,
     /// Many clients that want the same new rendition at once.
     Crowd,
     /// What one tenant's flood does to another tenant, and to hits.
@@ -50,8 +56,10 @@ pub enum FigureName {
 
 impl FigureName {
     /// In the order of the report.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Hit,
+        Self::Disk,
+        Self::Peers,
         Self::Cold,
         Self::Latency,
         Self::Crowd,
@@ -68,6 +76,8 @@ impl FigureName {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Disk => "disk",
+            Self::Peers => "peers",
             Self::Cold => "cold",
             Self::Latency => "latency",
             Self::Crowd => "crowd",
@@ -84,7 +94,9 @@ impl FigureName {
     /// As a heading.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Hit => "Memory hit: CPU time per answered request, against nginx",
+            Self::Hit => "Memory hit: CPU time per answered request, against nginx and Varnish",
+            Self::Disk => "Disk hit of 100 KiB: time on the server",
+            Self::Peers => "Misses: CPU time, bytes, looks and memory, against other image servers",
             Self::Cold => "Cold 512 px: CPU time per rendition, against a plain libvips loop",
             Self::Latency => "A 5 MB JPEG at 800 px: what one client waits",
             Self::Crowd => "500 clients at once on one cold URL",
@@ -105,6 +117,8 @@ impl FigureName {
     pub async fn measure(self, bench: &Bench) -> anyhow::Result<Figure> {
         match self {
             Self::Hit => hit::measure(bench).await,
+            Self::Disk => disk::measure(bench).await,
+            Self::Peers => peers::measure(bench).await,
             Self::Cold => cold::measure(bench).await,
             Self::Latency => latency::measure(bench).await,
             Self::Crowd => crowd::measure(bench).await,

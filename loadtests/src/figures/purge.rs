@@ -58,7 +58,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
              {SAMPLES} renditions, spread over all, are asked for: none may come from the cache."
         ),
     ];
-    Ok(Figure { method, rows })
+    Ok(Figure { method, rows, ..Figure::default() })
 }
 
 async fn fill(edge: &Edge, first: usize, count: usize) -> anyhow::Result<()> {

@@ -67,7 +67,7 @@ pub async fn study(desk: &Desk<'_>) -> anyhow::Result<String> {
             .to_owned(),
         "Both results are decoded and have all frames.".to_owned(),
     ];
-    Ok(Figure { method, rows }.to_markdown())
+    Ok(Figure { method, rows, ..Figure::default() }.to_markdown("."))
 }
 
 fn timed(desk: &Desk<'_>) -> Command {

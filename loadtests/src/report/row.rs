@@ -1,60 +1,20 @@
-//! What was measured, as rows with goals, and its two forms: Markdown for people, JSON for comparing.
+//! One number of a report, with what it should be.
 //!
-//! Must not measure. A goal that is missed is shown as plainly as one that is met.
-
-use std::fmt::Write as _;
+//! A goal that is missed is shown as plainly as one that is met.
 
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::figures::FigureName;
-use crate::machine::{Machine, Servers};
 use crate::quiet::Quiet;
 use crate::statistics::{Samples, Spread};
-
-/// The whole report.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Where.
-    pub machine: Machine,
-    /// What was measured.
-    pub servers: Servers,
-    /// Measured with few rounds.
-    pub quick: bool,
-    /// What.
-    pub figures: Vec<Measured>,
-}
-
-/// One figure, measured or not.
-#[derive(Debug, Serialize)]
-pub struct Measured {
-    name: FigureName,
-    #[serde(flatten)]
-    outcome: Outcome,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    Measured(Figure),
-    Failed(String),
-}
-
-/// What a figure found.
-#[derive(Debug, Default, Serialize)]
-pub struct Figure {
-    /// One sentence each: what exactly was done.
-    pub method: Vec<String>,
-    /// The numbers.
-    pub rows: Vec<Row>,
-}
 
 /// One number.
 #[derive(Debug, Serialize)]
 pub struct Row {
     what: String,
     unit: Unit,
-    value: f64,
+    /// None when there is no such number, which misses every goal.
+    value: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     goal: Option<Goal>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +45,8 @@ pub enum Unit {
     Bytes,
     /// Millions of bytes.
     Megabytes,
+    /// SSIMULACRA2.
+    Score,
 }
 
 /// What a number should be.
@@ -122,7 +84,8 @@ impl Goal {
 }
 
 impl Unit {
-    fn text(self, value: f64) -> String {
+    /// A number of this unit as people read it.
+    pub fn text(self, value: f64) -> String {
         match self {
             Self::Ratio => format!("{value:.3}"),
             Self::Microseconds => format!("{value:.1} µs"),
@@ -133,7 +96,8 @@ impl Unit {
             Self::Percent => format!("{value:.2} %"),
             Self::Points => format!("{value:.2}"),
             Self::Count => format!("{value}"),
-            Self::Bytes => format!("{value} B"),
+            Self::Bytes => format!("{value:.0} B"),
+            Self::Score => format!("{value:.2}"),
             Self::Megabytes => format!("{value:.0} MB"),
         }
     }
@@ -142,7 +106,12 @@ impl Unit {
 impl Row {
     /// A single number.
     pub fn single(what: impl Into<String>, unit: Unit, value: f64) -> Self {
-        Self { what: what.into(), unit, value, goal: None, met: None, spread: None }
+        Self { what: what.into(), unit, value: Some(value), goal: None, met: None, spread: None }
+    }
+
+    /// A number that does not exist, and so misses what it should be.
+    pub fn missing(what: impl Into<String>, unit: Unit, goal: Goal) -> Self {
+        Self { what: what.into(), unit, value: None, goal: Some(goal), met: Some(false), spread: None }
     }
 
     /// The median of rounds.
@@ -196,7 +165,7 @@ impl Row {
     /// With what it should be.
     #[must_use]
     pub fn with_goal(self, goal: Goal) -> Self {
-        Self { met: Some(goal.is_met(self.value)), goal: Some(goal), ..self }
+        Self { met: Some(self.value.is_some_and(|value| goal.is_met(value))), goal: Some(goal), ..self }
     }
 
     /// Whether it has a goal.
@@ -206,95 +175,30 @@ impl Row {
 
     /// In a few words, for showing progress.
     pub fn summary(&self) -> String {
-        format!("{}: {}", self.what, self.unit.text(self.value))
+        format!("{}: {}", self.what, self.text())
     }
 
-    fn to_markdown(&self) -> String {
+    /// The number as people read it.
+    fn text(&self) -> String {
+        self.value.map_or_else(|| "–".to_owned(), |value| self.unit.text(value))
+    }
+
+    /// A line of the table of goals; `None` without one.
+    pub(super) fn to_goal(&self, figure: &str) -> Option<[String; 5]> {
+        let (goal, met) = (self.goal?, self.met?);
+        let met = if met { "reached" } else { "**not reached**" };
+        Some([figure.to_owned(), self.what.clone(), goal.text(self.unit), self.text(), met.to_owned()])
+    }
+
+    /// A line of a figure's table.
+    pub(super) fn to_markdown(&self) -> String {
         let goal = self.goal.map_or_else(String::new, |goal| goal.text(self.unit));
         let met = self.met.map_or("", |met| if met { "yes" } else { "**no**" });
         let spread = self.spread.map_or_else(String::new, |spread| {
             let (lowest, highest) = (self.unit.text(spread.lowest), self.unit.text(spread.highest));
             format!("{lowest} – {highest} ({})", spread.samples)
         });
-        format!("| {} | {goal} | {} | {met} | {spread} |\n", self.what, self.unit.text(self.value))
-    }
-}
-
-impl Figure {
-    /// For people.
-    pub fn to_markdown(&self) -> String {
-        let mut text =
-            String::from("| figure | goal | measured | met | lowest – highest (of) |\n|---|---|---|---|---|\n");
-        self.rows.iter().for_each(|row| text.push_str(&row.to_markdown()));
-        text.push('\n');
-        self.method.iter().for_each(|sentence| {
-            let _ = writeln!(text, "- {sentence}");
-        });
-        text
-    }
-}
-
-impl Measured {
-    /// What came of measuring `name`.
-    pub fn new(name: FigureName, measured: anyhow::Result<Figure>) -> Self {
-        let outcome = match measured {
-            Ok(figure) => Outcome::Measured(figure),
-            Err(error) => {
-                eprintln!("  could not be measured: {error:#}");
-                Outcome::Failed(format!("{error:#}"))
-            }
-        };
-        Self { name, outcome }
-    }
-
-    /// Whether there are numbers.
-    pub fn is_measured(&self) -> bool {
-        matches!(self.outcome, Outcome::Measured(_))
-    }
-
-    fn to_markdown(&self) -> String {
-        let mut text = format!("\n## {}\n\n", self.name.title());
-        match &self.outcome {
-            Outcome::Failed(why) => {
-                let _ = writeln!(text, "**Could not be measured**: {why}");
-            }
-            Outcome::Measured(figure) => text.push_str(&figure.to_markdown()),
-        }
-        text
-    }
-}
-
-impl Report {
-    /// For people.
-    pub fn to_markdown(&self) -> String {
-        let mut text = String::from("# Measured figures\n\nWritten by `script/loadtest`; do not edit.\n\n");
-        if self.quick {
-            text.push_str(
-                "**A quick run**: few rounds, much noise. Run without `--quick` before quoting a number.\n\n",
-            );
-        }
-        let _ = writeln!(
-            text,
-            "{machine} {division}. libvips {libvips}, {nginx}.\n\n\
-             Where a row tells a number of rounds, it shows their median unless it says otherwise. Contenders take turns \
-             within each round, and ratios are made within a round. Rounds in which other processes took more than 15 % of \
-             a core are done again, up to as many times as were wanted, and the quietest are kept. CPU time is user and \
-             system time of a server's processes and threads. A row without a goal is there for information.",
-            machine = self.machine.describe(),
-            division = self.servers.division,
-            libvips = self.servers.libvips,
-            nginx = self.servers.nginx,
-        );
-        self.figures.iter().for_each(|figure| text.push_str(&figure.to_markdown()));
-        text
-    }
-
-    /// For programs.
-    ///
-    /// # Errors
-    /// Never for numbers that are finite, which [`Samples`] sees to.
-    pub fn to_json(&self) -> anyhow::Result<String> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
+        format!("| {} | {goal} | {} | {met} | {spread} |\n", self.what, self.text())
     }
 }
 
@@ -322,16 +226,16 @@ mod tests {
             (Goal::Below(500.0), &[100.0, 500.0], 500.0, false),
         ] {
             let row = worst(goal, rounds);
-            assert_eq!((row.value, row.met), (value, Some(met)), "{goal:?} {rounds:?}");
+            assert_eq!((row.value, row.met), (Some(value), Some(met)), "{goal:?} {rounds:?}");
         }
     }
 
     #[test]
-    fn a_figure_that_failed_is_told_as_such() {
-        let failed = Measured::new(FigureName::Hit, Err(anyhow::anyhow!("inner").context("outer")));
-        assert!(!failed.is_measured());
-        assert!(failed.to_markdown().contains("**Could not be measured**: outer: inner"));
-        let json = serde_json::to_value(&failed).expect("is JSON");
-        assert_eq!(json["failed"], "outer: inner");
+    fn a_number_that_does_not_exist_misses_its_goal() {
+        let row = Row::missing("CPU", Unit::Milliseconds, Goal::AtMost(1.0));
+        assert_eq!(row.to_markdown(), "| CPU | ≤ 1.00 ms | – | **no** |  |\n");
+        let goal = row.to_goal("peers").expect("has one");
+        assert_eq!(goal, ["peers", "CPU", "≤ 1.00 ms", "–", "**not reached**"]);
+        assert!(Row::single("x", Unit::Count, 1.0).to_goal("peers").is_none());
     }
 }
