@@ -105,3 +105,53 @@ fn scale(image: &Image, target: Size) -> Result<Image, VipsError> {
     // The factors are exact up to rounding, so this only ever cuts what a last bit added.
     extract(scaled, Region { x: 0, y: 0, size: target })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use testkit::images;
+
+    use super::*;
+    use crate::engine::{Engine, EngineOptions};
+
+    /// How near ours must be to libvips' own, in decibels: an error of one byte and a half in the mean, which is what the curve as a
+    /// polynomial and libvips' roundings may add up to.
+    const PSNR_MIN_DB: f64 = 45.0;
+
+    /// What libvips makes of `image` in linear light, without shrinking it before by averages.
+    fn by_libvips(image: &Image, target: Size) -> Result<Vec<u8>, VipsError> {
+        let light = Operation::new(c"colourspace")?.image(c"in", image)?.text(c"space", c"scrgb")?.run()?;
+        let scaled = Operation::new(c"resize")?
+            .image(c"in", &light)?
+            .double(c"scale", f64::from(target.width) / f64::from(image.width()))?
+            .double(c"vscale", f64::from(target.height) / f64::from(image.height()))?
+            .double(c"gap", 0.0)?
+            .run()?;
+        let bytes = Operation::new(c"colourspace")?.image(c"in", &scaled)?.text(c"space", c"srgb")?.run()?;
+        extract(bytes, Region { x: 0, y: 0, size: target })?.to_pixels()
+    }
+
+    fn psnr(one: &[u8], other: &[u8]) -> f64 {
+        let squares: f64 = one.iter().zip(other).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+        10.0 * (255.0f64.powi(2) * one.len() as f64 / squares.max(1e-9)).log10()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn ours_is_what_libvips_makes_in_linear_light(
+            (width, height) in (80u32..400, 80u32..400), (across, down) in (1.05f64..9.0, 1.05f64..9.0)
+        ) {
+            Engine::start(&EngineOptions::default()).expect("starts");
+            let picture = images::photo(width, height);
+            let image = Image::from_pixels(picture.as_raw(), width, height, 3).expect("a picture");
+            let target = Size::new((f64::from(width) / across) as u32, (f64::from(height) / down) as u32);
+            let found = resize(image.clone(), None, target, None).and_then(|made| made.to_pixels()).expect("makes it");
+            let wanted = by_libvips(&image, target).expect("makes it");
+            prop_assert_eq!(found.len(), wanted.len());
+            let near = psnr(&found, &wanted);
+            prop_assert!(near >= PSNR_MIN_DB, "{:.1} dB", near);
+        }
+    }
+}

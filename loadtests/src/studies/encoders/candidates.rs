@@ -63,7 +63,7 @@ pub fn families() -> [Family; 9] {
         ..still(title, format, measure, "", candidates)
     };
     [
-        still("JPEG", "jpeg", Measure::AtEqualScore(jpeg), "", &JPEG),
+        still("JPEG by libjpeg, which we do not use", "jpeg", Measure::AtEqualScore(jpeg), "", &JPEG),
         still("WebP", "webp", Measure::AtEqualScore(webp), "", &WEBP),
         still("AVIF", "avif", Measure::AtEqualScore(avif), "compression=av1,bitdepth=8", &AVIF),
         still("JPEG XL", "jxl", Measure::AtEqualScore(jxl), "", &JXL),
@@ -75,7 +75,7 @@ pub fn families() -> [Family; 9] {
     ]
 }
 
-// Trellis quantisation and other quantisation tables are of mozjpeg: with libjpeg-turbo they change nothing.
+// All of libjpeg's; ours is jpegli, which this program cannot call. Trellis quantisation and other quantisation tables are of mozjpeg: with libjpeg-turbo they change nothing.
 const JPEG: [&str; 5] = [
     "optimize-coding",
     "",

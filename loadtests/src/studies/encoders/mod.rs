@@ -37,7 +37,7 @@ pub async fn study(desk: &Desk<'_>) -> anyhow::Result<String> {
     let stills = desk.stills()?;
     let animations = gallery::animations(&desk.darkroom, desk.folder(), FRAMES)?;
     let mut text = gallery::describe(&stills)
-        + "\nEvery second of these is tried, and the first of each kind is timed. The first row of each table is ours. Bytes are beside \
+        + "\nEvery second of these is tried, and the first of each kind is timed. The first row of each table is ours, but for JPEG. Bytes are beside \
            ours at the score that ours has at the default quality, on the line between two qualities that score less and more; where \
            there is no quality, at its own score or without loss. CPU time is of the encoder alone, per megapixel, with one thread of \
            libvips; AVIF's encoder starts threads of its own, which count.\n";
