@@ -35,7 +35,13 @@ impl Pipeline<'_> {
     pub(crate) fn run(&self, inputs: Inputs<'_>, header: Header, watch: Option<&Watch>) -> Result<Image, VipsError> {
         let decided = Cell::default();
         if self.frames == 1 {
-            let still = load::still(inputs, self.info, header, load::level(self.info, &self.geometry, self.transform))?;
+            let still = load::still(
+                inputs,
+                self.info,
+                &self.geometry,
+                header,
+                load::level(self.info, &self.geometry, self.transform),
+            )?;
             if let Some(watch) = watch {
                 watch.guard(&still.image);
             }

@@ -55,6 +55,8 @@ pub struct ImageInfo {
     pub icc: bool,
     /// Whether the picture comes in several passes, so that decoding it from top to bottom holds all of it.
     pub interlaced: bool,
+    /// Whether its colours have half the resolution of its luma each way, as cameras write them.
+    pub halved_colour: bool,
     /// Length of the file, in bytes.
     pub bytes: usize,
 }
@@ -232,6 +234,7 @@ fn describe(image: &Image, format: SourceFormat, bytes: usize) -> ImageInfo {
         bit_depth,
         icc: image.icc_profile().is_some(),
         interlaced: image.int_field(c"interlaced").is_some_and(|interlaced| interlaced != 0),
+        halved_colour: image.has_text(c"jpeg-chroma-subsample", c"4:2:0"),
         bytes,
     }
 }
@@ -249,6 +252,7 @@ fn describe_bmp(header: &bmp::BmpHeader, bytes: usize) -> ImageInfo {
         bit_depth: 8,
         icc: false,
         interlaced: false,
+        halved_colour: false,
         bytes,
     }
 }

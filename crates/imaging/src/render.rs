@@ -154,7 +154,7 @@ impl Job<'_> {
         Ok(Weighed {
             weight: weight(effort),
             small: (effort == Effort::Fast).then(|| weight(Effort::Small)),
-            level: load::is_shared(&info, frames).then(|| load::level(&info, &geometry, transform)),
+            level: load::is_shared(&info, &geometry, frames).then(|| load::level(&info, &geometry, transform)),
         })
     }
 

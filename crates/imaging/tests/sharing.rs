@@ -56,6 +56,16 @@ fn a_jpeg_is_decoded_once_for_each_scale_and_gives_the_bytes_it_gives_alone() {
 }
 
 #[test]
+fn what_is_halved_on_its_way_is_nobody_elses() {
+    // Written by the engine itself: with colours of half the resolution, as by a camera.
+    let photo = Bytes::from(png::rgb(&images::photo(1200, 800), &png::Extras::default()));
+    let source = render(&photo, "f=jpeg,q=85", None);
+    check(&source, &["w=290,f=webp", "w=200,f=jpeg", "w=100,f=jpeg"], 0);
+    // Larger ones are made of the whole picture, and so is a part of it.
+    check(&source, &["w=700,f=webp", "w=310,f=jpeg", "rect=0;0;800;800,w=100,f=png"], 1200 * 800 * 3);
+}
+
+#[test]
 fn everything_that_is_done_to_a_picture_is_done_to_a_shared_one() {
     let source = jpeg::oriented(&images::photo(900, 600), 6);
     let ops = [

@@ -4,6 +4,7 @@ use multiversion::multiversion;
 
 use super::light::{self, Bytes, Channels};
 use super::taps::Taps;
+use super::vertical::Layout;
 
 /// Rows that are worked on at once, a lane of a register each: enough of them that no sum waits for the one before.
 pub(super) const GROUP: usize = 16;
@@ -23,8 +24,11 @@ impl Horizontal {
     }
 
     /// Appends what becomes of `rows`, at most [`GROUP`].
-    pub(super) fn run(&mut self, rows: &[Vec<f32>], out: &mut Vec<u8>) {
-        turn(rows, &mut self.turned);
+    pub(super) fn run(&mut self, rows: &[Vec<f32>], layout: Layout, out: &mut Vec<u8>) {
+        match layout {
+            Layout::Pixels => turn(rows, &mut self.turned),
+            Layout::Planes(apart) => turn_planes(rows, apart, &mut self.turned),
+        }
         let from = out.len();
         out.resize(from + rows.len() * self.taps.len() * self.channels.count(), 0);
         let out = &mut out[from..];
@@ -44,6 +48,21 @@ fn turn(rows: &[Vec<f32>], turned: &mut [[f32; GROUP]]) {
         for (lane, row) in rows.iter().enumerate() {
             for (place, number) in tile.iter_mut().zip(&row[at..]) {
                 place[lane] = *number;
+            }
+        }
+    }
+}
+
+/// The same of red, green and blue that lie by themselves, so far apart.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn turn_planes(rows: &[Vec<f32>], apart: usize, turned: &mut [[f32; GROUP]]) {
+    let pixels = turned.as_chunks_mut::<3>().0;
+    for (at, tile) in (0..).step_by(GROUP).zip(pixels.chunks_mut(GROUP)) {
+        for (lane, row) in rows.iter().enumerate() {
+            for (channel, plane) in row.chunks_exact(apart).enumerate() {
+                for (pixel, number) in tile.iter_mut().zip(&plane[at..]) {
+                    pixel[channel][lane] = *number;
+                }
             }
         }
     }

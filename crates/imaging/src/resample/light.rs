@@ -70,6 +70,27 @@ pub(super) fn read(bytes: &[u8], channels: Channels, into: &mut [f32]) {
     }
 }
 
+/// Writes the light of two rows in half the resolution, each colour into a row of its own. `blue` and `red` are what JFIF
+/// says they are (ITU-T T.871 §7): how far those colours differ from the luma, and 128.
+#[inline(always)]
+pub(super) fn read_halved(luma: [&[u8]; 2], blue: &[u8], red: &[u8], into: [&mut [f32]; 3]) {
+    let [upper, lower] = luma.map(|row| row.as_chunks::<2>().0);
+    let [reds, greens, blues] = into;
+    let colours = reds.iter_mut().zip(greens).zip(blues);
+    let sources = upper.iter().zip(lower).zip(blue.iter().zip(red));
+    for (((into_red, into_green), into_blue), ((upper, lower), (blue, red))) in colours.zip(sources) {
+        let (blue, red) = (f32::from(*blue) - 128.0, f32::from(*red) - 128.0);
+        let four = [upper[0], upper[1], lower[0], lower[1]].map(f32::from);
+        let mean = |more: f32| {
+            let [a, b, c, d] = four.map(|luma| light(((luma + more) * (1.0 / 255.0)).clamp(0.0, 1.0)));
+            ((a + b) + (c + d)) * 0.25
+        };
+        *into_red = mean(1.402 * red);
+        *into_green = mean(-0.344_136 * blue - 0.714_136 * red);
+        *into_blue = mean(1.772 * blue);
+    }
+}
+
 /// The bytes of a pixel's light, which has alpha multiplied in.
 #[inline(always)]
 pub(super) fn write<const CHANNELS: usize>(pixel: [f32; CHANNELS], bytes: &Bytes) -> [u8; CHANNELS] {

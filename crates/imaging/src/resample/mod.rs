@@ -12,6 +12,8 @@ mod light;
 mod taps;
 mod vertical;
 
+use std::ops::Range;
+
 use crate::geometry::Size;
 
 use self::horizontal::{GROUP, Horizontal};
@@ -19,6 +21,33 @@ use self::light::Channels;
 use self::vertical::Vertical;
 
 pub(crate) use self::vertical::STRIP_ROWS;
+
+/// Some rows of a picture as luma, and as blue and red in half the resolution.
+#[derive(Clone, Copy)]
+pub(crate) struct Planes<'a> {
+    /// Rows of luma, one behind the other, two for each of the others.
+    pub(crate) luma: &'a [u8],
+    /// Bytes of a row of luma.
+    pub(crate) luma_bytes: usize,
+    /// Rows of blue.
+    pub(crate) blue: &'a [u8],
+    /// Rows of red.
+    pub(crate) red: &'a [u8],
+    /// Bytes of a row of blue or red.
+    pub(crate) colour_bytes: usize,
+    /// Rows of blue and of red.
+    pub(crate) rows: usize,
+}
+
+impl Planes<'_> {
+    /// Two rows of luma, and those of blue and red that belong to them, from `places` of the latter.
+    fn row(&self, row: usize, places: Range<usize>) -> ([&[u8]; 2], &[u8], &[u8]) {
+        let luma =
+            [2 * row, 2 * row + 1].map(|row| &self.luma[row * self.luma_bytes..][2 * places.start..2 * places.end]);
+        let colour = row * self.colour_bytes + places.start..row * self.colour_bytes + places.end;
+        (luma, &self.blue[colour.clone()], &self.red[colour])
+    }
+}
 
 /// A picture on its way to a smaller size.
 pub(crate) struct Resampler {
@@ -46,9 +75,25 @@ impl Resampler {
         })
     }
 
+    /// From a colour picture that comes as planes and is of the size `halved` in half of its resolution, to `to`.
+    pub(crate) fn of_planes(halved: Size, to: Size) -> Option<Self> {
+        let vertical = Vertical::of_planes(halved, to.height);
+        Self::new(halved, to, 3).map(|resampler| Self { vertical, ..resampler })
+    }
+
     /// Takes the next rows, at most [`STRIP_ROWS`].
     pub(crate) fn push(&mut self, rows: &[&[u8]]) {
         self.vertical.push(rows);
+        self.advance();
+    }
+
+    /// Takes the next rows of planes.
+    pub(crate) fn push_planes(&mut self, planes: &Planes<'_>) {
+        self.vertical.push_planes(planes);
+        self.advance();
+    }
+
+    fn advance(&mut self) {
         while let Some(row) = self.vertical.pop() {
             self.waiting.push(row);
             if self.waiting.len() == GROUP {
@@ -64,7 +109,7 @@ impl Resampler {
     }
 
     fn flush(&mut self) {
-        self.horizontal.run(&self.waiting, &mut self.out);
+        self.horizontal.run(&self.waiting, self.vertical.layout(), &mut self.out);
         for row in self.waiting.drain(..) {
             self.vertical.take_back(row);
         }

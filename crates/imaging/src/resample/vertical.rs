@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use multiversion::multiversion;
 
+use super::Planes;
 use super::light::{self, Channels};
 use super::taps::Taps;
 use crate::geometry::Size;
@@ -15,16 +16,28 @@ pub(crate) const STRIP_ROWS: usize = 16;
 /// channels but three, which needs none, and of [`BLOCK`].
 const CHUNK: usize = 256;
 
+/// The chunks of a strip.
+const PLANE: usize = STRIP_ROWS * CHUNK;
+
 /// Numbers that are summed up at once, in registers.
 const BLOCK: usize = 64;
+
+/// How the numbers of a row lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Pixel by pixel.
+    Pixels,
+    /// Red, green and blue, each by itself, so many numbers apart.
+    Planes(usize),
+}
 
 /// Rows under way.
 pub(super) struct Vertical {
     taps: Taps,
     channels: Channels,
-    /// Numbers of a row, and the same rounded up to whole blocks.
+    layout: Layout,
+    /// Numbers of a row, or of each of its planes.
     row: usize,
-    padded: usize,
     /// Rows that came in.
     seen: usize,
     /// The row of the result that `under_way` begins with.
@@ -32,49 +45,96 @@ pub(super) struct Vertical {
     under_way: VecDeque<Vec<f32>>,
     /// Rows that may be written over.
     spare: Vec<Vec<f32>>,
-    /// The light of a chunk of each row of a strip.
+    /// The light of a chunk of each row of a strip, plane by plane.
     light: Vec<f32>,
 }
 
 impl Vertical {
+    /// For rows of `channels`.
     pub(super) fn new(from: Size, to_height: u32, channels: Channels) -> Self {
-        let row = from.width as usize * channels.count();
+        Self::with_layout(from, to_height, channels, from.width as usize * channels.count(), Layout::Pixels)
+    }
+
+    /// For planes.
+    pub(super) fn of_planes(from: Size, to_height: u32) -> Self {
+        let row = from.width as usize;
+        Self::with_layout(from, to_height, Channels::Rgb, row, Layout::Planes(row.next_multiple_of(BLOCK)))
+    }
+
+    fn with_layout(from: Size, to_height: u32, channels: Channels, row: usize, layout: Layout) -> Self {
         Self {
             taps: Taps::new(from.height, to_height),
             channels,
+            layout,
             row,
-            padded: row.next_multiple_of(BLOCK),
             seen: 0,
             first: 0,
             under_way: VecDeque::new(),
             spare: Vec::new(),
-            light: vec![0.0; STRIP_ROWS * CHUNK],
+            light: vec![0.0; layout.planes() * PLANE],
         }
+    }
+
+    /// How rows lie in memory.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Takes the next rows.
     pub(super) fn push(&mut self, rows: &[&[u8]]) {
-        let (from, until) = (self.seen, self.seen + rows.len());
-        self.seen = until;
-        while self.taps.get(self.first + self.under_way.len()).is_some_and(|tap| tap.start < until) {
-            let mut row = self.spare.pop().unwrap_or_default();
-            row.clear();
-            row.resize(self.padded, 0.0);
-            self.under_way.push_back(row);
-        }
+        let until = self.begin(rows.len());
         for at in (0..self.row).step_by(CHUNK) {
             let chunk = at..(at + CHUNK).min(self.row);
             for (row, into) in rows.iter().zip(self.light.chunks_exact_mut(CHUNK)) {
                 read(&row[chunk.clone()], self.channels, into);
             }
-            let sums = at..(at + CHUNK).min(self.padded);
-            for (index, under_way) in self.under_way.iter_mut().enumerate() {
-                let Some(tap) = self.taps.get(self.first + index) else { continue };
-                let (start, end) = (tap.start.max(from), tap.end().min(until));
-                if start < end {
-                    let weights = &tap.weights[start - tap.start..end - tap.start];
-                    add(&mut under_way[sums.clone()], &self.light[(start - from) * CHUNK..], weights);
-                }
+            self.add(at, until);
+        }
+        self.seen = until;
+    }
+
+    /// Takes the next rows as planes, halved.
+    pub(super) fn push_planes(&mut self, planes: &Planes<'_>) {
+        let until = self.begin(planes.rows);
+        for at in (0..self.row).step_by(CHUNK) {
+            let chunk = at..(at + CHUNK).min(self.row);
+            for row in 0..planes.rows {
+                let (luma, blue, red) = planes.row(row, chunk.clone());
+                let (reds, rest) = self.light.split_at_mut(PLANE);
+                let (greens, blues) = rest.split_at_mut(PLANE);
+                let into = [reds, greens, blues].map(|plane| &mut plane[row * CHUNK..][..chunk.len()]);
+                read_halved(luma, blue, red, into);
+            }
+            self.add(at, until);
+        }
+        self.seen = until;
+    }
+
+    /// Makes room for the rows that begin with the next `count`; returns how many will have come in.
+    fn begin(&mut self, count: usize) -> usize {
+        let until = self.seen + count;
+        while self.taps.get(self.first + self.under_way.len()).is_some_and(|tap| tap.start < until) {
+            let mut row = self.spare.pop().unwrap_or_default();
+            row.clear();
+            row.resize(self.layout.planes() * self.row.next_multiple_of(BLOCK), 0.0);
+            self.under_way.push_back(row);
+        }
+        until
+    }
+
+    /// Adds the light of the chunk that begins with `at`, of all rows from `seen` to `until`.
+    fn add(&mut self, at: usize, until: usize) {
+        let plane = self.row.next_multiple_of(BLOCK);
+        let chunk = at..(at + CHUNK).min(plane);
+        for (index, under_way) in self.under_way.iter_mut().enumerate() {
+            let Some(tap) = self.taps.get(self.first + index) else { continue };
+            let (start, end) = (tap.start.max(self.seen), tap.end().min(until));
+            if start >= end {
+                continue;
+            }
+            let weights = &tap.weights[start - tap.start..end - tap.start];
+            for (sums, light) in under_way.chunks_exact_mut(plane).zip(self.light.chunks_exact(PLANE)) {
+                add(&mut sums[chunk.clone()], &light[(start - self.seen) * CHUNK..], weights);
             }
         }
     }
@@ -92,6 +152,21 @@ impl Vertical {
     pub(super) fn take_back(&mut self, row: Vec<f32>) {
         self.spare.push(row);
     }
+}
+
+impl Layout {
+    fn planes(self) -> usize {
+        match self {
+            Self::Pixels => 1,
+            Self::Planes(_) => 3,
+        }
+    }
+}
+
+/// The light of planes, halved.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn read_halved(luma: [&[u8]; 2], blue: &[u8], red: &[u8], into: [&mut [f32]; 3]) {
+    light::read_halved(luma, blue, red, into);
 }
 
 /// The light of `bytes`.

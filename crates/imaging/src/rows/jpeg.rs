@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{LeaveIt, Shape};
 use crate::geometry::Size;
+use crate::resample::Planes;
 
 /// What `jpeg.c` keeps.
 #[repr(C)]
@@ -23,6 +24,14 @@ unsafe extern "C" {
         shape: *mut c_uint,
     ) -> Option<NonNull<Reader>>;
     fn calotype_jpeg_read(reader: NonNull<Reader>, rows: *mut c_uchar, count: c_uint) -> c_int;
+    fn calotype_jpeg_open_planes(bytes: *const c_uchar, length: c_ulong, shape: *mut c_uint)
+    -> Option<NonNull<Reader>>;
+    fn calotype_jpeg_read_planes(
+        reader: NonNull<Reader>,
+        luma: *mut c_uchar,
+        blue: *mut c_uchar,
+        red: *mut c_uchar,
+    ) -> c_int;
     fn calotype_jpeg_close(reader: NonNull<Reader>);
 }
 
@@ -100,6 +109,100 @@ impl JpegRows {
 
 fn succeeded(result: c_int) -> Result<(), LeaveIt> {
     if result == 0 { Ok(()) } else { Err(LeaveIt) }
+}
+
+/// Rows of light, and of blue and red as far as they differ from it, in half the resolution: what a camera's JPEG holds.
+pub(crate) struct JpegPlanes {
+    reader: NonNull<Reader>,
+    size: Size,
+    luma_bytes: usize,
+    colour_bytes: usize,
+    luma: Vec<u8>,
+    blue: Vec<u8>,
+    red: Vec<u8>,
+    /// Rows that were read.
+    top: u32,
+    // What the reader reads from.
+    _source: Bytes,
+}
+
+/// Rows of light that come at once; half as many of colour.
+const LUMA_ROWS: u32 = 16;
+
+impl JpegPlanes {
+    /// Of `source`, which must be of the size `wanted`.
+    pub(super) fn open(source: &Bytes, wanted: Size) -> Option<Self> {
+        let source = source.clone();
+        let mut shape = [0; 4];
+        // SAFETY: there are `length` bytes, which are only read and live as long as the reader, and room for four numbers.
+        let reader = unsafe {
+            calotype_jpeg_open_planes(source.as_ptr(), c_ulong::try_from(source.len()).ok()?, shape.as_mut_ptr())
+        }?;
+        let [width, height, luma_bytes, colour_bytes] = shape;
+        let (luma_bytes, colour_bytes) = (luma_bytes as usize, colour_bytes as usize);
+        let planes = Self {
+            reader,
+            size: Size::new(width, height),
+            luma_bytes,
+            colour_bytes,
+            luma: vec![0; luma_bytes * LUMA_ROWS as usize],
+            blue: vec![0; colour_bytes * LUMA_ROWS as usize / 2],
+            red: vec![0; colour_bytes * LUMA_ROWS as usize / 2],
+            top: 0,
+            _source: source,
+        };
+        (planes.size == wanted).then_some(planes)
+    }
+
+    /// The size in half the resolution.
+    pub(crate) fn halved(&self) -> Size {
+        Size::new(self.size.width.div_ceil(2), self.size.height.div_ceil(2))
+    }
+
+    /// The next rows; `None` below the last one.
+    pub(crate) fn read(&mut self) -> Result<Option<Planes<'_>>, LeaveIt> {
+        let left = self.size.height - self.top;
+        if left == 0 {
+            return Ok(None);
+        }
+        let rows = left.min(LUMA_ROWS);
+        self.top += rows;
+        // SAFETY: the reader is open and used by nobody else; there is room for 16 rows of light and 8 of each colour, of the
+        // lengths that it told.
+        succeeded(unsafe {
+            calotype_jpeg_read_planes(
+                self.reader,
+                self.luma.as_mut_ptr(),
+                self.blue.as_mut_ptr(),
+                self.red.as_mut_ptr(),
+            )
+        })?;
+        let (width, rows) = (self.size.width as usize, rows as usize);
+        // What lies beyond an odd side is whatever the encoder liked.
+        if !width.is_multiple_of(2) {
+            for row in self.luma.chunks_exact_mut(self.luma_bytes) {
+                row[width] = row[width - 1];
+            }
+        }
+        if !rows.is_multiple_of(2) {
+            self.luma.copy_within((rows - 1) * self.luma_bytes..rows * self.luma_bytes, rows * self.luma_bytes);
+        }
+        Ok(Some(Planes {
+            luma: &self.luma,
+            luma_bytes: self.luma_bytes,
+            blue: &self.blue,
+            red: &self.red,
+            colour_bytes: self.colour_bytes,
+            rows: rows.div_ceil(2),
+        }))
+    }
+}
+
+impl Drop for JpegPlanes {
+    fn drop(&mut self) {
+        // SAFETY: the reader is open, and not used after this.
+        unsafe { calotype_jpeg_close(self.reader) };
+    }
 }
 
 impl Drop for JpegRows {

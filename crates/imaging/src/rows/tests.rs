@@ -8,19 +8,27 @@ use super::*;
 use crate::engine::{Engine, EngineOptions};
 use crate::jpegli::{JpegSettings, JpegWriter};
 use crate::probe::{Pages, open};
+use crate::resample::Resampler;
 
 /// Rows that are read at once, so that the last ones are fewer.
 const STRIP: usize = 16;
 
-fn opened(source: &[u8], format: SourceFormat, scale: Scale) -> (Image, Option<Rows>) {
+fn opened(source: &[u8], format: SourceFormat, scale: Scale) -> (Image, Option<WholeRows>) {
     Engine::start(&EngineOptions::default()).unwrap();
     let source = Bytes::copy_from_slice(source);
     let image = open(&source, format, scale, Pages::One(0)).unwrap();
-    let rows = Rows::open(&source, format, scale, &image);
+    let rows = whole(&source, format, scale, &image);
     (image, rows)
 }
 
-fn pixels(mut rows: Rows, image: &Image) -> Result<Vec<u8>, LeaveIt> {
+fn whole(source: &Bytes, format: SourceFormat, scale: Scale, image: &Image) -> Option<WholeRows> {
+    Rows::open(source, format, scale, image).map(|rows| match rows {
+        Rows::Whole(rows) => rows,
+        Rows::Halved(_) => panic!("nobody asked for it"),
+    })
+}
+
+fn pixels(mut rows: WholeRows, image: &Image) -> Result<Vec<u8>, LeaveIt> {
     let row = image.width() as usize * image.bands() as usize;
     let mut pixels = vec![0; row * image.height() as usize];
     pixels.chunks_mut(row * STRIP).try_for_each(|strip| rows.read(strip))?;
@@ -105,22 +113,22 @@ fn whatever_is_damaged_is_left_too() {
         (jpeg::rgb(&picture, &jpeg::Extras::default()), SourceFormat::Jpeg),
         (png::rgb(&picture, &png::Extras::default()), SourceFormat::Png),
     ];
-    for (whole, format) in sources {
-        let (image, _) = opened(&whole, format, Scale::Full);
+    for (source, format) in sources {
+        let (image, _) = opened(&source, format, Scale::Full);
         for part in 1..10 {
-            let cut = Bytes::copy_from_slice(&whole[..whole.len() * part / 10]);
-            let rows = Rows::open(&cut, format, Scale::Full, &image);
+            let cut = Bytes::copy_from_slice(&source[..source.len() * part / 10]);
+            let rows = whole(&cut, format, Scale::Full, &image);
             assert!(rows.is_none_or(|rows| pixels(rows, &image).is_err()), "{format:?}, {part} tenths");
         }
         // Bits flipped in the pixels: rows of another picture, or none, but nothing worse.
-        for at in (whole.len() / 4..whole.len()).step_by(97) {
-            let mut flipped = whole.clone();
+        for at in (source.len() / 4..source.len()).step_by(97) {
+            let mut flipped = source.clone();
             flipped[at] ^= 0x55;
-            let rows = Rows::open(&Bytes::from(flipped), format, Scale::Full, &image);
+            let rows = whole(&Bytes::from(flipped), format, Scale::Full, &image);
             let _either = rows.map(|rows| pixels(rows, &image).is_ok());
         }
         // Rows that are not there.
-        let (image, rows) = opened(&whole, format, Scale::Full);
+        let (image, rows) = opened(&source, format, Scale::Full);
         let mut rows = rows.unwrap();
         let mut all = vec![0; image.memory_bytes() as usize];
         rows.read(&mut all).unwrap();
@@ -128,7 +136,7 @@ fn whatever_is_damaged_is_left_too() {
         // Another picture's header.
         let other = images::photo(161, 120);
         let (other, _) = opened(&png::rgb(&other, &png::Extras::default()), SourceFormat::Png, Scale::Full);
-        assert!(Rows::open(&Bytes::from(whole), format, Scale::Full, &other).is_none());
+        assert!(whole(&Bytes::from(source), format, Scale::Full, &other).is_none());
     }
     assert!(opened_hostile(&hostile::truncated_progressive_jpeg()));
 }
@@ -137,5 +145,78 @@ fn whatever_is_damaged_is_left_too() {
 fn opened_hostile(source: &[u8]) -> bool {
     let (image, _) =
         opened(&jpeg::rgb(&images::photo(8, 8), &jpeg::Extras::default()), SourceFormat::Jpeg, Scale::Full);
-    Rows::open(&Bytes::copy_from_slice(source), SourceFormat::Jpeg, Scale::Full, &image).is_none()
+    whole(&Bytes::copy_from_slice(source), SourceFormat::Jpeg, Scale::Full, &image).is_none()
+}
+
+/// What becomes of planes, and of whole rows of the same picture.
+fn both_ways(source: &[u8], target: Size) -> [Vec<u8>; 2] {
+    let (image, whole) = opened(source, SourceFormat::Jpeg, Scale::Full);
+    let size = Size::new(image.width(), image.height());
+    let Some(Rows::Halved(mut planes)) = Rows::halved(&Bytes::copy_from_slice(source), size) else {
+        panic!("a camera's JPEG");
+    };
+    let mut by_halves = Resampler::of_planes(planes.halved(), target).unwrap();
+    while let Some(strip) = planes.read().unwrap() {
+        by_halves.push_planes(&strip);
+    }
+    let mut by_rows = Resampler::new(size, target, 3).unwrap();
+    let pixels = pixels(whole.unwrap(), &image).unwrap();
+    for row in pixels.chunks_exact(size.width as usize * 3) {
+        by_rows.push(&[row]);
+    }
+    [by_halves.finish(), by_rows.finish()]
+}
+
+#[test]
+fn halving_in_linear_light_looks_like_decoding_all_of_it() {
+    // Odd sides, and sides that end within a block.
+    for (width, height) in [(640, 480), (643, 481), (641, 497), (400, 271)] {
+        let source = halved_in_colour(&images::photo(width, height));
+        let target = Size::new(width / 5, height / 5);
+        let [found, wanted] = both_ways(&source, target);
+        let picture = |pixels| image::RgbImage::from_raw(target.width, target.height, pixels).unwrap();
+        let psnr = images::psnr(&picture(found), &picture(wanted));
+        assert!(psnr > 38.0, "{width} × {height}: {psnr:.1} dB");
+    }
+}
+
+#[test]
+fn colours_come_out_of_planes_as_out_of_rows() {
+    for colour in [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [12, 130, 201]] {
+        let source = halved_in_colour(&image::RgbImage::from_pixel(77, 53, image::Rgb(colour)));
+        let [found, wanted] = both_ways(&source, Size::new(11, 9));
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!(found.abs_diff(*wanted) <= 1, "{colour:?}: {found} beside {wanted}");
+        }
+    }
+}
+
+#[test]
+fn planes_of_what_is_unusual_or_damaged_are_left() {
+    let picture = images::photo(160, 120);
+    let size = Size::new(160, 120);
+    let source = halved_in_colour(&picture);
+    let all = |source: Vec<u8>| {
+        let Some(Rows::Halved(mut planes)) = Rows::halved(&Bytes::from(source), size) else { return false };
+        loop {
+            match planes.read() {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(LeaveIt) => return false,
+            }
+        }
+    };
+    assert!(all(source.clone()));
+    assert!(!all(jpeg::rgb(&picture, &jpeg::Extras::default())), "colours in full");
+    assert!(!all(jpeg::grey(&DynamicImage::from(picture.clone()).into_luma8(), &jpeg::Extras::default())), "grey");
+    assert!(!all(halved_in_colour(&images::photo(161, 120))), "another size");
+    for part in 1..10 {
+        assert!(!all(source[..source.len() * part / 10].to_vec()), "{part} tenths");
+    }
+    for at in (source.len() / 4..source.len()).step_by(97) {
+        let mut flipped = source.clone();
+        flipped[at] ^= 0x55;
+        // Rows of another picture, or none, but nothing worse.
+        all(flipped);
+    }
 }

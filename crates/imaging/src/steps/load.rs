@@ -17,17 +17,35 @@ use crate::vips::{Image, VipsError};
 
 /// How many times the target the decoder's output must be, at least.
 const RESAMPLER_FACTOR: f64 = 4.0;
+/// A camera's JPEG is halved in linear light when that leaves the resampler this factor: it costs a third of a point beside a
+/// full decode at the least, and no more than what the decoder's own half costs at the most.
+const HALVED_FACTOR: f64 = 2.0;
+/// From so much on the decoder's own quarter leaves enough.
+const HALVED_UNTIL: f64 = 16.0;
 /// A WebP is only shrunk by its decoder if that saves at least this much of each side: its scaler is not free.
 const WEBP_FACTOR_MAX: f64 = 0.75;
 /// Longest side a vector picture is drawn at when only a part of it is wanted, in pixels: its coordinates end somewhere.
 const SVG_PX_MAX: f64 = 100_000.0;
 
-/// What `info` is to be decoded at, to become what `geometry` says.
-pub(crate) fn scale(info: &ImageInfo, geometry: &Geometry) -> Scale {
+/// How many times the size of the result its source has, along the side that is made smaller the least.
+fn shrink(geometry: &Geometry) -> f64 {
     let region = geometry.region.size;
     let across = f64::from(region.width) / f64::from(geometry.resized.width);
     let down = f64::from(region.height) / f64::from(geometry.resized.height);
-    let shrink = across.min(down);
+    across.min(down)
+}
+
+/// Whether a still of `info` is halved in linear light on its way to `geometry`, unless it turns out to be unusual.
+pub(crate) fn is_halved(info: &ImageInfo, geometry: &Geometry) -> bool {
+    info.halved_colour
+        && !info.interlaced
+        && geometry.region.size == info.upright
+        && (2.0 * HALVED_FACTOR..HALVED_UNTIL).contains(&shrink(geometry))
+}
+
+/// What `info` is to be decoded at, to become what `geometry` says.
+pub(crate) fn scale(info: &ImageInfo, geometry: &Geometry) -> Scale {
+    let shrink = shrink(geometry);
     match info.format {
         SourceFormat::Jpeg => [8u8, 4, 2]
             .into_iter()
@@ -52,9 +70,9 @@ pub(crate) fn level(info: &ImageInfo, geometry: &Geometry, transform: &Transform
 }
 
 /// Whether others may have use for what `frames` frames of `info` are decoded to. A vector picture is drawn anew for each
-/// size, and an animation is too large to keep.
-pub(crate) fn is_shared(info: &ImageInfo, frames: u32) -> bool {
-    frames == 1 && !info.is_vector()
+/// size, an animation is too large to keep, and what is halved on its way is never there as a whole.
+pub(crate) fn is_shared(info: &ImageInfo, geometry: &Geometry, frames: u32) -> bool {
+    frames == 1 && !info.is_vector() && !is_halved(info, geometry)
 }
 
 /// A still that was opened.
@@ -69,6 +87,7 @@ pub(crate) struct Still {
 pub(crate) fn still(
     inputs: Inputs<'_>,
     info: &ImageInfo,
+    geometry: &Geometry,
     header: Header,
     level: DecodeLevel,
 ) -> Result<Still, VipsError> {
@@ -82,7 +101,8 @@ pub(crate) fn still(
         Some(image) if level.scale == Scale::Full => image,
         _ => open()?,
     };
-    let rows = Rows::open(inputs.source, info.format, level.scale, &image);
+    let halved = if is_halved(info, geometry) { Rows::halved(inputs.source, info.stored) } else { None };
+    let rows = halved.or_else(|| Rows::open(inputs.source, info.format, level.scale, &image));
     Ok(Still { image, rows })
 }
 

@@ -313,6 +313,19 @@ impl Image {
         found.then_some(value)
     }
 
+    /// Whether the field `name` is this text.
+    pub(crate) fn has_text(&self, name: &CStr, text: &CStr) -> bool {
+        let mut found: *const std::ffi::c_char = std::ptr::null();
+        // SAFETY: asks for the field's type first; the getter writes a pointer to a NUL-terminated text that the image owns,
+        // which is compared at once.
+        unsafe {
+            bindings::vips_image_get_typeof(self.raw, name.as_ptr()) != 0
+                && bindings::vips_image_get_string(self.raw, name.as_ptr(), &raw mut found) == 0
+                && !found.is_null()
+                && CStr::from_ptr(found) == text
+        }
+    }
+
     /// The embedded ICC profile.
     pub(crate) fn icc_profile(&self) -> Option<&[u8]> {
         let name = c"icc-profile-data";
