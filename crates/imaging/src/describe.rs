@@ -11,6 +11,7 @@ use crate::palette::Palette;
 use crate::probe::Header;
 use crate::render::{Job, Rendered};
 use crate::report::Report;
+use crate::resample::Pixels;
 use crate::steps::bands::{to_srgb, with_alpha};
 use crate::steps::resize::resize;
 use crate::vips::{Image, VipsError};
@@ -71,7 +72,8 @@ impl Small {
     fn new(picture: Image) -> Result<Self, VipsError> {
         let size = Size::new(picture.width(), picture.height()).within(DESCRIBED_PX);
         let picture = with_alpha(to_srgb(&picture)?)?.to_memory()?;
-        let rgba = resize(picture, None, size, None)?.to_pixels()?;
+        let all = Pixels::all(Size::new(picture.width(), picture.height()));
+        let rgba = resize(picture, (all, None), size, None)?.to_pixels()?;
         Ok(Self { size, rgba })
     }
 

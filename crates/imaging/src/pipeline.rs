@@ -7,9 +7,10 @@ use std::cell::Cell;
 use transform_url::Transform;
 
 use crate::animation::{self, Timing};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Size};
 use crate::probe::{Header, ImageInfo};
 use crate::render::Inputs;
+use crate::resample::Pixels;
 use crate::steps::load::Still;
 use crate::steps::{adjust, background, blur, colour, edge, frame, load, overlay, resize, turn, upright};
 use crate::vips::{Image, VipsError, Watch};
@@ -58,7 +59,7 @@ impl Pipeline<'_> {
         let frames = (0..self.frames)
             .map(|index| {
                 let image = animation::frame(&image, index, self.info.stored)?;
-                self.frame(Still { image, rows: None }, path, &decided, watch)?.to_memory()
+                self.frame(Still { image, shrunk_by: None, rows: None }, path, &decided, watch)?.to_memory()
             })
             .collect::<Result<Vec<_>, _>>()?;
         drop(image);
@@ -78,11 +79,17 @@ impl Pipeline<'_> {
         let Self { info, geometry, transform, .. } = self;
         let orientation = info.orientation;
         let rect = upright::stored_region(geometry.region, info.upright, orientation);
+        let is_whole = rect.size == info.stored;
         // Rows come from top to bottom, and whole.
-        let rows = still.rows.filter(|_| rect.size == info.stored);
+        let rows = still.rows.filter(|_| is_whole);
         let image = resize::cut(still.image, rect, info.stored)?;
+        let size = Size::new(image.width(), image.height());
+        let from = match still.shrunk_by {
+            Some(by) if is_whole => Pixels::shrunk(size, info.stored, by),
+            _ => Pixels::all(size),
+        };
         let image = colour::before_resize(image, path)?;
-        let image = resize::resize(image, rows, upright::stored_size(geometry.resized, orientation), watch)?;
+        let image = resize::resize(image, (from, rows), upright::stored_size(geometry.resized, orientation), watch)?;
         let seen = frame::region(geometry.frame, geometry.resized);
         let image = resize::extract(image, upright::stored_region(seen, geometry.resized, orientation))?;
         let image = colour::after_resize(image, path)?;

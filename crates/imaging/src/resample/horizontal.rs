@@ -18,9 +18,9 @@ pub(super) struct Horizontal {
 }
 
 impl Horizontal {
-    pub(super) fn new(from: u32, to: u32, channels: Channels) -> Self {
+    pub(super) fn new(taps: Taps, from: u32, channels: Channels) -> Self {
         let numbers = from as usize * channels.count();
-        Self { taps: Taps::new(from, to), channels, turned: vec![[0.0; GROUP]; numbers] }
+        Self { taps, channels, turned: vec![[0.0; GROUP]; numbers] }
     }
 
     /// Appends what becomes of `rows`, at most [`GROUP`].

@@ -18,6 +18,7 @@ use crate::geometry::Size;
 
 use self::horizontal::{GROUP, Horizontal};
 use self::light::Channels;
+use self::taps::Taps;
 use self::vertical::Vertical;
 
 pub(crate) use self::vertical::STRIP_ROWS;
@@ -49,6 +50,29 @@ impl Planes<'_> {
     }
 }
 
+/// The pixels of a picture that may have been shrunk before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pixels {
+    /// How many there are.
+    pub(crate) size: Size,
+    /// How many pixels wide the picture is. A picture of 25 pixels shrunk by two is 12.5, in 12 or 13.
+    pub(crate) width: f64,
+    /// How many pixels high it is.
+    pub(crate) height: f64,
+}
+
+impl Pixels {
+    /// All of a picture.
+    pub(crate) fn all(size: Size) -> Self {
+        Self { size, width: size.width.into(), height: size.height.into() }
+    }
+
+    /// What a picture of `stored` pixels has left, shrunk by `by`, in so many pixels.
+    pub(crate) fn shrunk(size: Size, stored: Size, by: u8) -> Self {
+        Self { size, width: f64::from(stored.width) / f64::from(by), height: f64::from(stored.height) / f64::from(by) }
+    }
+}
+
 /// A picture on its way to a smaller size.
 pub(crate) struct Resampler {
     vertical: Vertical,
@@ -61,24 +85,41 @@ pub(crate) struct Resampler {
 impl Resampler {
     /// From `from` to `to`, neither side of which may be larger, with `bands` bytes a pixel: one or two are grey, three
     /// or four are colours, and an even number ends with alpha. `None` if this is not such a picture.
-    pub(crate) fn new(from: Size, to: Size, bands: u32) -> Option<Self> {
+    pub(crate) fn new(from: Pixels, to: Size, bands: u32) -> Option<Self> {
         let channels = Channels::new(bands)?;
-        let is_smaller = to.width <= from.width && to.height <= from.height;
-        if !is_smaller || to.pixels() == 0 {
-            return None;
-        }
-        Some(Self {
-            vertical: Vertical::new(from, to.height, channels),
-            horizontal: Horizontal::new(from.width, to.width, channels),
-            waiting: Vec::with_capacity(GROUP),
-            out: Vec::with_capacity(usize::try_from(to.pixels()).ok()? * channels.count()),
+        let Pixels { size, width, height } = from;
+        Self::with(from, to, channels, |to| {
+            (
+                Vertical::new(Taps::new(size.height, height, to.height), size.width, channels),
+                Horizontal::new(Taps::new(size.width, width, to.width), size.width, channels),
+            )
         })
     }
 
-    /// From a colour picture that comes as planes and is of the size `halved` in half of its resolution, to `to`.
-    pub(crate) fn of_planes(halved: Size, to: Size) -> Option<Self> {
-        let vertical = Vertical::of_planes(halved, to.height);
-        Self::new(halved, to, 3).map(|resampler| Self { vertical, ..resampler })
+    /// From a colour picture that comes as planes and is `halved` in half of its resolution, to `to`.
+    pub(crate) fn of_planes(halved: Pixels, to: Size) -> Option<Self> {
+        let Pixels { size, width, height } = halved;
+        Self::with(halved, to, Channels::Rgb, |to| {
+            (
+                Vertical::of_planes(Taps::of_means(size.height, height, to.height), size.width),
+                Horizontal::new(Taps::of_means(size.width, width, to.width), size.width, Channels::Rgb),
+            )
+        })
+    }
+
+    fn with(
+        from: Pixels,
+        to: Size,
+        channels: Channels,
+        make: impl FnOnce(Size) -> (Vertical, Horizontal),
+    ) -> Option<Self> {
+        let is_smaller = to.width <= from.size.width && to.height <= from.size.height;
+        if !is_smaller || to.pixels() == 0 {
+            return None;
+        }
+        let out = Vec::with_capacity(usize::try_from(to.pixels()).ok()? * channels.count());
+        let (vertical, horizontal) = make(to);
+        Some(Self { vertical, horizontal, waiting: Vec::with_capacity(GROUP), out })
     }
 
     /// Takes the next rows, at most [`STRIP_ROWS`].

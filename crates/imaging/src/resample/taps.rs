@@ -3,6 +3,10 @@
 /// Lobes of the window on each side.
 const LOBES: f64 = 3.0;
 
+/// How much of the difference to its neighbours makes a mean of two as sharp as one place: 1 ÷ 32 for all that is not finer
+/// than a few places.
+const MEANS_SHARPENING: f64 = 1.0 / 32.0;
+
 /// The weights for every place of a result.
 pub(super) struct Taps {
     windows: Vec<Window>,
@@ -36,17 +40,31 @@ impl Tap<'_> {
 }
 
 impl Taps {
-    /// From a line of `from` to a line of `to` places, which are no more.
-    pub(super) fn new(from: u32, to: u32) -> Self {
-        let scale = f64::from(from) / f64::from(to);
+    /// From a line of `from` places, which is `extent` places long, to a line of `to` places, which are no more. A line that was
+    /// shrunk before may end within its last place, or beyond it.
+    pub(super) fn new(from: u32, extent: f64, to: u32) -> Self {
+        Self::with(from, extent, to, 0.0)
+    }
+
+    /// The same, of a line whose places are each the mean of two. That mean is blurred a little: of what has `f` waves a place it
+    /// leaves 1 − (πf)² ÷ 8 parts, which the weights give back.
+    pub(super) fn of_means(from: u32, extent: f64, to: u32) -> Self {
+        Self::with(from, extent, to, MEANS_SHARPENING)
+    }
+
+    fn with(from: u32, extent: f64, to: u32, sharpening: f64) -> Self {
+        let scale = extent / f64::from(to);
         let reach = LOBES * scale;
         let mut taps = Self { windows: Vec::with_capacity(to as usize), weights: Vec::new() };
         for place in 0..to {
             let centre = (f64::from(place) + 0.5) * scale;
             // Not negative, and at most `from`: the casts only drop fractions.
-            let start = (centre - reach).floor().max(0.0) as u32;
-            let end = ((centre + reach).ceil() as u32).min(from);
-            let raw: Vec<f64> = (start..end).map(|at| lanczos((f64::from(at) + 0.5 - centre) / scale)).collect();
+            let start = ((centre - reach).floor().max(0.0) as u32).min(from - 1);
+            let end = ((centre + reach).ceil() as u32).clamp(start + 1, from);
+            let weight = |at: f64| lanczos((at + 0.5 - centre) / scale);
+            let sharpened =
+                |at: f64| weight(at) + sharpening * (2.0 * weight(at) - weight(at - 1.0) - weight(at + 1.0));
+            let raw: Vec<f64> = (start..end).map(|at| sharpened(f64::from(at))).collect();
             let sum: f64 = raw.iter().sum();
             let at = taps.weights.len();
             taps.weights.extend(raw.iter().map(|weight| (weight / sum) as f32));
@@ -93,7 +111,7 @@ mod tests {
     #[test]
     fn weights_add_up_to_one_and_are_the_same_from_both_ends() {
         for (from, to) in [(1, 1), (7, 7), (9, 2), (4000, 517), (20_000, 1)] {
-            let taps = Taps::new(from, to);
+            let taps = Taps::new(from, from.into(), to);
             assert_eq!(taps.len(), to as usize);
             for (first, last) in (0..taps.len()).zip((0..taps.len()).rev()) {
                 let (first, last) = (taps.get(first).expect("there"), taps.get(last).expect("there"));
@@ -107,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_same_length_stays_as_it_is() {
-        for (at, tap) in Taps::new(12, 12).iter().enumerate() {
+        for (at, tap) in Taps::new(12, 12.0, 12).iter().enumerate() {
             for (place, weight) in (tap.start..).zip(tap.weights) {
                 assert!((weight - f32::from(u8::from(place == at))).abs() < 1e-6);
             }

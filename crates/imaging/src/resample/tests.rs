@@ -7,7 +7,7 @@ use super::*;
 
 /// What the pieces make of a picture given in strips of `strip` rows.
 fn resampled(pixels: &[u8], from: Size, to: Size, bands: u32, strip: usize) -> Vec<u8> {
-    let mut resampler = Resampler::new(from, to, bands).unwrap();
+    let mut resampler = Resampler::new(Pixels::all(from), to, bands).unwrap();
     let rows: Vec<&[u8]> = pixels.chunks_exact((from.width * bands) as usize).collect();
     for strip in rows.chunks(strip) {
         resampler.push(strip);
@@ -19,7 +19,10 @@ fn resampled(pixels: &[u8], from: Size, to: Size, bands: u32, strip: usize) -> V
 fn expected(pixels: &[u8], from: Size, to: Size, bands: u32) -> Vec<f64> {
     let (width, bands) = (from.width as usize, bands as usize);
     let curve = |u: f64| u * (u * (u * 0.305_306 + 0.682_171_1) + 0.012_522_9);
-    let (across, down) = (taps::Taps::new(from.width, to.width), taps::Taps::new(from.height, to.height));
+    let (across, down) = (
+        taps::Taps::new(from.width, from.width.into(), to.width),
+        taps::Taps::new(from.height, from.height.into(), to.height),
+    );
     let has_alpha = bands % 2 == 0;
     let light = |x: usize, y: usize, band: usize| {
         let pixel = &pixels[(y * width + x) * bands..][..bands];
@@ -111,8 +114,8 @@ fn a_fine_grid_keeps_its_light() {
 #[test]
 fn what_it_is_not_for() {
     let size = Size::new(10, 10);
-    assert!(Resampler::new(size, Size::new(11, 5), 3).is_none());
-    assert!(Resampler::new(size, Size::new(5, 11), 3).is_none());
-    assert!(Resampler::new(size, Size::new(0, 5), 3).is_none());
-    assert!(Resampler::new(size, Size::new(5, 5), 5).is_none());
+    assert!(Resampler::new(Pixels::all(size), Size::new(11, 5), 3).is_none());
+    assert!(Resampler::new(Pixels::all(size), Size::new(5, 11), 3).is_none());
+    assert!(Resampler::new(Pixels::all(size), Size::new(0, 5), 3).is_none());
+    assert!(Resampler::new(Pixels::all(size), Size::new(5, 5), 5).is_none());
 }

@@ -7,7 +7,6 @@ use multiversion::multiversion;
 use super::Planes;
 use super::light::{self, Channels};
 use super::taps::Taps;
-use crate::geometry::Size;
 
 /// Most rows that are taken at once: as many as a JPEG decoder makes at a time.
 pub(crate) const STRIP_ROWS: usize = 16;
@@ -50,20 +49,20 @@ pub(super) struct Vertical {
 }
 
 impl Vertical {
-    /// For rows of `channels`.
-    pub(super) fn new(from: Size, to_height: u32, channels: Channels) -> Self {
-        Self::with_layout(from, to_height, channels, from.width as usize * channels.count(), Layout::Pixels)
+    /// For rows of so many pixels of `channels`.
+    pub(super) fn new(taps: Taps, width: u32, channels: Channels) -> Self {
+        Self::with_layout(taps, channels, width as usize * channels.count(), Layout::Pixels)
     }
 
-    /// For planes.
-    pub(super) fn of_planes(from: Size, to_height: u32) -> Self {
-        let row = from.width as usize;
-        Self::with_layout(from, to_height, Channels::Rgb, row, Layout::Planes(row.next_multiple_of(BLOCK)))
+    /// For planes whose rows have so many places.
+    pub(super) fn of_planes(taps: Taps, width: u32) -> Self {
+        let row = width as usize;
+        Self::with_layout(taps, Channels::Rgb, row, Layout::Planes(row.next_multiple_of(BLOCK)))
     }
 
-    fn with_layout(from: Size, to_height: u32, channels: Channels, row: usize, layout: Layout) -> Self {
+    fn with_layout(taps: Taps, channels: Channels, row: usize, layout: Layout) -> Self {
         Self {
-            taps: Taps::new(from.height, to_height),
+            taps,
             channels,
             layout,
             row,

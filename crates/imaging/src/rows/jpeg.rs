@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{LeaveIt, Shape};
 use crate::geometry::Size;
-use crate::resample::Planes;
+use crate::resample::{Pixels, Planes};
 
 /// What `jpeg.c` keeps.
 #[repr(C)]
@@ -154,9 +154,9 @@ impl JpegPlanes {
         (planes.size == wanted).then_some(planes)
     }
 
-    /// The size in half the resolution.
-    pub(crate) fn halved(&self) -> Size {
-        Size::new(self.size.width.div_ceil(2), self.size.height.div_ceil(2))
+    /// The picture in half the resolution.
+    pub(crate) fn halved(&self) -> Pixels {
+        Pixels::shrunk(Size::new(self.size.width.div_ceil(2), self.size.height.div_ceil(2)), self.size, 2)
     }
 
     /// The next rows; `None` below the last one.

@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::{Engine, EngineOptions};
 use crate::jpegli::{JpegSettings, JpegWriter};
 use crate::probe::{Pages, open};
-use crate::resample::Resampler;
+use crate::resample::{Pixels, Resampler};
 
 /// Rows that are read at once, so that the last ones are fewer.
 const STRIP: usize = 16;
@@ -159,7 +159,7 @@ fn both_ways(source: &[u8], target: Size) -> [Vec<u8>; 2] {
     while let Some(strip) = planes.read().unwrap() {
         by_halves.push_planes(&strip);
     }
-    let mut by_rows = Resampler::new(size, target, 3).unwrap();
+    let mut by_rows = Resampler::new(Pixels::all(size), target, 3).unwrap();
     let pixels = pixels(whole.unwrap(), &image).unwrap();
     for row in pixels.chunks_exact(size.width as usize * 3) {
         by_rows.push(&[row]);

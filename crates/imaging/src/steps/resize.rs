@@ -2,7 +2,7 @@
 
 use super::bands::{pixels, premultiplied};
 use crate::geometry::{Region, Size};
-use crate::resample::{Resampler, STRIP_ROWS};
+use crate::resample::{Pixels, Resampler, STRIP_ROWS};
 use crate::rows::Rows;
 use crate::vips::{BandFormat, Image, Interpretation, Operation, Strips, VipsError, Watch};
 
@@ -38,10 +38,11 @@ pub(crate) fn extract(image: Image, region: Region) -> Result<Image, VipsError> 
         .run()
 }
 
-/// `image` scaled to exactly `target`, until `watch` runs out. `rows` are its pixels, if they can be had without libvips.
+/// `image`, which is `from`, scaled to exactly `target`, until `watch` runs out. `rows` are its pixels, if they can be had without
+/// libvips.
 pub(crate) fn resize(
     image: Image,
-    rows: Option<Rows>,
+    (from, rows): (Pixels, Option<Rows>),
     target: Size,
     watch: Option<&Watch>,
 ) -> Result<Image, VipsError> {
@@ -51,9 +52,9 @@ pub(crate) fn resize(
     if !is_of_screen(&image) || target.width > image.width() || target.height > image.height() {
         return premultiplied(&image, |image| scale(&image, target));
     }
-    let pixels = match rows.and_then(|rows| resample_rows(&image, rows, target, watch)) {
+    let pixels = match rows.and_then(|rows| resample_rows(&image, (from, rows), target, watch)) {
         Some(pixels) => pixels,
-        None => resample(&image, target, watch)?,
+        None => resample(&image, from, target, watch)?,
     };
     Image::from_pixels(&pixels, target.width, target.height, image.bands())?.with_metadata_of(&image)
 }
@@ -65,14 +66,13 @@ fn is_of_screen(image: &Image) -> bool {
     is_meant && image.band_format() == BandFormat::U8 && has_alpha == image.has_alpha()
 }
 
-fn resampler(image: &Image, target: Size) -> Result<Resampler, VipsError> {
-    Resampler::new(Size::new(image.width(), image.height()), target, image.bands())
-        .ok_or_else(|| VipsError::new("resample", "not such a picture"))
+fn resampler(image: &Image, from: Pixels, target: Size) -> Result<Resampler, VipsError> {
+    Resampler::new(from, target, image.bands()).ok_or_else(|| VipsError::new("resample", "not such a picture"))
 }
 
 /// The pixels of `image`, made smaller.
-fn resample(image: &Image, target: Size, watch: Option<&Watch>) -> Result<Vec<u8>, VipsError> {
-    let mut resampler = resampler(image, target)?;
+fn resample(image: &Image, from: Pixels, target: Size, watch: Option<&Watch>) -> Result<Vec<u8>, VipsError> {
+    let mut resampler = resampler(image, from, target)?;
     let mut strips = Strips::new(image, watch)?;
     for top in (0..image.height()).step_by(STRIP_ROWS) {
         resampler.push(&strips.read(top, STRIP_ROWS as u32)?);
@@ -81,11 +81,11 @@ fn resample(image: &Image, target: Size, watch: Option<&Watch>) -> Result<Vec<u8
 }
 
 /// What `rows`, which are those of `image`, become; `None` if they end too early.
-fn resample_rows(image: &Image, rows: Rows, target: Size, watch: Option<&Watch>) -> Option<Vec<u8>> {
+fn resample_rows(image: &Image, (from, rows): (Pixels, Rows), target: Size, watch: Option<&Watch>) -> Option<Vec<u8>> {
     let is_late = || watch.is_some_and(Watch::is_expired);
     match rows {
         Rows::Whole(mut rows) => {
-            let mut resampler = resampler(image, target).ok()?;
+            let mut resampler = resampler(image, from, target).ok()?;
             let (row_bytes, height) = (image.width() as usize * image.bands() as usize, image.height() as usize);
             let mut strip = vec![0; row_bytes * STRIP_ROWS];
             for top in (0..height).step_by(STRIP_ROWS) {
@@ -156,7 +156,7 @@ mod tests {
             let picture = images::photo(width, height);
             let image = Image::from_pixels(picture.as_raw(), width, height, 3).expect("a picture");
             let target = Size::new((f64::from(width) / across) as u32, (f64::from(height) / down) as u32);
-            let found = resize(image.clone(), None, target, None).and_then(|made| made.to_pixels()).expect("makes it");
+            let found = resize(image.clone(), (Pixels::all(Size::new(width, height)), None), target, None).and_then(|made| made.to_pixels()).expect("makes it");
             let wanted = by_libvips(&image, target).expect("makes it");
             prop_assert_eq!(found.len(), wanted.len());
             let near = psnr(&found, &wanted);
