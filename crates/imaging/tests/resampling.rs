@@ -24,6 +24,25 @@ fn shrink_on_load_looks_like_a_full_decode() {
 }
 
 #[test]
+fn a_side_that_does_not_divide_is_shrunk_to_its_exact_size() {
+    // A decoder rounds 803 ÷ 2; what is to the right must not be off for it.
+    let picture = images::photo(1603, 803);
+    for source in [jpeg::rgb(&picture, &jpeg::Extras { quality: 92, ..jpeg::Extras::default() }), halved(&picture)] {
+        let whole = png::rgb(&images::decode(&source).into_rgb8(), &png::Extras::default());
+        for width in [330, 190, 95] {
+            let ops = format!("w={width}");
+            let psnr = images::psnr(&rgb(&source, &ops), &rgb(&whole, &ops));
+            assert!(psnr > PSNR_MIN_DB, "{ops}: {psnr:.1} dB");
+        }
+    }
+}
+
+/// As a camera writes it, with colours of half the resolution.
+fn halved(picture: &RgbImage) -> Vec<u8> {
+    support::render(&png::rgb(picture, &png::Extras::default()), "f=jpeg,q=89").body.to_vec()
+}
+
+#[test]
 fn a_shrunk_webp_looks_like_a_full_decode() {
     let picture = images::photo(1600, 1200);
     let source = images::webp(&image::DynamicImage::from(picture.clone()).into_rgba8());
