@@ -4,7 +4,8 @@
 
 use transform_url::value::Metadata;
 
-use crate::jpegli::{JpegSettings, JpegWriter};
+use crate::jpegli::{JpegError, JpegSettings, JpegWriter};
+use crate::quality::jpegli_quality;
 use crate::vips::{Image, Operation, Strips, VipsError, Watch};
 
 /// Rows that are given to the encoder at once: two rows of its blocks, halved in colour.
@@ -13,27 +14,22 @@ const STRIP_ROWS: u32 = 16;
 /// From this quality on colours are kept at the full resolution, like libjpeg's users are used to.
 const FULL_COLOUR_FROM: u8 = 90;
 
-/// Qualities of libjpeg, and those of jpegli that look alike on photographs, by SSIMULACRA2. The same number would be half
-/// as good at the low end.
-const ALIKE: [(u8, u8); 8] = [(1, 1), (15, 8), (30, 27), (50, 54), (68, 70), (80, 81), (90, 90), (100, 100)];
-
 /// Writes `image`, which has neither alpha nor more than 8 bits, at libjpeg's `quality`, with the metadata that it has if
 /// `metadata` says that there may be some.
 pub(crate) fn save(
     image: &Image,
     quality: u8,
-    progressive: bool,
     metadata: Metadata,
     watch: Option<&Watch>,
 ) -> Result<Vec<u8>, VipsError> {
-    let failed = |error: crate::jpegli::JpegError| VipsError::new("jpegli", &error.to_string());
+    let failed = |error: JpegError| VipsError::new("jpegli", &error.to_string());
     let settings = JpegSettings {
         width: image.width(),
         height: image.height(),
         is_grey: image.bands() == 1,
-        quality: alike(quality),
+        quality: jpegli_quality(quality),
         full_colour: quality >= FULL_COLOUR_FROM,
-        progressive,
+        progressive: false,
     };
     let mut writer = JpegWriter::new(settings).map_err(failed)?;
     let mut strips = Strips::new(image, watch)?;
@@ -46,19 +42,6 @@ pub(crate) fn save(
         Metadata::Copyright | Metadata::Keep => with_segments(&file, &segments_of(image)?)
             .ok_or_else(|| VipsError::new("jpegli", "the encoder wrote a malformed file")),
     }
-}
-
-/// The quality of jpegli that looks like `quality` of libjpeg, on straight lines between the rows of the table.
-fn alike(quality: u8) -> u8 {
-    for pair in ALIKE.windows(2) {
-        let ((from, low), (until, high)) = (pair[0], pair[1]);
-        if (from..=until).contains(&quality) {
-            let span = u32::from(until - from);
-            let value = u32::from(low) + (u32::from(high - low) * u32::from(quality - from) + span / 2) / span;
-            return u8::try_from(value).unwrap_or(quality);
-        }
-    }
-    quality
 }
 
 /// The segments of a JPEG that hold the metadata of `image`, written by libvips beside a picture of nothing.
@@ -108,13 +91,6 @@ impl<'a> Iterator for Segments<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn qualities_rise_and_the_ends_are_pinned() {
-        let all: Vec<u8> = (1..=100).map(alike).collect();
-        assert!(all.is_sorted());
-        assert_eq!((all[0], all[29], all[79], all[99]), (1, 27, 81, 100));
-    }
 
     #[test]
     fn segments_end_at_the_picture_and_at_nonsense() {

@@ -35,6 +35,7 @@ impl Pipeline<'_> {
     /// Makes the picture. What comes out is 8-bit sRGB or grey; an animation is one tall picture with its timing.
     pub(crate) fn run(&self, inputs: Inputs<'_>, header: Header, watch: Option<&Watch>) -> Result<Image, VipsError> {
         let decided = Cell::default();
+        let guard = |image: &Image| watch.into_iter().for_each(|watch| watch.guard(image));
         if self.frames == 1 {
             let still = load::still(
                 inputs,
@@ -43,17 +44,13 @@ impl Pipeline<'_> {
                 header,
                 load::level(self.info, &self.geometry, self.transform),
             )?;
-            if let Some(watch) = watch {
-                watch.guard(&still.image);
-            }
+            guard(&still.image);
             let path = colour::path(&still.image);
             let image = self.frame(still, path, &decided, watch)?;
             return background::background(image, self.transform.background(), self.keeps_alpha, false);
         }
         let image = load::frames(inputs.source, self.info, self.frames)?;
-        if let Some(watch) = watch {
-            watch.guard(&image);
-        }
+        guard(&image);
         let path = colour::path(&image);
         let timing = Timing::read(&image, self.frames);
         let frames = (0..self.frames)

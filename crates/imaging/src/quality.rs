@@ -66,6 +66,10 @@ const SMALL_WEBP: [(u8, u8, u8); 9] = [
     (100, 100, 100),
 ];
 
+/// Qualities of libjpeg, and those of jpegli that look alike on photographs, by SSIMULACRA2. The same number would be half
+/// as good at the low end.
+const JPEGLI: [(u8, u8); 8] = [(1, 1), (15, 8), (30, 27), (50, 54), (68, 70), (80, 81), (90, 90), (100, 100)];
+
 impl Alike {
     fn of(self, encoding: Encoding) -> u8 {
         match encoding {
@@ -142,6 +146,11 @@ pub(crate) fn small_webp(quality: u8, colours: Colours) -> u8 {
     between(SMALL_WEBP.windows(2).map(|pair| [pair[0], pair[1]].map(row)), quality)
 }
 
+/// A quality of libjpeg → the quality of jpegli that looks alike.
+pub(crate) fn jpegli_quality(quality: u8) -> u8 {
+    between(JPEGLI.windows(2).map(|pair| [pair[0], pair[1]]), quality)
+}
+
 /// What belongs to `number`, on straight lines between rows of a number and what belongs to it.
 fn between(mut lines: impl Iterator<Item = [(u8, u8); 2]>, number: u8) -> u8 {
     let line = lines.find(|[below, above]| (below.0..=above.0).contains(&number));
@@ -154,6 +163,13 @@ fn between(mut lines: impl Iterator<Item = [(u8, u8); 2]>, number: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jpeglis_qualities_rise_and_the_ends_are_pinned() {
+        let all: Vec<u8> = (1..=100).map(jpegli_quality).collect();
+        assert!(all.is_sorted());
+        assert_eq!((all[0], all[29], all[79], all[99]), (1, 27, 81, 100));
+    }
 
     #[test]
     fn more_effort_takes_a_quality_that_rises_with_the_other() {

@@ -27,7 +27,7 @@ impl Horizontal {
     pub(super) fn run(&mut self, rows: &[Vec<f32>], layout: Layout, out: &mut Vec<u8>) {
         match layout {
             Layout::Pixels => turn(rows, &mut self.turned),
-            Layout::Planes(apart) => turn_planes(rows, apart, &mut self.turned),
+            Layout::Planes => turn_planes(rows, &mut self.turned),
         }
         let from = out.len();
         out.resize(from + rows.len() * self.taps.len() * self.channels.count(), 0);
@@ -53,13 +53,13 @@ fn turn(rows: &[Vec<f32>], turned: &mut [[f32; GROUP]]) {
     }
 }
 
-/// The same of red, green and blue that lie by themselves, so far apart.
+/// The same of red, green and blue that lie by themselves.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn turn_planes(rows: &[Vec<f32>], apart: usize, turned: &mut [[f32; GROUP]]) {
+fn turn_planes(rows: &[Vec<f32>], turned: &mut [[f32; GROUP]]) {
     let pixels = turned.as_chunks_mut::<3>().0;
     for (at, tile) in (0..).step_by(GROUP).zip(pixels.chunks_mut(GROUP)) {
         for (lane, row) in rows.iter().enumerate() {
-            for (channel, plane) in row.chunks_exact(apart).enumerate() {
+            for (channel, plane) in row.chunks_exact(row.len() / 3).enumerate() {
                 for (pixel, number) in tile.iter_mut().zip(&plane[at..]) {
                     pixel[channel][lane] = *number;
                 }

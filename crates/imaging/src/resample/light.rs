@@ -37,7 +37,7 @@ impl Channels {
 }
 
 /// The light of a channel, 0.0..=1.0: sRGB's curve (IEC 61966-2-1) as a polynomial that is at most 0.003 off, because a
-/// power takes too long. What matters is that [`bytes`] goes exactly the same way back.
+/// power takes too long. What matters is that [`Bytes`] goes exactly the same way back.
 #[inline(always)]
 fn light(channel: f32) -> f32 {
     channel * (channel * (channel * 0.305_306 + 0.682_171_1) + 0.012_522_9)

@@ -71,6 +71,12 @@ impl Pixels {
     pub(crate) fn shrunk(size: Size, stored: Size, by: u8) -> Self {
         Self { size, width: f64::from(stored.width) / f64::from(by), height: f64::from(stored.height) / f64::from(by) }
     }
+
+    /// The same, if there is a picture of `to` pixels and no side of it is larger.
+    fn larger_than(self, to: Size) -> Option<Self> {
+        let is_smaller = to.width <= self.size.width && to.height <= self.size.height;
+        (is_smaller && to.pixels() > 0).then_some(self)
+    }
 }
 
 /// A picture on its way to a smaller size.
@@ -86,40 +92,23 @@ impl Resampler {
     /// From `from` to `to`, neither side of which may be larger, with `bands` bytes a pixel: one or two are grey, three
     /// or four are colours, and an even number ends with alpha. `None` if this is not such a picture.
     pub(crate) fn new(from: Pixels, to: Size, bands: u32) -> Option<Self> {
-        let channels = Channels::new(bands)?;
-        let Pixels { size, width, height } = from;
-        Self::with(from, to, channels, |to| {
-            (
-                Vertical::new(Taps::new(size.height, height, to.height), size.width, channels),
-                Horizontal::new(Taps::new(size.width, width, to.width), size.width, channels),
-            )
-        })
+        let (channels, Pixels { size, width, height }) = (Channels::new(bands)?, from.larger_than(to)?);
+        let vertical = Vertical::new(Taps::new(size.height, height, to.height), size.width, channels);
+        let horizontal = Horizontal::new(Taps::new(size.width, width, to.width), size.width, channels);
+        Some(Self::with(vertical, horizontal, to.pixels() * u64::from(bands)))
     }
 
     /// From a colour picture that comes as planes and is `halved` in half of its resolution, to `to`.
     pub(crate) fn of_planes(halved: Pixels, to: Size) -> Option<Self> {
-        let Pixels { size, width, height } = halved;
-        Self::with(halved, to, Channels::Rgb, |to| {
-            (
-                Vertical::of_planes(Taps::of_means(size.height, height, to.height), size.width),
-                Horizontal::new(Taps::of_means(size.width, width, to.width), size.width, Channels::Rgb),
-            )
-        })
+        let Pixels { size, width, height } = halved.larger_than(to)?;
+        let vertical = Vertical::of_planes(Taps::of_means(size.height, height, to.height), size.width);
+        let horizontal = Horizontal::new(Taps::of_means(size.width, width, to.width), size.width, Channels::Rgb);
+        Some(Self::with(vertical, horizontal, to.pixels() * 3))
     }
 
-    fn with(
-        from: Pixels,
-        to: Size,
-        channels: Channels,
-        make: impl FnOnce(Size) -> (Vertical, Horizontal),
-    ) -> Option<Self> {
-        let is_smaller = to.width <= from.size.width && to.height <= from.size.height;
-        if !is_smaller || to.pixels() == 0 {
-            return None;
-        }
-        let out = Vec::with_capacity(usize::try_from(to.pixels()).ok()? * channels.count());
-        let (vertical, horizontal) = make(to);
-        Some(Self { vertical, horizontal, waiting: Vec::with_capacity(GROUP), out })
+    fn with(vertical: Vertical, horizontal: Horizontal, out_bytes: u64) -> Self {
+        let out = Vec::with_capacity(out_bytes as usize);
+        Self { vertical, horizontal, waiting: Vec::with_capacity(GROUP), out }
     }
 
     /// Takes the next rows, at most [`STRIP_ROWS`].

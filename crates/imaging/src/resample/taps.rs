@@ -61,10 +61,12 @@ impl Taps {
             // Not negative, and at most `from`: the casts only drop fractions.
             let start = ((centre - reach).floor().max(0.0) as u32).min(from - 1);
             let end = ((centre + reach).ceil() as u32).clamp(start + 1, from);
-            let weight = |at: f64| lanczos((at + 0.5 - centre) / scale);
-            let sharpened =
-                |at: f64| weight(at) + sharpening * (2.0 * weight(at) - weight(at - 1.0) - weight(at + 1.0));
-            let raw: Vec<f64> = (start..end).map(|at| sharpened(f64::from(at))).collect();
+            // Each with its two neighbours, which may lie outside.
+            let plain =
+                (0..end - start + 2).map(|at| lanczos((f64::from(start) - 0.5 + f64::from(at) - centre) / scale));
+            let plain: Vec<f64> = plain.collect();
+            let sharpened = |near: &[f64; 3]| near[1] + sharpening * (2.0 * near[1] - near[0] - near[2]);
+            let raw: Vec<f64> = plain.array_windows().map(sharpened).collect();
             let sum: f64 = raw.iter().sum();
             let at = taps.weights.len();
             taps.weights.extend(raw.iter().map(|weight| (weight / sum) as f32));

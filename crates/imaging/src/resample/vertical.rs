@@ -26,8 +26,8 @@ const BLOCK: usize = 64;
 pub(super) enum Layout {
     /// Pixel by pixel.
     Pixels,
-    /// Red, green and blue, each by itself, so many numbers apart.
-    Planes(usize),
+    /// Red, green and blue, each by itself, one third of the row.
+    Planes,
 }
 
 /// Rows under way.
@@ -35,8 +35,9 @@ pub(super) struct Vertical {
     taps: Taps,
     channels: Channels,
     layout: Layout,
-    /// Numbers of a row, or of each of its planes.
+    /// Numbers of a row, or of each of its planes, and the same in whole blocks.
     row: usize,
+    padded: usize,
     /// Rows that came in.
     seen: usize,
     /// The row of the result that `under_way` begins with.
@@ -56,8 +57,7 @@ impl Vertical {
 
     /// For planes whose rows have so many places.
     pub(super) fn of_planes(taps: Taps, width: u32) -> Self {
-        let row = width as usize;
-        Self::with_layout(taps, Channels::Rgb, row, Layout::Planes(row.next_multiple_of(BLOCK)))
+        Self::with_layout(taps, Channels::Rgb, width as usize, Layout::Planes)
     }
 
     fn with_layout(taps: Taps, channels: Channels, row: usize, layout: Layout) -> Self {
@@ -66,6 +66,7 @@ impl Vertical {
             channels,
             layout,
             row,
+            padded: row.next_multiple_of(BLOCK),
             seen: 0,
             first: 0,
             under_way: VecDeque::new(),
@@ -115,7 +116,7 @@ impl Vertical {
         while self.taps.get(self.first + self.under_way.len()).is_some_and(|tap| tap.start < until) {
             let mut row = self.spare.pop().unwrap_or_default();
             row.clear();
-            row.resize(self.layout.planes() * self.row.next_multiple_of(BLOCK), 0.0);
+            row.resize(self.layout.planes() * self.padded, 0.0);
             self.under_way.push_back(row);
         }
         until
@@ -123,8 +124,7 @@ impl Vertical {
 
     /// Adds the light of the chunk that begins with `at`, of all rows from `seen` to `until`.
     fn add(&mut self, at: usize, until: usize) {
-        let plane = self.row.next_multiple_of(BLOCK);
-        let chunk = at..(at + CHUNK).min(plane);
+        let chunk = at..(at + CHUNK).min(self.padded);
         for (index, under_way) in self.under_way.iter_mut().enumerate() {
             let Some(tap) = self.taps.get(self.first + index) else { continue };
             let (start, end) = (tap.start.max(self.seen), tap.end().min(until));
@@ -132,7 +132,7 @@ impl Vertical {
                 continue;
             }
             let weights = &tap.weights[start - tap.start..end - tap.start];
-            for (sums, light) in under_way.chunks_exact_mut(plane).zip(self.light.chunks_exact(PLANE)) {
+            for (sums, light) in under_way.chunks_exact_mut(self.padded).zip(self.light.chunks_exact(PLANE)) {
                 add(&mut sums[chunk.clone()], &light[(start - self.seen) * CHUNK..], weights);
             }
         }
@@ -157,7 +157,7 @@ impl Layout {
     fn planes(self) -> usize {
         match self {
             Self::Pixels => 1,
-            Self::Planes(_) => 3,
+            Self::Planes => 3,
         }
     }
 }

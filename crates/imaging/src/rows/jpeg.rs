@@ -35,8 +35,31 @@ unsafe extern "C" {
     fn calotype_jpeg_close(reader: NonNull<Reader>);
 }
 
-pub(crate) struct JpegRows {
+/// A reader that was opened.
+struct Open {
     reader: NonNull<Reader>,
+    // What it reads from.
+    _source: Bytes,
+}
+
+impl Open {
+    /// What `open` makes of the bytes of `source`, which are only read and live as long as the reader.
+    fn new(source: &Bytes, open: impl FnOnce(*const c_uchar, c_ulong) -> Option<NonNull<Reader>>) -> Option<Self> {
+        let source = source.clone();
+        let reader = open(source.as_ptr(), c_ulong::try_from(source.len()).ok()?)?;
+        Some(Self { reader, _source: source })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // SAFETY: the reader is open, and not used after this.
+        unsafe { calotype_jpeg_close(self.reader) };
+    }
+}
+
+pub(crate) struct JpegRows {
+    open: Open,
     /// Bytes of a row that is wanted, and of one that is read.
     row_bytes: usize,
     read_bytes: usize,
@@ -45,33 +68,24 @@ pub(crate) struct JpegRows {
     beyond: u32,
     /// A row that is longer than wanted.
     row: Vec<u8>,
-    // What the reader reads from.
-    _source: Bytes,
 }
 
 impl JpegRows {
     pub(super) fn open(source: &Bytes, shrink: u8, wanted: Shape) -> Option<Self> {
-        let source = source.clone();
         let mut shape = [0; 3];
-        // SAFETY: there are `length` bytes, which are only read and live as long as the reader, and room for three numbers.
-        let reader = unsafe {
-            calotype_jpeg_open(
-                source.as_ptr(),
-                c_ulong::try_from(source.len()).ok()?,
-                shrink.into(),
-                shape.as_mut_ptr(),
-            )
-        }?;
+        // SAFETY: there are `length` bytes, and room for three numbers.
+        let open = Open::new(source, |bytes, length| unsafe {
+            calotype_jpeg_open(bytes, length, shrink.into(), shape.as_mut_ptr())
+        })?;
         let [width, height, channels] = shape;
         let found = Shape { size: Size::new(width, height), channels };
         let rows = Self {
-            reader,
+            open,
             row_bytes: wanted.row_bytes(),
             read_bytes: found.row_bytes(),
             left: wanted.size.height,
             beyond: height.saturating_sub(wanted.size.height),
             row: vec![0; found.row_bytes()],
-            _source: source,
         };
         // A shrunk picture ends with what part of a pixel is left, which libvips cuts off.
         let is_near = |found: u32, wanted: u32| found == wanted || shrink > 1 && found == wanted + 1;
@@ -85,7 +99,7 @@ impl JpegRows {
         self.left = self.left.checked_sub(count).ok_or(LeaveIt)?;
         if self.read_bytes == self.row_bytes {
             // SAFETY: the reader is open and used by nobody else; there is room for `count` rows of the width that it told.
-            succeeded(unsafe { calotype_jpeg_read(self.reader, into.as_mut_ptr(), count) })?;
+            succeeded(unsafe { calotype_jpeg_read(self.open.reader, into.as_mut_ptr(), count) })?;
         } else {
             for row in into.chunks_exact_mut(self.row_bytes) {
                 self.read_row()?;
@@ -103,7 +117,7 @@ impl JpegRows {
 
     fn read_row(&mut self) -> Result<(), LeaveIt> {
         // SAFETY: as above, for one row.
-        succeeded(unsafe { calotype_jpeg_read(self.reader, self.row.as_mut_ptr(), 1) })
+        succeeded(unsafe { calotype_jpeg_read(self.open.reader, self.row.as_mut_ptr(), 1) })
     }
 }
 
@@ -113,7 +127,7 @@ fn succeeded(result: c_int) -> Result<(), LeaveIt> {
 
 /// Rows of light, and of blue and red as far as they differ from it, in half the resolution: what a camera's JPEG holds.
 pub(crate) struct JpegPlanes {
-    reader: NonNull<Reader>,
+    open: Open,
     size: Size,
     luma_bytes: usize,
     colour_bytes: usize,
@@ -122,8 +136,6 @@ pub(crate) struct JpegPlanes {
     red: Vec<u8>,
     /// Rows that were read.
     top: u32,
-    // What the reader reads from.
-    _source: Bytes,
 }
 
 /// Rows of light that come at once; half as many of colour.
@@ -132,16 +144,14 @@ const LUMA_ROWS: u32 = 16;
 impl JpegPlanes {
     /// Of `source`, which must be of the size `wanted`.
     pub(super) fn open(source: &Bytes, wanted: Size) -> Option<Self> {
-        let source = source.clone();
         let mut shape = [0; 4];
-        // SAFETY: there are `length` bytes, which are only read and live as long as the reader, and room for four numbers.
-        let reader = unsafe {
-            calotype_jpeg_open_planes(source.as_ptr(), c_ulong::try_from(source.len()).ok()?, shape.as_mut_ptr())
-        }?;
+        // SAFETY: there are `length` bytes, and room for four numbers.
+        let open =
+            Open::new(source, |bytes, length| unsafe { calotype_jpeg_open_planes(bytes, length, shape.as_mut_ptr()) })?;
         let [width, height, luma_bytes, colour_bytes] = shape;
         let (luma_bytes, colour_bytes) = (luma_bytes as usize, colour_bytes as usize);
         let planes = Self {
-            reader,
+            open,
             size: Size::new(width, height),
             luma_bytes,
             colour_bytes,
@@ -149,7 +159,6 @@ impl JpegPlanes {
             blue: vec![0; colour_bytes * LUMA_ROWS as usize / 2],
             red: vec![0; colour_bytes * LUMA_ROWS as usize / 2],
             top: 0,
-            _source: source,
         };
         (planes.size == wanted).then_some(planes)
     }
@@ -171,7 +180,7 @@ impl JpegPlanes {
         // lengths that it told.
         succeeded(unsafe {
             calotype_jpeg_read_planes(
-                self.reader,
+                self.open.reader,
                 self.luma.as_mut_ptr(),
                 self.blue.as_mut_ptr(),
                 self.red.as_mut_ptr(),
@@ -195,19 +204,5 @@ impl JpegPlanes {
             colour_bytes: self.colour_bytes,
             rows: rows.div_ceil(2),
         }))
-    }
-}
-
-impl Drop for JpegPlanes {
-    fn drop(&mut self) {
-        // SAFETY: the reader is open, and not used after this.
-        unsafe { calotype_jpeg_close(self.reader) };
-    }
-}
-
-impl Drop for JpegRows {
-    fn drop(&mut self) {
-        // SAFETY: the reader is open, and not used after this.
-        unsafe { calotype_jpeg_close(self.reader) };
     }
 }

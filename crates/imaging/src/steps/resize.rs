@@ -8,8 +8,8 @@ use crate::vips::{BandFormat, Image, Interpretation, Operation, Strips, VipsErro
 
 /// Cuts `region` out of `image`, which is a picture of `full` pixels decoded at a smaller or larger size.
 ///
-/// The cut falls on whole pixels of what was decoded, which is at least twice the target: off by at most a quarter of a
-/// pixel of the result.
+/// The cut falls on whole pixels of what was decoded, which is at least four times the target: off by at most an eighth
+/// of a pixel of the result.
 pub(crate) fn cut(image: Image, region: Region, full: Size) -> Result<Image, VipsError> {
     if region.size == full {
         return Ok(image);

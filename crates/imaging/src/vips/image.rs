@@ -131,22 +131,12 @@ impl Image {
     /// (size, bands, format, meaning) is no metadata and stays.
     pub(crate) fn with_fields(&self, mut keeps: impl FnMut(&CStr) -> bool) -> Result<Self, VipsError> {
         let copy = self.editable()?;
-        // SAFETY: returns a fresh null-terminated list of NUL-terminated names that the caller owns.
-        let fields = unsafe { bindings::vips_image_get_fields(copy.raw) };
-        if fields.is_null() {
-            return Ok(copy);
-        }
-        let mut at = fields;
-        // SAFETY: walks the list up to its null; removing a field changes the image and not the list.
-        unsafe {
-            while !(*at).is_null() {
-                if !keeps(CStr::from_ptr(*at)) {
-                    bindings::vips_image_remove(copy.raw, *at);
-                }
-                at = at.add(1);
+        copy.each_field(|field| {
+            if !keeps(field) {
+                // SAFETY: `copy` is live and nobody else has seen it; the name is not that of the field itself.
+                unsafe { bindings::vips_image_remove(copy.raw, field.as_ptr()) };
             }
-            bindings::g_strfreev(fields);
-        }
+        });
         Ok(copy)
     }
 
@@ -157,28 +147,38 @@ impl Image {
             unsafe { (bindings::vips_image_get_xres(other.raw), bindings::vips_image_get_yres(other.raw)) };
         let copy =
             Operation::new(c"copy")?.image(c"in", self)?.double(c"xres", across)?.double(c"yres", down)?.run()?;
-        // SAFETY: returns a fresh null-terminated list of NUL-terminated names that the caller owns.
-        let fields = unsafe { bindings::vips_image_get_fields(other.raw) };
-        if fields.is_null() {
-            return Ok(copy);
-        }
-        let mut at = fields;
-        // SAFETY: walks the list up to its null. A value is zeroed before the getter fills it, and unset once if it did;
-        // the setter copies it into `copy`, which nobody else has seen.
-        unsafe {
-            while !(*at).is_null() {
-                let mut value = EMPTY_VALUE;
-                if !PIXEL_FIELDS.contains(&CStr::from_ptr(*at))
-                    && bindings::vips_image_get(other.raw, *at, &raw mut value) == 0
+        other.each_field(|field| {
+            let mut value = EMPTY_VALUE;
+            // SAFETY: the value is zeroed before the getter fills it, and unset once if it did; the setter copies it into `copy`,
+            // which nobody else has seen.
+            unsafe {
+                if !PIXEL_FIELDS.contains(&field)
+                    && bindings::vips_image_get(other.raw, field.as_ptr(), &raw mut value) == 0
                 {
-                    bindings::vips_image_set(copy.raw, *at, &raw mut value);
+                    bindings::vips_image_set(copy.raw, field.as_ptr(), &raw mut value);
                     bindings::g_value_unset(&raw mut value);
                 }
+            }
+        });
+        Ok(copy)
+    }
+
+    /// Hands out the names of all fields there are now; they may be changed meanwhile.
+    fn each_field(&self, mut work: impl FnMut(&CStr)) {
+        // SAFETY: returns a fresh null-terminated list of NUL-terminated names that the caller owns.
+        let fields = unsafe { bindings::vips_image_get_fields(self.raw) };
+        if fields.is_null() {
+            return;
+        }
+        let mut at = fields;
+        // SAFETY: walks the list up to its null; changing a field changes the image and not the list.
+        unsafe {
+            while !(*at).is_null() {
+                work(CStr::from_ptr(*at));
                 at = at.add(1);
             }
             bindings::g_strfreev(fields);
         }
-        Ok(copy)
     }
 
     /// A copy whose metadata may be changed: others may hold the image itself, and its profile's bytes.
