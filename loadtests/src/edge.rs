@@ -144,22 +144,31 @@ impl Edge {
         cpu_time::of_tree(self.id)
     }
 
-    /// Its resident memory.
+    /// Its resident memory, and the bodies that it holds for the kernel to send, which count as resident only where they were
+    /// read.
     ///
     /// # Errors
     /// When it is gone.
-    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+    pub async fn memory_bytes(&self) -> anyhow::Result<u64> {
+        Ok(self.resident_bytes()? + self.pages_bytes().await?)
+    }
+
+    /// The most resident memory that it has had, and those bodies as they are now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn memory_bytes_max(&self) -> anyhow::Result<u64> {
+        Ok(memory::peak_bytes(self.id)? + self.pages_bytes().await?)
+    }
+
+    async fn pages_bytes(&self) -> anyhow::Result<u64> {
+        Ok(self.metrics().await?.sum("calotype_body_pages_bytes", "") as u64)
+    }
+
+    fn resident_bytes(&self) -> anyhow::Result<u64> {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.id)).context("the edge is gone")?;
         let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
         Ok(pages.context("its memory cannot be read")? * rustix::param::page_size() as u64)
-    }
-
-    /// The most resident memory that it has had.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn resident_bytes_max(&self) -> anyhow::Result<u64> {
-        memory::peak_bytes(self.id)
     }
 
     /// Where the operator's port is.
@@ -244,7 +253,12 @@ impl Edge {
 
 /// The target of a rendition that no other `version` shares.
 pub fn target(ops: &str, version: impl std::fmt::Display, origin: &str, name: &str) -> String {
-    format!("/demo/{ops},v={version}/{origin}/{name}")
+    target_of("demo", ops, version, origin, name)
+}
+
+/// The same of another tenant than `demo`.
+pub fn target_of(tenant: &str, ops: &str, version: impl std::fmt::Display, origin: &str, name: &str) -> String {
+    format!("/{tenant}/{ops},v={version}/{origin}/{name}")
 }
 
 /// Asks for a picture that must be answered 200. Returns the body and how the cache took part.

@@ -79,7 +79,8 @@ fn edge(
     let mut edge = http_proxy(&server.configuration, edge);
     edge.server_options = Some(options);
     edge.h2_options = Some(http2::connection_options());
-    let edge = Limited::new(Gathering::new(edge, drain.watch()), Arc::clone(&connections));
+    // Gathering comes first, so that it has the sockets themselves.
+    let edge = Gathering::new(Limited::new(edge, Arc::clone(&connections)), drain.watch());
 
     let mut sockets = TcpSocketOptions::default();
     sockets.tcp_keepalive = Some(connections.keepalive());

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cache::{CacheSettings, CloseReport, RenditionCache};
-use prometheus::Registry;
+use memfile::MemFile;
+use prometheus::{PullingGauge, Registry};
 use tokio::runtime::Handle;
 
 use crate::config::EdgeSettings;
@@ -42,6 +43,7 @@ impl Stores {
         registry: &Registry,
         io: &Handle,
     ) -> anyhow::Result<Self> {
+        bodies_in_pages(settings, registry)?;
         let cache: RenditionCache<EdgeError> = RenditionCache::open(cache, registry, io.clone()).await?;
         if let Some(fault) = cache.disk_state().fault() {
             tracing::error!(reason = %fault, "the cache has no disk; renditions are kept in memory only");
@@ -64,6 +66,19 @@ impl Stores {
         }
         closed
     }
+}
+
+/// Lets both caches keep bodies where they can be sent from without being copied, if the system has that.
+fn bodies_in_pages(settings: &EdgeSettings, registry: &Registry) -> anyhow::Result<()> {
+    match MemFile::new(settings.cache.memory_bytes.saturating_add(settings.originals.memory_bytes)) {
+        Ok(file) => memfile::install(file),
+        Err(error) => tracing::warn!(%error, "bodies are copied when they are sent"),
+    }
+    let held_bytes = || memfile::installed().map_or(0.0, |file| file.held_bytes() as f64);
+    let help = "Memory of bodies that are sent without being copied";
+    let gauge = PullingGauge::new("calotype_body_pages_bytes", help, Box::new(held_bytes))?;
+    registry.register(Box::new(gauge))?;
+    Ok(())
 }
 
 async fn open_originals(

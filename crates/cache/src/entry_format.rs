@@ -96,7 +96,8 @@ impl Code for StoredRendition {
             tags,
         };
         let rendition = Rendition::with_etag(parts, etag).map_err(|_| unreadable("beyond the limits"))?;
-        Ok(Self { rendition, position })
+        // It goes into memory next.
+        Ok(Self { rendition: rendition.sendable(), position })
     }
 
     fn estimated_size(&self) -> usize {
@@ -148,11 +149,13 @@ impl StoredRendition {
 }
 
 /// The bytes of a rendition that are not in the fixed header.
-pub(crate) fn variable_bytes(rendition: &Rendition) -> usize {
-    rendition.content_type.len()
-        + rendition.validators.etag.as_deref().map_or(0, str::len)
-        + rendition.tags.len() * 8
-        + rendition.body.len()
+fn variable_bytes(rendition: &Rendition) -> usize {
+    bytes_beside_body(rendition) + rendition.body.len()
+}
+
+/// The bytes of a rendition that are neither in the fixed header nor in its body.
+pub(crate) fn bytes_beside_body(rendition: &Rendition) -> usize {
+    rendition.content_type.len() + rendition.validators.etag.as_deref().map_or(0, str::len) + rendition.tags.len() * 8
 }
 
 struct Fields<'a>(&'a [u8]);

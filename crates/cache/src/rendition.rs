@@ -279,6 +279,12 @@ impl Rendition {
         Self { parts: RenditionParts { lifetime, ..self.parts.clone() }, etag: self.etag }
     }
 
+    /// The same, with its body where it can be sent from without being copied.
+    pub(crate) fn sendable(mut self) -> Self {
+        self.parts.body = memfile::keep(self.parts.body);
+        self
+    }
+
     /// The same, begun no later than `number`.
     pub(crate) fn begun_by(mut self, number: u64) -> Self {
         self.parts.begun = self.parts.begun.min(number);

@@ -23,7 +23,7 @@ use crate::bans::Bans;
 use crate::config::{CacheSettings, DiskSettings, MemorySettings, to_usize};
 use crate::disk_state::{DiskFault, DiskState};
 use crate::disk_writes::{DiskWrites, Hybrid};
-use crate::entry_format::{StoredRendition, variable_bytes};
+use crate::entry_format::{StoredRendition, bytes_beside_body};
 use crate::eviction::{OldestFirst, Recovered};
 use crate::folder::Folder;
 use crate::metrics::CacheMetrics;
@@ -252,5 +252,6 @@ fn memory_phase(memory: &MemorySettings, registry: PrometheusMetricsRegistry) ->
 }
 
 fn weight_bytes(stored: &StoredRendition) -> usize {
-    ENTRY_OVERHEAD_BYTES + variable_bytes(&stored.rendition)
+    let rendition = &stored.rendition;
+    ENTRY_OVERHEAD_BYTES + bytes_beside_body(rendition) + memfile::occupied_bytes(rendition.body.len())
 }

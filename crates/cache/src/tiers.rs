@@ -85,6 +85,7 @@ impl Tiers {
 
     /// Keeps a rendition, replacing what the key had.
     pub(crate) fn insert(&self, key: CacheKey, rendition: Rendition) -> Entry {
+        let rendition = rendition.sendable();
         let _change = self.changes.lock();
         self.put(key, rendition)
     }
@@ -96,12 +97,14 @@ impl Tiers {
         rendition: Rendition,
         is_wanted: impl FnOnce() -> bool,
     ) -> Option<Entry> {
+        let rendition = rendition.sendable();
         let _change = self.changes.lock();
         is_wanted().then(|| self.put(key, rendition))
     }
 
     /// Keeps a rendition in memory only. What the disk has of the key stays there.
     pub(crate) fn hold(&self, key: CacheKey, rendition: Rendition) -> Entry {
+        let rendition = rendition.sendable();
         let _change = self.changes.lock();
         self.put_in_memory(key, rendition)
     }

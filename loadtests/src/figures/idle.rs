@@ -89,9 +89,9 @@ fn connections() -> anyhow::Result<usize> {
 async fn memory(bench: &Bench, edge: &Edge, target: &str, count: usize) -> anyhow::Result<f64> {
     ask(bench, edge, target).await?;
     until_open(edge, 0).await?;
-    let before = edge.resident_bytes()?;
+    let before = edge.memory_bytes().await?;
     let idle = connect(edge, target, count).await?;
-    let bytes = (edge.resident_bytes()? as f64 - before as f64) / count as f64;
+    let bytes = (edge.memory_bytes().await? as f64 - before as f64) / count as f64;
     eprintln!("  {bytes:.0} bytes a connection");
     drop(idle);
     Ok(bytes)

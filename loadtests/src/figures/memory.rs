@@ -38,20 +38,20 @@ const OTHER_BYTES: f64 = 600e6;
 pub async fn measure(bench: &Bench) -> anyhow::Result<Figure> {
     pictures::write_large(&bench.photos())?;
     let (edge, _) = EdgeHome::prepare_with(bench, "memory", SETTINGS)?.start(bench).await?;
-    let idle = edge.resident_bytes()? as f64;
+    let idle = edge.memory_bytes().await? as f64;
     let (until, started) = (Instant::now() + bench.effort.memory_time, Instant::now());
     let clients = try_join_all((0..CLIENTS).map(|client| ask(&edge, client, until)));
     let (asked, samples) = tokio::try_join!(clients, watch(&edge, until))?;
     let made: usize = asked.into_iter().sum();
     let minutes = started.elapsed().as_secs_f64() / 60.0;
-    let most = edge.resident_bytes_max()? as f64;
+    let most = edge.memory_bytes_max().await? as f64;
     edge.stop().await?;
     // The first two fifths fill the caches.
     let later: Vec<_> = samples.iter().copied().filter(|(at, _)| *at > minutes * 0.4).collect();
     let (slope, noise) = line(&later).context("too few looks at the memory")?;
     eprintln!("  {made} renditions, {:.0} MB at most, {:.1} MB a minute", most / 1e6, slope / 1e6);
     let rows = vec![
-        Row::single("most resident memory (VmHWM)", Unit::Megabytes, most / 1e6)
+        Row::single("most memory (VmHWM, and bodies held for the kernel)", Unit::Megabytes, most / 1e6)
             .with_goal(Goal::AtMost((CACHES_BYTES + OTHER_BYTES) / 1e6)),
         Row::single("growth a minute, in the last three fifths", Unit::Megabytes, slope / 1e6),
         Row::single("deviation of single looks from that line", Unit::Megabytes, noise / 1e6),
@@ -88,7 +88,7 @@ async fn watch(edge: &Edge, until: Instant) -> anyhow::Result<Vec<(f64, f64)>> {
     let mut samples = Vec::new();
     while Instant::now() < until {
         tokio::time::sleep(EVERY).await;
-        samples.push((started.elapsed().as_secs_f64() / 60.0, edge.resident_bytes()? as f64));
+        samples.push((started.elapsed().as_secs_f64() / 60.0, edge.memory_bytes().await? as f64));
     }
     Ok(samples)
 }

@@ -84,7 +84,8 @@ pub struct Entrant {
 
 #[derive(Debug)]
 enum Server {
-    Edge(Edge),
+    /// And whose pictures it is asked for.
+    Edge(Edge, &'static str),
     Peer(Peer),
     /// With another libvips than the system's.
     Ceiling(Option<PathBuf>),
@@ -137,12 +138,15 @@ impl<'a> Field<'a> {
     pub async fn gather(bench: &'a Bench, place: &'a Place, case: &'a Case) -> anyhow::Result<Self> {
         let (entrants, turns, missing, versions_used) = (Vec::new(), Vec::new(), Vec::new(), Cell::new(0));
         let mut field = Self { bench, place, case, entrants, turns, missing, versions_used };
-        let settings = format!("cache.memory_bytes = {MEMORY_CACHE}\ntransform.shared_decode_bytes = 0\n");
-        let home = EdgeHome::prepare_with(bench, &format!("peers-{}", case.file), &settings)?;
-        let (edge, _) = home.start(bench).await?;
         let qualities = || QUALITIES.into_iter().map(Setting::Quality);
         let ours = qualities().chain([Setting::Quality(OUR_HIGHEST), Setting::Default]);
-        field.enter(Entrant { name: "ours", role: Role::Ours, server: Server::Edge(edge) }, ours.collect()).await?;
+        let edge = our_edge(bench, case, "demo").await?;
+        field.enter(Entrant { name: "ours", role: Role::Ours, server: edge }, ours.collect()).await?;
+        if case.format == "webp" {
+            let (name, role) = ("ours, improve_when_idle", Role::OurFirst);
+            let settings = qualities().chain([Setting::Quality(OUR_HIGHEST)]).collect();
+            field.enter(Entrant { name, role, server: our_edge(bench, case, "later").await? }, settings).await?;
+        }
         for kind in &peers::ALL {
             let role = if kind.is_libvips { Role::LibvipsPeer } else { Role::Peer };
             let entered = match Peer::start(bench, place, kind).await {
@@ -230,7 +234,7 @@ impl<'a> Field<'a> {
         expected: Option<&Bytes>,
     ) -> anyhow::Result<(Bytes, Took)> {
         let made = match &entrant.server {
-            Server::Edge(edge) => self.by_edge(edge, setting, count).await?,
+            Server::Edge(edge, tenant) => self.by_edge(edge, tenant, setting, count).await?,
             Server::Peer(peer) => self.by_peer(peer, setting, count).await?,
             Server::Ceiling(libvips) => self.by_ceiling(libvips.clone(), setting, count).await?,
         };
@@ -238,7 +242,13 @@ impl<'a> Field<'a> {
         Ok(made)
     }
 
-    async fn by_edge(&self, edge: &Edge, setting: Setting, count: usize) -> anyhow::Result<(Bytes, Took)> {
+    async fn by_edge(
+        &self,
+        edge: &Edge,
+        tenant: &str,
+        setting: Setting,
+        count: usize,
+    ) -> anyhow::Result<(Bytes, Took)> {
         let format = self.case.format;
         let ops = match setting {
             Setting::Quality(quality) => format!("w={BOX},f={format},q={quality}"),
@@ -250,7 +260,7 @@ impl<'a> Field<'a> {
         let bodies = try_join_all((0..CLIENTS).map(async |client| {
             let (mut connection, mut last) = (edge.connect().await?, Bytes::new());
             for version in versions.clone().skip(client).step_by(CLIENTS) {
-                let target = edge::target(&ops, version, FOLDER, self.case.source);
+                let target = edge::target_of(tenant, &ops, version, FOLDER, self.case.source);
                 let (body, status) = edge::fetch(&mut connection, &target).await?;
                 ensure!(status == CacheStatus::Filled, "{target} was not made for this request");
                 last = body;
@@ -300,20 +310,20 @@ impl<'a> Field<'a> {
     ///
     /// # Errors
     /// When a server is gone.
-    pub fn peaks(&self, rounds: &[Vec<Took>]) -> anyhow::Result<Vec<f64>> {
+    pub async fn peaks(&self, rounds: &[Vec<Took>]) -> anyhow::Result<Vec<f64>> {
         let of_loops = |entrant: usize| {
             let turns = self.turns.iter().enumerate().filter(move |(_, turn)| turn.entrant == entrant);
             turns.flat_map(|(at, _)| rounds.iter().map(move |round| round[at].peak_bytes)).max()
         };
-        let peak = |(at, entrant): (usize, &Entrant)| {
-            let bytes = match &entrant.server {
-                Server::Edge(edge) => edge.resident_bytes_max()?,
+        let mut peaks = Vec::new();
+        for (at, entrant) in self.entrants.iter().enumerate() {
+            peaks.push(match &entrant.server {
+                Server::Edge(edge, _) => edge.memory_bytes_max().await?,
                 Server::Peer(peer) => peer.peak_bytes()?,
                 Server::Ceiling(_) => of_loops(at).context("a ceiling had no turn")?,
-            };
-            Ok(bytes as f64)
-        };
-        self.entrants.iter().enumerate().map(peak).collect()
+            } as f64);
+        }
+        Ok(peaks)
     }
 
     /// Stops everybody; who was missing, and why.
@@ -323,13 +333,20 @@ impl<'a> Field<'a> {
     pub async fn stop(self) -> anyhow::Result<Vec<(&'static str, String)>> {
         for entrant in self.entrants {
             match entrant.server {
-                Server::Edge(edge) => edge.stop().await?,
+                Server::Edge(edge, _) => edge.stop().await?,
                 Server::Peer(peer) => peer.stop().await?,
                 Server::Ceiling(_) => (),
             }
         }
         Ok(self.missing)
     }
+}
+
+/// An edge of our own, asked for pictures of this tenant.
+async fn our_edge(bench: &Bench, case: &Case, tenant: &'static str) -> anyhow::Result<Server> {
+    let settings = format!("cache.memory_bytes = {MEMORY_CACHE}\ntransform.shared_decode_bytes = 0\n");
+    let home = EdgeHome::prepare_with(bench, &format!("peers-{}-{tenant}", case.file), &settings)?;
+    Ok(Server::Edge(home.start(bench).await?.0, tenant))
 }
 
 /// What one of `count` renditions took, and one of them.

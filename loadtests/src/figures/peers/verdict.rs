@@ -80,16 +80,19 @@ fn beside_rivals(found: &Found) -> anyhow::Result<Vec<Row>> {
     let rivals: Vec<&Contender> =
         if named().next().is_some() { named().collect() } else { cheapest(found)?.into_iter().collect() };
     let mut rows = Vec::new();
-    for rival in rivals {
-        rows.extend(beside(found, rival)?);
+    for ours in found.contenders.iter().filter(|contender| contender.role.is_ours()) {
+        for rival in &rivals {
+            rows.extend(beside(found, ours, rival)?);
+        }
     }
     Ok(rows)
 }
 
-/// CPU time and bytes of ours beside a peer's, when ours looks no worse. Ratios of CPU time are made within rounds.
-fn beside(found: &Found, rival: &Contender) -> anyhow::Result<[Row; 2]> {
-    let (ours, theirs) = (ours(found)?, shown(rival)?);
-    let what = |number: &str| format!("{}: ours ÷ {}, {number} at its scores or better", found.case, rival.name);
+/// CPU time and bytes of one of ours beside a peer's, when ours looks no worse. Ratios of CPU time are made within rounds.
+fn beside(found: &Found, ours: &Contender, rival: &Contender) -> anyhow::Result<[Row; 2]> {
+    let theirs = shown(rival)?;
+    let names = format!("{} ÷ {}", ours.name, rival.name);
+    let what = |number: &str| format!("{}: {names}, {number} at its scores or better", found.case);
     let goal = Goal::AtMost(1.0);
     let mut ratios = Vec::new();
     for round in 0..theirs.cpu_ms.len() {
