@@ -18,6 +18,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("transform-url", &["tokio*", "storage", "tenancy", "imaging", "cache", "hyper*", "aws-*", "libvips*", "figment"]),
     ("imaging", &["tokio*", "http", "hyper*", "reqwest", "pingora*", "foyer*", "storage", "tenancy", "cache", "aws-*"]),
     ("cache", &["pingora*", "libvips*", "imaging", "storage", "tenancy", "transform-url", "aws-*"]),
+    ("memfile", &["tokio*", "http", "hyper*", "pingora*", "foyer*", "cache", "transform-url"]),
     ("storage", &["imaging", "libvips*", "pingora*", "foyer*", "cache", "tenancy", "transform-url"]),
     ("fetch", &["pingora*", "storage", "tenancy", "imaging", "cache", "aws-*"]),
     (
