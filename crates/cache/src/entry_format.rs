@@ -96,8 +96,7 @@ impl Code for StoredRendition {
             tags,
         };
         let rendition = Rendition::with_etag(parts, etag).map_err(|_| unreadable("beyond the limits"))?;
-        // It goes into memory next.
-        Ok(Self { rendition: rendition.sendable(), position })
+        Ok(Self { rendition, position })
     }
 
     fn estimated_size(&self) -> usize {

@@ -285,6 +285,11 @@ impl Rendition {
         self
     }
 
+    /// Whether its body is where it goes without more ado: there, or where bodies of its size stay.
+    pub(crate) fn is_sendable(&self) -> bool {
+        memfile::is_kept(&self.parts.body)
+    }
+
     /// The same, begun no later than `number`.
     pub(crate) fn begun_by(mut self, number: u64) -> Self {
         self.parts.begun = self.parts.begun.min(number);

@@ -62,7 +62,26 @@ impl Tiers {
             return None;
         }
         let found = self.hybrid.memory().get(&self.stored(key))?;
+        let found = if found.value().rendition.is_sendable() { found } else { self.made_sendable(key, found) };
         Some(self.judge(key, found, Tier::Memory, now))
+    }
+
+    /// What came from the disk is made fit to be sent without being copied at its first hit in memory: most of it goes again
+    /// without one.
+    fn made_sendable(&self, key: CacheKey, found: HybridEntry) -> HybridEntry {
+        let StoredRendition { rendition, position } = found.value().clone();
+        let (body, rendition) = (rendition.body.clone(), rendition.sendable());
+        if !rendition.is_sendable() {
+            return found;
+        }
+        let _change = self.changes.lock();
+        let is_unchanged =
+            |now: HybridEntry| (now.value().rendition.body.as_ptr(), now.value().position) == (body.as_ptr(), position);
+        if !self.hybrid.memory().get(&self.stored(key)).is_some_and(is_unchanged) {
+            return found;
+        }
+        let in_memory = HybridCacheProperties::default().with_location(Location::InMem);
+        self.hybrid.insert_with_properties(self.stored(key), StoredRendition { rendition, position }, in_memory)
     }
 
     /// Memory, then disk. A disk that cannot be read is a miss.

@@ -69,10 +69,23 @@ pub fn keep(body: Bytes) -> Bytes {
     }
 }
 
+/// Whether [`keep`] would leave this body where it is: it is kept, or its length or the lack of a file lets it be.
+#[must_use]
+pub fn is_kept(body: &Bytes) -> bool {
+    match installed() {
+        Some(file) => !is_length(body.len()) || file.holds(body),
+        None => true,
+    }
+}
+
+fn is_length(bytes: usize) -> bool {
+    (BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&bytes)
+}
+
 /// The memory that a body of so many bytes takes, kept here or elsewhere.
 #[must_use]
 pub fn occupied_bytes(bytes: usize) -> usize {
-    if (BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&bytes) { bytes.next_multiple_of(PAGE_BYTES as usize) } else { bytes }
+    if is_length(bytes) { bytes.next_multiple_of(PAGE_BYTES as usize) } else { bytes }
 }
 
 /// An anonymous file that holds bodies.
@@ -106,7 +119,7 @@ impl MemFile {
     /// no room for, stays where it is.
     #[must_use]
     pub fn keep(self: &Arc<Self>, body: Bytes) -> Bytes {
-        if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&body.len()) || self.position(&body).is_some() {
+        if !is_length(body.len()) || self.position(&body).is_some() {
             return body;
         }
         let Some(range) = self.ranges.lock().take(body.len() as u64) else { return body };

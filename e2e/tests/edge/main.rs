@@ -15,6 +15,7 @@ mod http2;
 mod http_origin;
 mod improving;
 mod killed;
+mod large_hits;
 mod leaving_clients;
 mod limits;
 mod load;
