@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Time between two looks at a process that starts.
@@ -34,6 +34,11 @@ impl Process {
     pub fn start(mut command: Command) -> anyhow::Result<Self> {
         let child = command.process_group(0).kill_on_drop(true).spawn()?;
         Ok(Self { child })
+    }
+
+    /// Its standard input, if that is a pipe and was not taken before. Waiting for the end closes what was not taken.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Its process id; `None` once it has ended.

@@ -1,11 +1,14 @@
-//! Fixtures made in code, origins that misbehave, a started edge, a browser.
+//! Fixtures made in code, origins that misbehave, databases, a started edge and control plane, a browser.
 
 pub mod clock;
+pub mod control_plane;
+pub mod database;
 pub mod edge;
 pub mod faulty;
 pub mod http;
 pub mod http2;
 pub mod images;
+mod port;
 pub mod tls;
 pub mod upgrade;
 pub mod web;

@@ -5,16 +5,16 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
 use tokio::process::Command;
 
 use crate::clock::Clock;
+use crate::port::Port;
 
 /// The tenant of every edge under test: open, with originals.
 pub const TENANT: &str = "demo";
@@ -34,23 +34,6 @@ pub struct EdgeSetup {
     tenant_keys: String,
     tables: String,
     environment: BTreeMap<String, String>,
-}
-
-/// A port that nobody else is given: a socket that is bound but deaf keeps it, and lets a listener that also says
-/// `SO_REUSEADDR` have it.
-#[derive(Debug)]
-struct Port {
-    address: SocketAddr,
-    _keeper: TcpSocket,
-}
-
-impl Port {
-    fn keep() -> std::io::Result<Self> {
-        let keeper = TcpSocket::new_v4()?;
-        keeper.set_reuseaddr(true)?;
-        keeper.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        Ok(Self { address: keeper.local_addr()?, _keeper: keeper })
-    }
 }
 
 impl Default for EdgeSetup {

@@ -1,0 +1,114 @@
+//! Which tenant a key is of: asked of the database, and remembered for a moment.
+//!
+//! A key that is revoked stops within [`REMEMBERED`]. What is remembered of keys that nobody has is bounded, too, so that
+//! guessing costs neither memory nor more than one question each.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use isolation::{Database, DatabaseError, TenantKey};
+use lru::LruCache;
+use parking_lot::Mutex;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Caller, Scope, Scopes};
+
+/// How long an answer is good for.
+const REMEMBERED: Duration = Duration::from_millis(500);
+
+/// Answers that are remembered.
+const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(100_000).expect("not 0");
+
+/// Time between two times that uses are written.
+const USES_EVERY: Duration = Duration::from_secs(30);
+
+/// Known keys.
+pub struct KeyDirectory {
+    database: Database,
+    known: Mutex<LruCache<[u8; 32], Known>>,
+    /// When keys were last used, where that is not written yet.
+    uses: Mutex<HashMap<(TenantKey, Uuid), OffsetDateTime>>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    caller: Option<Caller>,
+    expires_at: Option<OffsetDateTime>,
+    asked: Instant,
+}
+
+impl KeyDirectory {
+    /// An empty one.
+    pub fn new(database: Database) -> Self {
+        Self { database, known: Mutex::new(LruCache::new(KEYS_MAX)), uses: Mutex::default() }
+    }
+
+    /// Who has the key with this hash.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn find(&self, hash: [u8; 32]) -> Result<Option<Caller>, DatabaseError> {
+        let remembered = self.known.lock().get(&hash).copied();
+        let known = match remembered.filter(|known| known.asked.elapsed() < REMEMBERED) {
+            Some(known) => known,
+            None => {
+                let known = self.ask(hash).await?;
+                self.known.lock().put(hash, known);
+                known
+            }
+        };
+        let now = OffsetDateTime::now_utc();
+        let caller = known.caller.filter(|_| known.expires_at.is_none_or(|end| now < end));
+        if let Some(caller) = caller {
+            self.uses.lock().insert((caller.tenant, caller.key), now);
+        }
+        Ok(caller)
+    }
+
+    async fn ask(&self, hash: [u8; 32]) -> Result<Known, DatabaseError> {
+        let asked = Instant::now();
+        let found = sqlx::query!(
+            r#"SELECT tenant_id AS "tenant_id!", key_id AS "key_id!", scopes AS "scopes!", expires_at FROM find_api_key($1)"#,
+            &hash[..]
+        )
+        .fetch_optional(self.database.across())
+        .await?;
+        let expires_at = found.as_ref().and_then(|row| row.expires_at);
+        let caller = found.map(|row| {
+            // A scope that this version does not know gives no right.
+            let scopes: Scopes = row.scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect();
+            Caller { tenant: row.tenant_id.into(), key: row.key_id, scopes }
+        });
+        Ok(Known { caller, expires_at, asked })
+    }
+
+    /// Writes when keys were used, every now and then, for ever.
+    pub async fn write_uses(&self) {
+        loop {
+            tokio::time::sleep(USES_EVERY).await;
+            self.flush().await;
+        }
+    }
+
+    /// Writes when keys were used.
+    pub async fn flush(&self) {
+        let uses = std::mem::take(&mut *self.uses.lock());
+        if uses.is_empty() {
+            return;
+        }
+        let (mut tenants, mut keys, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for ((tenant, key), at) in uses {
+            tenants.push(tenant.as_uuid());
+            keys.push(key);
+            times.push(at);
+        }
+        let written = sqlx::query!("SELECT note_key_uses($1, $2, $3)", &tenants[..], &keys[..], &times[..])
+            .fetch_one(self.database.across())
+            .await;
+        if let Err(error) = written {
+            tracing::warn!(%error, keys = keys.len(), "when keys were last used is not known");
+        }
+    }
+}

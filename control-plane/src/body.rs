@@ -1,0 +1,86 @@
+//! Bodies of requests: JSON of a bounded size, with what is wrong with it told by its place.
+
+use std::ops::Deref;
+
+use rocket::data::{Data, FromData, Outcome, ToByteUnit};
+use rocket::request::Request;
+use serde::de::DeserializeOwned;
+
+use crate::problem::ApiError;
+use crate::requests::Exchange;
+
+/// Most bytes of a body that is not a file.
+const BODY_BYTES_MAX: u64 = 64 << 10;
+
+/// A body as its type wants it.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T> Deref for Body<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, T: DeserializeOwned> FromData<'r> for Body<T> {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        match read(request, data).await {
+            Ok(body) => Outcome::Success(body),
+            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
+        }
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: &Request<'_>, data: Data<'_>) -> Result<Body<T>, ApiError> {
+    if !request.content_type().is_some_and(|kind| kind.is_json()) {
+        return Err(ApiError::NotJsonType);
+    }
+    let bytes = data.open(BODY_BYTES_MAX.bytes()).into_bytes().await.map_err(|_| ApiError::BodyCut)?;
+    if !bytes.is_complete() {
+        return Err(ApiError::BodyTooLarge { limit: BODY_BYTES_MAX });
+    }
+    from_slice(&bytes.into_inner()).map(Body)
+}
+
+fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        // The library repeats the place in its own words.
+        let text = error.to_string();
+        let reason = text.split(" at line ").next().unwrap_or_default().to_owned();
+        ApiError::Json { line, column, reason }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        #[allow(dead_code, reason = "only read from the body")]
+        name: String,
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_its_name_and_place() {
+        let told = |text: &str| from_slice::<Wanted>(text.as_bytes()).expect_err("a mistake").to_string();
+        assert_eq!(
+            told("{\"name\":\"a\",\n \"nane\":1}"),
+            "the body cannot be used: line 2, column 7: unknown field `nane`, expected `name`"
+        );
+        assert!(told("{}").ends_with("missing field `name`"));
+        assert!(told("{\"name\":\"a\",\"name\":\"b\"}").ends_with("duplicate field `name`"));
+        assert!(told("[").contains("line 1, column 1"));
+        // Nested deeper than any value that is wanted.
+        assert!(told(&"[".repeat(10_000)).starts_with("the body cannot be used"));
+    }
+}

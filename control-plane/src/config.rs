@@ -1,0 +1,149 @@
+//! The settings of the control plane: what an operator may change, with defaults, units and ranges.
+//!
+//! Must not hold anything per tenant: that is in the database.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bootstrap::config::{Mistakes, Settings};
+use bootstrap::logging::LogSettings;
+use isolation::DatabaseOptions;
+use serde::{Deserialize, Serialize};
+
+/// Shortest admin key, in bytes: nobody should guess it.
+const ADMIN_KEY_BYTES_MIN: usize = 32;
+
+/// Settings of the control plane. `docs/configuration.md` lists them all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlPlaneSettings {
+    /// Where the API is served, health and metrics included.
+    pub listen: SocketAddr,
+    /// The database, as a user who is a member of `calotype_app`.
+    pub database_url: SecretText,
+    /// The same as a user who may become `calotype_owner`; only `control-plane migrate` uses it.
+    pub migrate_url: SecretText,
+    /// What callers must know to administer tenants; without it nobody may.
+    pub admin_key: SecretText,
+    /// Connections to the database at a time.
+    pub connections: u32,
+    /// How long a request waits for one of them.
+    pub acquire_ms: u64,
+    /// How long a statement may run.
+    pub statement_seconds: u64,
+    /// Threads that serve requests; 0 means one a core.
+    pub threads: usize,
+    /// How long a stop waits for requests that are being answered.
+    pub drain_seconds: u32,
+    /// The log on standard error.
+    pub log: LogSettings,
+}
+
+impl Default for ControlPlaneSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            database_url: SecretText::default(),
+            migrate_url: SecretText::default(),
+            admin_key: SecretText::default(),
+            connections: 16,
+            acquire_ms: 2000,
+            statement_seconds: 10,
+            threads: 0,
+            drain_seconds: 10,
+            log: LogSettings { level: "info,rocket=warn,sqlx=warn".to_owned(), ..LogSettings::default() },
+        }
+    }
+}
+
+impl Settings for ControlPlaneSettings {
+    const SECTION: &'static str = "control-plane";
+
+    fn check(&self, mistakes: &mut Mistakes) {
+        let admin = self.admin_key.expose();
+        let why = format!("at least {ADMIN_KEY_BYTES_MIN} bytes that nobody can guess");
+        mistakes.unless(admin.is_empty() || admin.len() >= ADMIN_KEY_BYTES_MIN, "admin_key", "…", &why);
+        mistakes.unless((1..=1000).contains(&self.connections), "connections", self.connections, "1 to 1000");
+        mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
+        let seconds = self.statement_seconds;
+        mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
+        mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
+        mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
+        self.log.check(mistakes);
+    }
+}
+
+impl ControlPlaneSettings {
+    /// How the API reaches the database.
+    pub fn database(&self) -> DatabaseOptions {
+        DatabaseOptions {
+            url: self.database_url.expose().to_owned(),
+            application: "calotype control-plane",
+            connections: self.connections,
+            acquire_time: Duration::from_millis(self.acquire_ms),
+            statement_time: Duration::from_secs(self.statement_seconds),
+        }
+    }
+}
+
+/// A secret that is never printed.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
+
+impl Serialize for SecretText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "" } else { "…" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bootstrap::config::{Sources, load};
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_is_documented() {
+        let text = include_str!("../../docs/api.md");
+        let settings = serde_json::to_value(ControlPlaneSettings::default()).expect("settings are JSON");
+        let mut names = Vec::new();
+        for (name, value) in settings.as_object().expect("a table") {
+            match value {
+                Value::Object(inner) => names.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+                _ => names.push(name.clone()),
+            }
+        }
+        for name in names {
+            assert!(text.contains(&format!("| `{name}` |")), "docs/api.md lacks {name}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_and_no_secret() {
+        let environment = [("ADMIN_KEY", "hunter2"), ("CONNECTIONS", "0"), ("LISTEN", "x"), ("UNKNOWN", "1")];
+        let environment =
+            environment.map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value.to_owned())).to_vec();
+        let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("four mistakes");
+        let text = error.to_string();
+        for key in ["admin_key", "connections", "listen", "unknown"] {
+            assert!(text.contains(&format!("\n  {key} = ")), "{text}");
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}

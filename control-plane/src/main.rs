@@ -1,0 +1,116 @@
+//! The control plane: an API over Postgres for tenants and what each of them sets.
+//!
+//! This file is the whole lifecycle in order: settings, log, database, server, drain. ARCHITECTURE.md walks through a change.
+
+#![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
+
+mod auth;
+mod body;
+mod config;
+mod etag;
+mod feed;
+mod names;
+mod page;
+mod problem;
+mod requests;
+mod routes;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bootstrap::config::Sources;
+use bootstrap::{EXIT_USAGE, logging, metrics};
+use clap::{Parser, Subcommand};
+use isolation::Database;
+
+use crate::config::ControlPlaneSettings;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Serves the API.
+#[derive(Parser)]
+#[command(name = "control-plane", version)]
+struct Arguments {
+    /// The TOML file with settings under `[control-plane]`.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Checks the settings, and exits.
+    #[arg(long)]
+    check_config: bool,
+    /// Stops, as on SIGTERM, when the process that started this one ends in whatever way.
+    #[arg(long)]
+    stop_with_parent: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Brings the database to what this version needs. Safe to run again, and while older versions serve.
+    Migrate,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.stop_with_parent
+        && let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+    {
+        return usage(&anyhow::Error::new(error).context("--stop-with-parent"));
+    }
+    let settings: ControlPlaneSettings = match bootstrap::config::load(&Sources::of_process(arguments.config)) {
+        Ok(settings) => settings,
+        Err(error) => return usage(&error.into()),
+    };
+    logging::start(&settings.log);
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    let done = match arguments.command {
+        None => serve(&settings),
+        Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Bad settings: all of them on standard error, before any port is bound.
+fn usage(error: &anyhow::Error) -> ExitCode {
+    #[allow(clippy::print_stderr, reason = "the log may not have been started")]
+    {
+        eprintln!("{error:#}");
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+async fn migrate(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
+    isolation::migrate(settings.migrate_url.expose()).await.context("control-plane.migrate_url")?;
+    tracing::info!("the database is up to date");
+    Ok(())
+}
+
+fn serve(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
+    let registry = metrics::registry("control-plane", env!("CARGO_PKG_VERSION"));
+    runtime(settings)?.block_on(async {
+        let database = Database::open(&settings.database()).context("control-plane.database_url")?;
+        server::build(settings, database.clone(), &registry)?.launch().await?;
+        database.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn runtime(settings: &ControlPlaneSettings) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if settings.threads > 0 {
+        builder.worker_threads(settings.threads);
+    }
+    Ok(builder.enable_all().thread_name("control-plane").build()?)
+}

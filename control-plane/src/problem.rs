@@ -1,0 +1,207 @@
+//! Everything that can go wrong with a request, and the one mapping to status, code and public text (RFC 9457).
+//!
+//! The public text never holds what the database or a library said: that goes to the request's event as `cause`.
+
+use std::io::Cursor;
+
+use isolation::DatabaseError;
+use rocket::Request;
+use rocket::http::{ContentType, Header, Status};
+use rocket::response::{Responder, Response, Result as Rendered};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::auth::Scope;
+use crate::requests::Exchange;
+
+/// Why a request is refused, or failed.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// No key, or none that is known, valid and of a tenant that is not suspended.
+    #[error("a valid key is needed: \"Authorization: Bearer cal_…\"")]
+    Unauthenticated,
+    /// A tenant's key where the operator's is needed.
+    #[error("only the admin key may do this")]
+    AdminOnly,
+    /// The operator's key where a tenant's is needed.
+    #[error("this belongs to a tenant: use one of its keys")]
+    TenantOnly,
+    /// The key may not do this.
+    #[error("the key lacks the scope {0}")]
+    Scope(Scope),
+    /// There is none, or it is somebody else's.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// Nothing is served there.
+    #[error("nothing is served at this path")]
+    NoRoute,
+    /// Something is served there, but not so.
+    #[error("the path does not take this method")]
+    Method,
+    /// There is one already.
+    #[error("there is already a {0}")]
+    Exists(&'static str),
+    /// It was changed by somebody else, or is not as `If-Match` says.
+    #[error("it is not as If-Match says: get it again")]
+    Changed,
+    /// `If-Match` or `If-None-Match` that cannot be read.
+    #[error("{0} is \"*\" or one entity tag as it was sent")]
+    BadCondition(&'static str),
+    /// Another content type than JSON.
+    #[error("the body must be application/json")]
+    NotJsonType,
+    /// More bytes than are read.
+    #[error("the body has more than {limit} bytes")]
+    BodyTooLarge {
+        /// How many are read.
+        limit: u64,
+    },
+    /// The body did not come whole.
+    #[error("the body ended early")]
+    BodyCut,
+    /// Not JSON, or not what is wanted.
+    #[error("the body cannot be used: line {line}, column {column}: {reason}")]
+    Json {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A field, or a part of the path or query, that says what is not allowed.
+    #[error("{name}: {why}")]
+    Field {
+        /// Its name.
+        name: &'static str,
+        /// What is allowed.
+        why: String,
+    },
+    /// Not a cursor of this list.
+    #[error("cursor: not one that this list has given")]
+    Cursor,
+    /// The database, or what it said.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The server is stopping, or a panic.
+    #[error("the server failed")]
+    Internal,
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Seconds after which what failed for a passing reason may be tried again.
+const RETRY_SECONDS: u32 = 1;
+
+impl ApiError {
+    /// A field that is not allowed.
+    pub fn field(name: &'static str, why: impl Into<String>) -> Self {
+        Self::Field { name, why: why.into() }
+    }
+
+    /// What it is to HTTP.
+    pub fn status(&self) -> Status {
+        self.status_and_code().0
+    }
+
+    fn status_and_code(&self) -> (Status, &'static str) {
+        match self {
+            Self::Unauthenticated => (Status::Unauthorized, "unauthenticated"),
+            Self::AdminOnly => (Status::Forbidden, "admin-only"),
+            Self::TenantOnly => (Status::Forbidden, "tenant-only"),
+            Self::Scope(_) => (Status::Forbidden, "scope-missing"),
+            Self::NotFound(_) => (Status::NotFound, "not-found"),
+            Self::NoRoute => (Status::NotFound, "no-such-path"),
+            Self::Method => (Status::MethodNotAllowed, "method-not-allowed"),
+            Self::Exists(_) => (Status::Conflict, "exists"),
+            Self::Changed => (Status::PreconditionFailed, "changed"),
+            Self::BadCondition(_) => (Status::BadRequest, "bad-condition"),
+            Self::NotJsonType => (Status::UnsupportedMediaType, "not-json"),
+            Self::BodyTooLarge { .. } => (Status::PayloadTooLarge, "body-too-large"),
+            Self::BodyCut => (Status::BadRequest, "body-cut"),
+            Self::Json { .. } => (Status::BadRequest, "bad-json"),
+            Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
+            Self::Cursor => (Status::BadRequest, "bad-cursor"),
+            Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
+            Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
+            Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),
+        }
+    }
+
+    /// The public text: no word of the database's answer.
+    fn detail(&self) -> String {
+        match self {
+            Self::Database(DatabaseError::Unavailable(_)) => "the database cannot be reached; try again".to_owned(),
+            Self::Database(DatabaseError::Conflict(_)) => "another change came first; try again".to_owned(),
+            Self::Database(_) | Self::Internal => "something went wrong on our side".to_owned(),
+            error => error.to_string(),
+        }
+    }
+
+    /// What the operator needs to know and the public must not.
+    fn cause(&self) -> Option<String> {
+        let Self::Database(error) = self else { return None };
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            text += &format!(": {error}");
+            source = error.source();
+        }
+        Some(text)
+    }
+}
+
+#[derive(Serialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+}
+
+impl<'r> Responder<'r, 'static> for ApiError {
+    fn respond_to(self, request: &'r Request<'_>) -> Rendered<'static> {
+        let (status, code) = self.status_and_code();
+        Exchange::of(request).failed(code, self.cause());
+        let problem = Problem {
+            kind: format!("urn:calotype:problem:{code}"),
+            title: status.reason_lossy(),
+            status: status.code,
+            code,
+            detail: self.detail(),
+        };
+        let body = serde_json::to_vec(&problem).map_err(|_| Status::InternalServerError)?;
+        let mut response = Response::build();
+        response.status(status).header(ContentType::new("application", "problem+json"));
+        response.raw_header("Cache-Control", "no-store").sized_body(body.len(), Cursor::new(body));
+        if status == Status::Unauthorized {
+            response.header(Header::new("WWW-Authenticate", "Bearer"));
+        }
+        if status == Status::ServiceUnavailable {
+            response.header(Header::new("Retry-After", RETRY_SECONDS.to_string()));
+        }
+        response.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Codes stand in one place of this file each, as `"code")`.
+    #[test]
+    fn every_code_is_documented_and_no_other() {
+        let (code, docs) = (include_str!("problem.rs"), include_str!("../../docs/api.md"));
+        let mapping = code.split("fn status_and_code").nth(1).and_then(|rest| rest.split("\n    }\n").next());
+        let pieces = mapping.expect("the mapping is there").split('"').skip(1).step_by(2);
+        let codes: std::collections::BTreeSet<_> = pieces.collect();
+        let errors = docs.split("## Errors").nth(1).expect("the list is there");
+        let rows = errors.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(codes, rows.collect());
+        assert!(codes.len() > 15);
+    }
+}

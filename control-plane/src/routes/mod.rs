@@ -1,0 +1,58 @@
+//! Every route of the API, and one file for each kind of thing.
+
+mod api_keys;
+mod presets;
+mod tenants;
+
+use rocket::http::Header;
+use rocket::serde::json::Json;
+use rocket::{Responder, Route, routes};
+
+use crate::etag::etag;
+
+/// All of them, below `/v1`.
+pub fn all() -> Vec<Route> {
+    routes![
+        tenants::create,
+        tenants::list,
+        tenants::get,
+        tenants::change,
+        tenants::delete,
+        api_keys::create,
+        api_keys::list,
+        api_keys::revoke,
+        presets::list,
+        presets::get,
+        presets::put,
+        presets::delete,
+    ]
+}
+
+/// A thing of a version.
+#[derive(Responder)]
+struct Versioned<T> {
+    body: Json<T>,
+    etag: Header<'static>,
+}
+
+impl<T> Versioned<T> {
+    fn new(body: T, version: i64) -> Self {
+        Self { body: Json(body), etag: Header::new("ETag", etag(version)) }
+    }
+}
+
+/// A thing that was made just now, and where it is.
+#[derive(Responder)]
+#[response(status = 201)]
+struct Created<T> {
+    body: Json<T>,
+    etag: Header<'static>,
+    location: Header<'static>,
+}
+
+impl<T> Created<T> {
+    fn new(body: T, version: i64, location: String) -> Self {
+        let (etag, location) = (Header::new("ETag", etag(version)), Header::new("Location", location));
+        Self { body: Json(body), etag, location }
+    }
+}

@@ -1,0 +1,168 @@
+//! `/v1/presets`: a tenant's registered sets of ops.
+
+use isolation::Database;
+use rocket::http::Status;
+use rocket::serde::json::Json;
+use rocket::{Either, State, delete, get, put};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use transform_url::Ops;
+use transform_url::value::Name;
+
+use super::{Created, Versioned};
+use crate::auth::{Caller, Scope};
+use crate::body::Body;
+use crate::etag::Condition;
+use crate::feed::{Subject, announce};
+use crate::names;
+use crate::page::{List, Page, PageQuery};
+use crate::problem::ApiError;
+
+/// Most presets of a tenant: edges hold all of them in memory.
+const PRESETS_MAX: i64 = 1000;
+
+/// A preset.
+#[derive(Debug, Serialize)]
+pub struct Preset {
+    name: String,
+    ops: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+    #[serde(skip)]
+    version: i64,
+}
+
+/// What a preset is to be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutPreset {
+    ops: String,
+}
+
+/// All presets of the tenant, by their names.
+#[get("/presets")]
+pub async fn list(
+    caller: Caller,
+    query: PageQuery,
+    database: &State<Database>,
+) -> Result<Json<Page<Preset>>, ApiError> {
+    let list = List { name: "presets", tenant: Some(caller.tenant) };
+    let after = query.after(list)?;
+    let mut transaction = database.begin(caller.tenant).await?;
+    let found = sqlx::query_as!(
+        Preset,
+        "SELECT name, ops, created_at, updated_at, version FROM presets
+         WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2",
+        after,
+        query.look_for()
+    )
+    .fetch_all(transaction.connection())
+    .await?;
+    Ok(Json(query.page(list, found, |preset| preset.name.clone())))
+}
+
+/// One preset.
+#[get("/presets/<name>")]
+pub async fn get(caller: Caller, name: &str, database: &State<Database>) -> Result<Versioned<Preset>, ApiError> {
+    let name = known(name)?;
+    let mut transaction = database.begin(caller.tenant).await?;
+    let found = sqlx::query_as!(
+        Preset,
+        "SELECT name, ops, created_at, updated_at, version FROM presets WHERE name = $1",
+        name.as_str()
+    )
+    .fetch_optional(transaction.connection())
+    .await?;
+    let preset = found.ok_or(ApiError::NotFound("preset"))?;
+    let version = preset.version;
+    Ok(Versioned::new(preset, version))
+}
+
+/// Makes a preset, or replaces it.
+#[put("/presets/<name>", data = "<body>")]
+pub async fn put(
+    caller: Caller,
+    name: &str,
+    condition: Condition,
+    body: Body<PutPreset>,
+    database: &State<Database>,
+) -> Result<Either<Created<Preset>, Versioned<Preset>>, ApiError> {
+    caller.needs(Scope::DeliveryWrite)?;
+    let name = names::name(name)?;
+    check_ops(&body.ops)?;
+    let mut transaction = database.begin(caller.tenant).await?;
+    let before = sqlx::query_scalar!("SELECT version FROM presets WHERE name = $1 FOR UPDATE", name.as_str())
+        .fetch_optional(transaction.connection())
+        .await?;
+    condition.check(before)?;
+    if before.is_none() {
+        let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM presets"#);
+        if count.fetch_one(transaction.connection()).await? >= PRESETS_MAX {
+            return Err(ApiError::field("name", format!("a tenant has at most {PRESETS_MAX} presets: delete one")));
+        }
+    }
+    let preset = sqlx::query_as!(
+        Preset,
+        "INSERT INTO presets (tenant_id, name, ops) VALUES ($1, $2, $3)
+         ON CONFLICT (tenant_id, name) DO UPDATE SET ops = $3, version = presets.version + 1, updated_at = now()
+         RETURNING name, ops, created_at, updated_at, version",
+        caller.tenant.as_uuid(),
+        name.as_str(),
+        body.ops
+    )
+    .fetch_one(transaction.connection())
+    .await?;
+    // Somebody else made it at the same moment, which locks nothing.
+    if condition == Condition::IsNew && preset.version > 1 {
+        return Err(ApiError::Changed);
+    }
+    announce(&mut transaction, Subject::Preset(name.as_str()), Some(Value::String(preset.ops.clone()))).await?;
+    transaction.commit().await?;
+    let version = preset.version;
+    Ok(if version == 1 {
+        let location = format!("/v1/presets/{}", preset.name);
+        Either::Left(Created::new(preset, version, location))
+    } else {
+        Either::Right(Versioned::new(preset, version))
+    })
+}
+
+/// Deletes a preset: URLs that name it are refused from then on.
+#[delete("/presets/<name>")]
+pub async fn delete(
+    caller: Caller,
+    name: &str,
+    condition: Condition,
+    database: &State<Database>,
+) -> Result<Status, ApiError> {
+    caller.needs(Scope::DeliveryWrite)?;
+    let name = known(name)?;
+    let mut transaction = database.begin(caller.tenant).await?;
+    let version = sqlx::query_scalar!("DELETE FROM presets WHERE name = $1 RETURNING version", name.as_str())
+        .fetch_optional(transaction.connection())
+        .await?;
+    condition.check(version)?;
+    if version.is_none() {
+        return Err(ApiError::NotFound("preset"));
+    }
+    announce(&mut transaction, Subject::Preset(name.as_str()), None).await?;
+    transaction.commit().await?;
+    Ok(Status::NoContent)
+}
+
+/// The name of a preset that may be there: what none can be called is not asked for.
+fn known(text: &str) -> Result<Name, ApiError> {
+    names::name(text).map_err(|_| ApiError::NotFound("preset"))
+}
+
+/// The same rules as in a policy file.
+fn check_ops(text: &str) -> Result<(), ApiError> {
+    match Ops::parse(text) {
+        Ok(ops) if ops.preset.is_some() => Err(ApiError::field("ops", "a preset cannot use a preset")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(ApiError::field("ops", error.to_string())),
+    }
+}

@@ -1,0 +1,114 @@
+//! The server: what it manages, every route it has, and what is answered where there is none.
+
+use std::sync::Arc;
+
+use bootstrap::metrics;
+use isolation::Database;
+use prometheus::Registry;
+use rocket::config::{Config, Ident, LogLevel, Shutdown, Sig};
+use rocket::fairing::AdHoc;
+use rocket::http::{ContentType, Method, Status};
+use rocket::{Build, Request, Rocket, State, catch, catchers, get, routes};
+
+use crate::auth::{AdminKey, KeyDirectory};
+use crate::config::ControlPlaneSettings;
+use crate::problem::ApiError;
+use crate::requests::{Exchange, Requests};
+use crate::routes;
+
+/// Seconds that connections have to end by themselves once requests were given theirs.
+const MERCY_SECONDS: u32 = 2;
+
+/// The server, ready to be launched.
+///
+/// # Errors
+/// When the name of a metric is taken, or the system gives no thread.
+pub fn build(
+    settings: &ControlPlaneSettings,
+    database: Database,
+    registry: &Registry,
+) -> anyhow::Result<Rocket<Build>> {
+    let keys = Arc::new(KeyDirectory::new(database.clone()));
+    let config = Config {
+        address: settings.listen.ip(),
+        port: settings.listen.port(),
+        ident: Ident::none(),
+        // Nobody is believed whom they name as their client.
+        ip_header: None,
+        log_level: LogLevel::Off,
+        cli_colors: false,
+        shutdown: Shutdown {
+            ctrlc: true,
+            signals: [Sig::Term].into(),
+            grace: settings.drain_seconds,
+            mercy: MERCY_SECONDS,
+            force: true,
+            ..Shutdown::default()
+        },
+        ..Config::release_default()
+    };
+    let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
+    Ok(rocket::custom(config)
+        .attach(Requests::start(registry)?)
+        .attach(AdHoc::on_liftoff("listening", |rocket| {
+            let (address, port) = (rocket.config().address, rocket.config().port);
+            Box::pin(async move { tracing::info!(%address, port, "serving") })
+        }))
+        .attach(AdHoc::on_liftoff("key uses", move |_| {
+            Box::pin(async move {
+                tokio::spawn(async move { writer.write_uses().await });
+            })
+        }))
+        .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
+        .manage(AdminKey::of(settings))
+        .manage(keys)
+        .manage(database)
+        .manage(registry.clone())
+        .mount("/", routes![healthz, readyz, prometheus_metrics])
+        .mount("/v1", routes::all())
+        .register("/", catchers![refused]))
+}
+
+/// The process runs.
+#[get("/healthz")]
+fn healthz() -> &'static str {
+    "ok"
+}
+
+/// It can do what it is for.
+#[get("/readyz")]
+async fn readyz(database: &State<Database>) -> Result<&'static str, ApiError> {
+    sqlx::query("SELECT 1").execute(database.across()).await?;
+    Ok("ready")
+}
+
+#[get("/metrics")]
+fn prometheus_metrics(registry: &State<Registry>) -> (ContentType, Vec<u8>) {
+    let kind = ContentType::new("text", "plain").with_params([("version", "0.0.4"), ("charset", "utf-8")]);
+    (kind, metrics::encode(registry))
+}
+
+/// Whatever no handler answered: what a guard refused, and what nothing is served for.
+#[catch(default)]
+fn refused(status: Status, request: &Request<'_>) -> ApiError {
+    if let Some(refusal) = Exchange::of(request).take_refusal() {
+        return refusal;
+    }
+    match status.code {
+        404 | 422 if is_served_otherwise(request) => ApiError::Method,
+        400..500 => ApiError::NoRoute,
+        _ => ApiError::Internal,
+    }
+}
+
+/// Whether another method would have been answered.
+fn is_served_otherwise(request: &Request<'_>) -> bool {
+    let path: Vec<_> = request.uri().path().segments().collect();
+    request.rocket().routes().any(|route| {
+        let wanted: Vec<_> = route.uri.path().trim_matches('/').split('/').collect();
+        route.method != request.method()
+            && !(route.method == Method::Get && request.method() == Method::Head)
+            && wanted.len() == path.len()
+            && wanted.iter().zip(&path).all(|(wanted, is)| wanted.starts_with('<') || wanted == is)
+    })
+}

@@ -1,0 +1,190 @@
+//! The real control plane, started for a test on a database of its own.
+//!
+//! Must not link it: a test sees answers, metrics, events, the log and exit codes. Everything here panics when it fails.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use devstack::process::{Process, answers};
+use http::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::database::{APP, TestDatabase};
+use crate::edge::{program, without_settings_of_ours};
+use crate::http::{self as client, Request, Response};
+use crate::port::Port;
+
+/// The operator's key.
+pub const ADMIN_KEY: &str = "the operator's key of this test only";
+
+/// How long it may take to be ready or to end, on a machine that builds meanwhile.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running control plane. Dropping it kills it.
+#[derive(Debug)]
+pub struct ControlPlane {
+    process: Process,
+    port: Port,
+    home: TempDir,
+    /// Its database.
+    pub database: TestDatabase,
+}
+
+/// A tenant that was made for a test.
+#[derive(Debug, Clone)]
+pub struct TestTenant {
+    /// Its name in URLs.
+    pub slug: String,
+    /// Its unchanging id.
+    pub id: String,
+    /// A key of it that may do everything.
+    pub key: String,
+}
+
+impl ControlPlane {
+    /// Starts one on an empty database, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready, or its program was not built.
+    pub async fn start() -> Self {
+        Self::start_on(TestDatabase::new().await).await
+    }
+
+    /// The same on this database.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_on(database: TestDatabase) -> Self {
+        let (home, port) = (tempfile::tempdir().expect("a folder can be made"), Port::keep().expect("a port is free"));
+        let process = launch(home.path(), &port, &database);
+        let started = Self { process, port, home, database };
+        if let Err(error) = answers(started.addr(), "/readyz", LIMIT).await {
+            panic!("the control plane is not ready: {error:#}\n{}", started.log());
+        }
+        started
+    }
+
+    /// Where the API is.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.port.address
+    }
+
+    /// Sends anything.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn send(&self, request: &Request) -> Response {
+        client::send(self.addr(), request).await.unwrap_or_else(|error| panic!("no answer: {error:#}\n{}", self.log()))
+    }
+
+    /// Asks with a key.
+    ///
+    /// # Panics
+    /// As [`Self::send`].
+    pub async fn get(&self, key: &str, target: &str) -> Response {
+        self.send(&with_key(Request::get(target), key)).await
+    }
+
+    /// Deletes with a key.
+    ///
+    /// # Panics
+    /// As [`Self::send`].
+    pub async fn delete(&self, key: &str, target: &str) -> Response {
+        self.send(&with_key(Request::new(Method::DELETE, target), key)).await
+    }
+
+    /// Sends JSON with a key.
+    ///
+    /// # Panics
+    /// As [`Self::send`].
+    pub async fn json(&self, method: Method, key: &str, target: &str, body: &Value) -> Response {
+        let request = Request::new(method, target).header("content-type", "application/json").body(body.to_string());
+        self.send(&with_key(request, key)).await
+    }
+
+    /// Makes a tenant.
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub async fn tenant(&self, slug: &str) -> TestTenant {
+        let answer = self.json(Method::POST, ADMIN_KEY, "/v1/tenants", &json!({ "slug": slug, "name": slug })).await;
+        assert_eq!(answer.status.as_u16(), 201, "{}", answer.text());
+        let made = body(&answer);
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        TestTenant { slug: slug.to_owned(), id: text(&made["id"]), key: text(&made["api_key"]["key"]) }
+    }
+
+    /// Its events so far.
+    ///
+    /// # Panics
+    /// When a whole line is not JSON.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.home.path().join("events")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// Kills it as a crash would, and starts it anew on the same database and port.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn restart_after_crash(mut self) -> Self {
+        self.process.kill().await.expect("our own child may be killed");
+        self.process = launch(self.home.path(), &self.port, &self.database);
+        answers(self.addr(), "/readyz", LIMIT).await.unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()));
+        self
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Panics
+    /// When it does not end, or ends with an error.
+    pub async fn stop(mut self) -> TestDatabase {
+        self.process.signal(Signal::TERM).expect("our own child may be signalled");
+        let status = tokio::time::timeout(LIMIT, self.process.exited()).await.expect("it ends in time");
+        assert!(status.expect("it is our child").success(), "{}", self.log());
+        self.database
+    }
+}
+
+/// The JSON of an answer.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn body(response: &Response) -> Value {
+    serde_json::from_slice(&response.body).unwrap_or_else(|_| panic!("not JSON: {}", response.text()))
+}
+
+fn with_key(request: Request, key: &str) -> Request {
+    if key.is_empty() { request } else { request.header("authorization", format!("Bearer {key}")) }
+}
+
+fn launch(home: &Path, port: &Port, database: &TestDatabase) -> Process {
+    let file = |name: &str| File::create(home.join(name)).expect("the folder is ours");
+    let mut command = Command::new(program("control-plane"));
+    without_settings_of_ours(&mut command);
+    command
+        .env("CALOTYPE_CONTROL_PLANE__LISTEN", port.address.to_string())
+        .env("CALOTYPE_CONTROL_PLANE__DATABASE_URL", database.url(APP))
+        .env("CALOTYPE_CONTROL_PLANE__ADMIN_KEY", ADMIN_KEY)
+        .env("CALOTYPE_CONTROL_PLANE__THREADS", "1")
+        .stdin(Stdio::null())
+        .stdout(file("events"))
+        .stderr(file("log"));
+    Process::start(command).expect("the program is there and may be run")
+}

@@ -1,0 +1,142 @@
+//! A database for each test: a copy of one that was migrated once, in a cluster that ends with the test program; or one in a
+//! cluster of its own, which may crash.
+//!
+//! Must not be shared between tests: each has its own rows, and may break what it likes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use devstack::postgres::{Cluster, Life, Postgres, SUPERUSER};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+/// What tests' databases are copies of.
+const TEMPLATE: &str = "migrated";
+
+/// Who the control plane is to the database, with its rights and no others.
+pub const APP: &str = "app";
+/// Who workers are to it.
+pub const WORKER: &str = "worker";
+
+static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A database with all tables and no tenant.
+#[derive(Debug)]
+pub struct TestDatabase {
+    name: String,
+    own: Option<OwnCluster>,
+}
+
+#[derive(Debug)]
+struct OwnCluster {
+    /// `None` while it is down.
+    postgres: Option<Postgres>,
+    folder: TempDir,
+}
+
+impl TestDatabase {
+    /// A new one.
+    ///
+    /// # Panics
+    /// When there is no Postgres (`script/postgres` fetches it), or a migration fails.
+    pub async fn new() -> Self {
+        let postgres = SHARED.get_or_init(start_shared).await;
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        execute(&postgres.url(SUPERUSER, SUPERUSER), &format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+        Self { name, own: None }
+    }
+
+    /// A new one in a cluster of its own, which takes a second.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub async fn alone() -> Self {
+        let folder = tempfile::Builder::new().prefix("calotype-postgres-").tempdir().expect("a folder can be made");
+        let cluster = Cluster::prepare(folder.path(), Life::Volatile).await.expect("Postgres can be had");
+        let postgres = cluster.start().await.expect("Postgres starts");
+        set_up(&postgres).await;
+        Self { name: TEMPLATE.to_owned(), own: Some(OwnCluster { postgres: Some(postgres), folder }) }
+    }
+
+    /// Ends the server of its own at once, as a crash would.
+    ///
+    /// # Panics
+    /// When it has none, or it is down.
+    pub async fn crash(&mut self) {
+        let own = self.own.as_mut().expect("only one that is alone may crash");
+        own.postgres.take().expect("it runs").crash().await.expect("our own child may be killed");
+    }
+
+    /// Starts the server of its own again.
+    ///
+    /// # Panics
+    /// When it has none, or it does not start.
+    pub async fn start_again(&mut self) {
+        let own = self.own.as_mut().expect("only one that is alone was down");
+        // Those whom the old server had started have to notice that it is gone.
+        let started = crate::edge::eventually("Postgres", async || {
+            let cluster = Cluster::prepare(own.folder.path(), Life::Volatile).await.expect("it was there before");
+            cluster.start().await.ok()
+        });
+        own.postgres = Some(started.await);
+    }
+
+    /// Its URL for a user.
+    ///
+    /// # Panics
+    /// While it is down.
+    #[must_use]
+    pub fn url(&self, user: &str) -> String {
+        let postgres = match &self.own {
+            Some(own) => own.postgres.as_ref(),
+            None => SHARED.get(),
+        };
+        postgres.expect("it runs").url(user, &self.name)
+    }
+
+    /// Its URL for the one with all rights.
+    ///
+    /// # Panics
+    /// While it is down.
+    #[must_use]
+    pub fn superuser_url(&self) -> String {
+        self.url(SUPERUSER)
+    }
+
+    /// Connections of a user.
+    ///
+    /// # Panics
+    /// While it is down.
+    #[must_use]
+    pub fn pool(&self, user: &str) -> PgPool {
+        PgPoolOptions::new().max_connections(4).connect_lazy(&self.url(user)).expect("the URL is ours")
+    }
+}
+
+async fn start_shared() -> Postgres {
+    // Not `TempDir`: nobody drops what is static. The server removes it at its end, as the user that it runs as.
+    let folder = tempfile::Builder::new().prefix("calotype-postgres-").tempdir().expect("a folder can be made").keep();
+    let cluster = Cluster::prepare(&folder, Life::Temporary).await.expect("Postgres can be had");
+    let postgres = cluster.start().await.expect("Postgres starts");
+    set_up(&postgres).await;
+    postgres
+}
+
+/// Makes the database that others are copies of, and the users.
+async fn set_up(postgres: &Postgres) {
+    let administration = postgres.url(SUPERUSER, SUPERUSER);
+    execute(&administration, &format!("CREATE DATABASE {TEMPLATE}")).await;
+    isolation::migrate(&postgres.url(SUPERUSER, TEMPLATE)).await.expect("the migrations run");
+    for (user, role) in [(APP, "calotype_app"), (WORKER, "calotype_worker")] {
+        execute(&administration, &format!("CREATE ROLE {user} LOGIN IN ROLE {role}")).await;
+    }
+}
+
+async fn execute(url: &str, statement: &str) {
+    let mut connection = PgConnection::connect(url).await.expect("the server takes connections");
+    let done = sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await;
+    done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    connection.close().await.expect("it ends in order");
+}

@@ -1,0 +1,11 @@
+//! The control plane, asked over HTTP, on a real Postgres. One program for all topics: linking is slow.
+
+mod api_keys;
+mod bad_input;
+mod feed;
+mod isolation;
+mod operating;
+mod plans;
+mod presets;
+mod support;
+mod tenants;

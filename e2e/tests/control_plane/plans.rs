@@ -1,0 +1,98 @@
+//! Statements on tables of tenants go by an index, however many rows there are.
+//!
+//! Postgres itself counts how often a table was read from end to end, by whatever statement, function or trigger.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde_json::json;
+use sqlx::{PgPool, Row};
+use testkit::control_plane::{ADMIN_KEY, ControlPlane};
+use testkit::database::{TestDatabase, WORKER};
+
+use crate::support::ok;
+
+/// 1,000 tenants with 200 rows each in every table that grows with what a tenant does. Triggers would take a minute for them.
+const SEED: &str = "
+    SET session_replication_role = replica;
+    INSERT INTO tenants (id, slug, name)
+        SELECT md5('t' || t)::uuid, 'tenant-' || t, 'x' FROM generate_series(1, 1000) AS t;
+    CREATE TEMPORARY TABLE rows AS
+        SELECT md5('t' || t)::uuid AS tenant_id, md5(t || '/' || n)::uuid AS id, t, n
+        FROM generate_series(1, 1000) AS t, generate_series(1, 200) AS n;
+    INSERT INTO api_keys (tenant_id, id, name, prefix, hash, scopes)
+        SELECT tenant_id, id, 'x', 'cal_x', sha256(id::text::bytea), '{admin}' FROM rows;
+    INSERT INTO presets (tenant_id, name, ops) SELECT tenant_id, 'p' || n, 'w=1' FROM rows;
+    INSERT INTO feed_events (id, seq, tenant_id, kind) SELECT id, t * 200 + n, tenant_id, 'tenant' FROM rows;
+    UPDATE feed_head SET seq = 200200;
+    INSERT INTO jobs (tenant_id, id, kind, state, payload, run_at, finished_at)
+        SELECT tenant_id, id, 'resize', (ARRAY['done', 'queued', 'delayed'])[1 + n % 3], '{}',
+            now() + interval '1 day' * (n % 3), CASE n % 3 WHEN 0 THEN now() END
+        FROM rows;
+    DROP TABLE rows;
+    ANALYZE;
+";
+
+/// Tables that are large, and how often each was read from end to end.
+async fn whole_reads(superuser: &PgPool) -> BTreeMap<String, i64> {
+    // What other connections have counted is told when they are idle.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let rows = sqlx::query("SELECT relname::text, seq_scan FROM pg_stat_user_tables WHERE n_live_tup > 900");
+    let rows = rows.fetch_all(superuser).await.expect("statistics are there");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[tokio::test]
+async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
+    let database = TestDatabase::new().await;
+    let superuser = PgPool::connect(&database.superuser_url()).await.expect("reached");
+    sqlx::raw_sql(SEED).execute(&superuser).await.expect("the rows are good");
+    let api = ControlPlane::start_on(database).await;
+    let before = whole_reads(&superuser).await;
+    for table in ["tenants", "api_keys", "presets", "feed_events", "jobs"] {
+        assert!(before.contains_key(table), "{table} is not large: {before:?}");
+    }
+
+    let shop = api.tenant("shop").await;
+    let put = async |name: &str| {
+        api.json(Method::PUT, &shop.key, &format!("/v1/presets/{name}"), &json!({"ops": "w=1"})).await
+    };
+    ok(&put("a").await, 201);
+    ok(&put("a").await, 200);
+    let key = json!({"name": "x", "scopes": ["media:read"]});
+    let key = ok(&api.json(Method::POST, &shop.key, "/v1/api-keys", &key).await, 201);
+    for target in ["/v1/presets", "/v1/presets/a", "/v1/presets?limit=1", "/v1/api-keys"] {
+        ok(&api.get(&shop.key, target).await, 200);
+    }
+    for target in ["/v1/tenants?limit=1000", "/v1/tenants/tenant-500"] {
+        ok(&api.get(ADMIN_KEY, target).await, 200);
+    }
+    ok(&api.delete(&shop.key, "/v1/presets/a").await, 204);
+    ok(&api.delete(&shop.key, &format!("/v1/api-keys/{}", key["id"].as_str().expect("an id"))).await, 204);
+    ok(&api.json(Method::PATCH, ADMIN_KEY, "/v1/tenants/shop", &json!({"state": "suspended"})).await, 200);
+    ok(&api.delete(ADMIN_KEY, "/v1/tenants/shop").await, 204);
+    let workers = api.database.pool(WORKER);
+    for statement in [
+        "SELECT 1 FROM claim_job('{resize}', 'a worker', '1 minute')",
+        "SELECT 1 FROM claim_job('{resize,other}', 'a worker', '-1 minute')",
+        "SELECT 1 WHERE reap_jobs(100) > 0",
+        "SELECT 1 WHERE trim_jobs(now() - interval '1 day', 100) = 0",
+        "SELECT 1 WHERE trim_feed(now() - interval '1 day') = 0",
+    ] {
+        let done = sqlx::query(statement).fetch_optional(&workers).await.expect(statement);
+        assert!(done.is_some(), "{statement} found nothing to do");
+    }
+    for statement in [
+        "SELECT 1 FROM feed_after(200100, 10)",
+        "SELECT 1 WHERE feed_oldest() > 0",
+        "SELECT 1 FROM feed_snapshot(NULL, 10)",
+    ] {
+        let pool = api.database.pool(testkit::database::APP);
+        assert!(sqlx::query(statement).fetch_optional(&pool).await.expect(statement).is_some(), "{statement}");
+    }
+    let database = api.stop().await;
+    let after = whole_reads(&superuser).await;
+    drop(database);
+    let read: Vec<_> = before.iter().filter(|(table, count)| after[*table] > **count).map(|(table, _)| table).collect();
+    assert!(read.is_empty(), "read from end to end: {read:?}");
+}
