@@ -7,7 +7,7 @@ use testkit::edge::{Edge, assert_problem, picture};
 use testkit::faulty::Fault;
 use testkit::http::{self, Request};
 
-use crate::support::{BUCKET, S3Rig, Warm, photo};
+use crate::support::{BUCKET, S3Rig, Warm, healed, photo};
 
 const TARGET: &str = "/demo/w=40,f=jpeg/@s3/a.jpg";
 
@@ -18,7 +18,7 @@ async fn check(rig: &S3Rig, edge: &Edge, fault: Fault, status: u16, code: &str) 
     assert_problem(&edge.get(TARGET).await, status, code);
     warm.assert_hit(edge).await;
     rig.relay.heal();
-    picture(&edge.get(TARGET).await, "image/jpeg");
+    picture(&healed(edge, TARGET).await, "image/jpeg");
 }
 
 async fn rig_and_edge() -> (S3Rig, Edge) {
@@ -104,7 +104,7 @@ async fn check_slow(rig: &S3Rig, edge: &Edge, fault: Fault) {
     assert!(asked.elapsed() >= Duration::from_secs(1), "{:?}", asked.elapsed());
     warm.assert_hit(edge).await;
     rig.relay.heal();
-    picture(&edge.get(&target).await, "image/jpeg");
+    picture(&healed(edge, &target).await, "image/jpeg");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use testkit::http::{self, Request};
 use testkit::web::{Page, WebServer};
 use tokio::net::TcpListener;
 
-use crate::support::{Warm, WebRig, cache_status, photo};
+use crate::support::{Warm, WebRig, cache_status, healed, photo};
 
 const TARGET: &str = "/demo/w=40,f=jpeg/@web/a.jpg";
 const MISS: &str = "Calotype; fwd=uri-miss; stored";
@@ -165,7 +165,7 @@ async fn check_fault(rig: &WebRig, edge: &Edge, fault: Fault, status: u16, code:
     assert_problem(&edge.get(TARGET).await, status, code);
     warm.assert_hit(edge).await;
     rig.relay.heal();
-    picture(&edge.get(TARGET).await, "image/jpeg");
+    picture(&healed(edge, TARGET).await, "image/jpeg");
 }
 
 #[tokio::test]

@@ -39,6 +39,12 @@ pub async fn purge(edge: &Edge, order: &str) -> Response {
     http::send(edge.admin_addr(), &request.body(order.to_owned())).await.expect("the admin port answers")
 }
 
+/// The answer once an origin is well again. Deadlines are short where origins are ill, and the machine may be busy with other
+/// tests.
+pub async fn healed(edge: &Edge, target: &str) -> Response {
+    eventually("the picture", async || Some(edge.get(target).await).filter(|answer| answer.status == 200)).await
+}
+
 /// `Cache-Status` of an answer.
 pub fn cache_status(response: &Response) -> &str {
     response.header("cache-status").unwrap_or_default()
