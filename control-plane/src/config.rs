@@ -11,8 +11,10 @@ use bootstrap::logging::LogSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 
-/// Shortest admin key, in bytes: nobody should guess it.
-const ADMIN_KEY_BYTES_MIN: usize = 32;
+use crate::sealing::Seal;
+
+/// Shortest admin key and edge token, in bytes: nobody should guess them.
+const TOKEN_BYTES_MIN: usize = 32;
 
 /// Settings of the control plane. `docs/configuration.md` lists them all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +28,12 @@ pub struct ControlPlaneSettings {
     pub migrate_url: SecretText,
     /// What callers must know to administer tenants; without it nobody may.
     pub admin_key: SecretText,
+    /// What edges must know to be told of tenants; without it none is.
+    pub edge_token: SecretText,
+    /// What secrets are sealed with at rest; without it none can be kept.
+    pub master_key: SecretText,
+    /// What secrets were sealed with before, until `control-plane reseal` has run.
+    pub previous_master_keys: Vec<SecretText>,
     /// Connections to the database at a time.
     pub connections: u32,
     /// How long a request waits for one of them.
@@ -47,6 +55,9 @@ impl Default for ControlPlaneSettings {
             database_url: SecretText::default(),
             migrate_url: SecretText::default(),
             admin_key: SecretText::default(),
+            edge_token: SecretText::default(),
+            master_key: SecretText::default(),
+            previous_master_keys: Vec::new(),
             connections: 16,
             acquire_ms: 2000,
             statement_seconds: 10,
@@ -61,9 +72,17 @@ impl Settings for ControlPlaneSettings {
     const SECTION: &'static str = "control-plane";
 
     fn check(&self, mistakes: &mut Mistakes) {
-        let admin = self.admin_key.expose();
-        let why = format!("at least {ADMIN_KEY_BYTES_MIN} bytes that nobody can guess");
-        mistakes.unless(admin.is_empty() || admin.len() >= ADMIN_KEY_BYTES_MIN, "admin_key", "…", &why);
+        let why = format!("at least {TOKEN_BYTES_MIN} bytes that nobody can guess");
+        for (key, token) in [("admin_key", &self.admin_key), ("edge_token", &self.edge_token)] {
+            mistakes.unless(!token.is_set() || token.expose().len() >= TOKEN_BYTES_MIN, key, "…", &why);
+        }
+        if let Err(at) = Seal::new(self.master_keys()) {
+            let newest = usize::from(self.master_key.is_set());
+            let key = if at < newest { "master_key" } else { "previous_master_keys" };
+            mistakes.add(key, "…", Seal::ALLOWED);
+        }
+        let is_without = !self.master_key.is_set() && !self.previous_master_keys.is_empty();
+        mistakes.unless(!is_without, "master_key", "(nothing)", "previous_master_keys need one that comes after them");
         mistakes.unless((1..=1000).contains(&self.connections), "connections", self.connections, "1 to 1000");
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
@@ -75,6 +94,16 @@ impl Settings for ControlPlaneSettings {
 }
 
 impl ControlPlaneSettings {
+    /// The newest first.
+    fn master_keys(&self) -> impl Iterator<Item = &SecretText> {
+        Some(&self.master_key).filter(|key| key.is_set()).into_iter().chain(&self.previous_master_keys)
+    }
+
+    /// What secrets are sealed with.
+    pub fn seal(&self) -> Seal {
+        Seal::new(self.master_keys()).expect("the keys were checked with the settings")
+    }
+
     /// How the API reaches the database.
     pub fn database(&self) -> DatabaseOptions {
         DatabaseOptions {
@@ -96,6 +125,16 @@ impl SecretText {
     /// The secret itself.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    fn is_set(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
     }
 }
 
@@ -136,12 +175,12 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once_and_no_secret() {
-        let environment = [("ADMIN_KEY", "hunter2"), ("CONNECTIONS", "0"), ("LISTEN", "x"), ("UNKNOWN", "1")];
+        let environment = [("ADMIN_KEY", "hunter2"), ("CONNECTIONS", "0"), ("LISTEN", "x"), ("UNKNOWN", "1"), ("MASTER_KEY", "hunter2")];
         let environment =
             environment.map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value.to_owned())).to_vec();
-        let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("four mistakes");
+        let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("five mistakes");
         let text = error.to_string();
-        for key in ["admin_key", "connections", "listen", "unknown"] {
+        for key in ["admin_key", "connections", "listen", "master_key", "unknown"] {
             assert!(text.contains(&format!("\n  {key} = ")), "{text}");
         }
         assert!(!text.contains("hunter2"), "{text}");
