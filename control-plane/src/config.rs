@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::sealing::Seal;
 
+/// Connections of a worker, which does one thing after the other.
+const WORKER_CONNECTIONS: u32 = 2;
+
 /// Shortest admin key and edge token, in bytes: nobody should guess them.
 const TOKEN_BYTES_MIN: usize = 32;
 
@@ -26,6 +29,8 @@ pub struct ControlPlaneSettings {
     pub database_url: SecretText,
     /// The same as a user who may become `calotype_owner`; only `control-plane migrate` uses it.
     pub migrate_url: SecretText,
+    /// The same as a user who is a member of `calotype_worker`; only `control-plane worker` uses it.
+    pub worker_url: SecretText,
     /// What callers must know to administer tenants; without it nobody may.
     pub admin_key: SecretText,
     /// What edges must know to be told of tenants; without it none is.
@@ -40,6 +45,10 @@ pub struct ControlPlaneSettings {
     pub acquire_ms: u64,
     /// How long a statement may run.
     pub statement_seconds: u64,
+    /// Days for which edges may be away without having to start over.
+    pub feed_days: u64,
+    /// Days for which jobs that are over are kept.
+    pub job_days: u64,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
@@ -54,6 +63,7 @@ impl Default for ControlPlaneSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             database_url: SecretText::default(),
             migrate_url: SecretText::default(),
+            worker_url: SecretText::default(),
             admin_key: SecretText::default(),
             edge_token: SecretText::default(),
             master_key: SecretText::default(),
@@ -61,6 +71,8 @@ impl Default for ControlPlaneSettings {
             connections: 16,
             acquire_ms: 2000,
             statement_seconds: 10,
+            feed_days: 7,
+            job_days: 30,
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: "info,rocket=warn,sqlx=warn".to_owned(), ..LogSettings::default() },
@@ -87,6 +99,9 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
+        for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
+            mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
+        }
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
@@ -106,10 +121,19 @@ impl ControlPlaneSettings {
 
     /// How the API reaches the database.
     pub fn database(&self) -> DatabaseOptions {
+        self.options(&self.database_url, "calotype control-plane", self.connections)
+    }
+
+    /// How `control-plane worker` does.
+    pub fn worker_database(&self) -> DatabaseOptions {
+        self.options(&self.worker_url, "calotype worker", WORKER_CONNECTIONS)
+    }
+
+    fn options(&self, url: &SecretText, application: &'static str, connections: u32) -> DatabaseOptions {
         DatabaseOptions {
-            url: self.database_url.expose().to_owned(),
-            application: "calotype control-plane",
-            connections: self.connections,
+            url: url.expose().to_owned(),
+            application,
+            connections,
             acquire_time: Duration::from_millis(self.acquire_ms),
             statement_time: Duration::from_secs(self.statement_seconds),
         }

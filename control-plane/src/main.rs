@@ -17,6 +17,7 @@ mod reseal;
 mod routes;
 mod sealing;
 mod server;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +54,12 @@ struct Arguments {
 enum Command {
     /// Brings the database to what this version needs. Safe to run again, and while older versions serve.
     Migrate,
+    /// Gives jobs of dead workers to others and forgets what is old, until it is stopped.
+    Worker {
+        /// One round only, for those who have a clock of their own.
+        #[arg(long)]
+        once: bool,
+    },
     /// Seals every secret with the newest master key. Safe to run again, and while the API is served.
     Reseal,
 }
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
     }
     let done = match arguments.command {
         None => serve(&settings),
+        Some(Command::Worker { once }) => runtime(&settings).and_then(|on| on.block_on(worker::run(&settings, once))),
         Some(Command::Reseal) => runtime(&settings).and_then(|runtime| runtime.block_on(reseal(&settings))),
         Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
     };

@@ -141,11 +141,11 @@ impl ControlPlane {
     ///
     /// # Panics
     /// When the command cannot be started.
-    pub async fn run(&self, command: &str, settings: &[(&str, String)]) -> std::process::Output {
+    pub async fn run(&self, command: &[&str], settings: &[(&str, String)]) -> std::process::Output {
         let environment = settings.iter().map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value));
         let mut program = Command::new(program("control-plane"));
         without_settings_of_ours(&mut program);
-        program.arg(command).env("CALOTYPE_CONTROL_PLANE__DATABASE_URL", self.database.url(APP)).envs(environment);
+        program.args(command).env("CALOTYPE_CONTROL_PLANE__DATABASE_URL", self.database.url(APP)).envs(environment);
         program.kill_on_drop(true).output().await.expect("the program is there and may be run")
     }
 

@@ -76,12 +76,12 @@ async fn a_master_key_is_replaced_without_losing_a_secret() {
     let new = ("MASTER_KEY", OTHER_KEY.to_owned());
     let both = [new.clone(), ("PREVIOUS_MASTER_KEYS", format!("[\"{MASTER_KEY}\"]"))];
     // Without the old key nothing can be opened, and nothing is changed.
-    let without = api.run("reseal", std::slice::from_ref(&new)).await;
+    let without = api.run(&["reseal"], std::slice::from_ref(&new)).await;
     assert!(!without.status.success() && told(&without).contains("cannot be opened"), "{}", told(&without));
     for secrets in [4, 0] {
-        let done = api.run("reseal", &both).await;
+        let done = api.run(&["reseal"], &both).await;
         assert!(done.status.success() && told(&done).contains(&format!("\"secrets\":{secrets}")), "{}", told(&done));
     }
-    let done = api.run("reseal", &[new]).await;
+    let done = api.run(&["reseal"], &[new]).await;
     assert!(done.status.success(), "the old key is not needed any more: {}", told(&done));
 }
