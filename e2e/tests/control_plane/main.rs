@@ -5,6 +5,7 @@ mod bad_input;
 mod edges;
 mod feed;
 mod isolation;
+mod migrating;
 mod operating;
 mod plans;
 mod presets;
