@@ -169,11 +169,12 @@ BEGIN ATOMIC
     SELECT * FROM tenants WHERE slug = wanted;
 END;
 
--- A page of all tenants in the order of their names in URLs, for whoever administers them.
+-- A page of all tenants in the order of their names in URLs, for whoever administers them. One more than the largest page, which
+-- tells that there is another.
 CREATE FUNCTION list_tenants(after text, page_size integer) RETURNS SETOF tenants
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp ROWS 100
 BEGIN ATOMIC
-    SELECT * FROM tenants WHERE slug > after ORDER BY slug LIMIT least(page_size, 1000);
+    SELECT * FROM tenants WHERE slug > after ORDER BY slug LIMIT least(page_size, 1001);
 END;
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA public FROM PUBLIC;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use self::directory::KeyDirectory;
 pub use self::key::ApiKey;
 pub use self::scope::{Scope, Scopes};
-use crate::config::ControlPlaneSettings;
+use crate::config::{ControlPlaneSettings, SecretText};
 use crate::problem::ApiError;
 use crate::requests::Exchange;
 
@@ -45,15 +45,32 @@ impl Caller {
 #[derive(Debug, Clone, Copy)]
 pub struct Admin;
 
-/// The hash of the admin key; `None` where nobody may be the operator.
-#[derive(Debug)]
-pub struct AdminKey(Option<[u8; 32]>);
+/// An edge.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgeNode;
 
-impl AdminKey {
-    /// That of the settings.
+/// What the operator and edges are known by.
+#[derive(Debug)]
+pub struct Operators {
+    admin: TokenHash,
+    edge: TokenHash,
+}
+
+impl Operators {
+    /// Those of the settings.
     pub fn of(settings: &ControlPlaneSettings) -> Self {
-        let key = settings.admin_key.expose();
-        Self((!key.is_empty()).then(|| Sha256::digest(key).into()))
+        Self { admin: TokenHash::of(&settings.admin_key), edge: TokenHash::of(&settings.edge_token) }
+    }
+}
+
+/// The hash of a token; `None` where nobody may come with it.
+#[derive(Debug)]
+struct TokenHash(Option<[u8; 32]>);
+
+impl TokenHash {
+    fn of(token: &SecretText) -> Self {
+        let token = token.expose();
+        Self((!token.is_empty()).then(|| Sha256::digest(token).into()))
     }
 
     fn is(&self, token: &str) -> bool {
@@ -77,7 +94,7 @@ fn managed<'r, T: Send + Sync + 'static>(request: &'r Request<'_>) -> Result<&'r
 async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
     let token = token(request).ok_or(ApiError::Unauthenticated)?;
     let Some(key) = ApiKey::parse(token) else {
-        let is_admin = managed::<AdminKey>(request)?.is(token);
+        let is_admin = managed::<Operators>(request)?.admin.is(token);
         return Err(if is_admin { ApiError::TenantOnly } else { ApiError::Unauthenticated });
     };
     let found = managed::<Arc<KeyDirectory>>(request)?.find(key.hash()).await?;
@@ -86,7 +103,7 @@ async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
 
 async fn admin(request: &Request<'_>) -> Result<Admin, ApiError> {
     let token = token(request).ok_or(ApiError::Unauthenticated)?;
-    if managed::<AdminKey>(request)?.is(token) {
+    if managed::<Operators>(request)?.admin.is(token) {
         return Ok(Admin);
     }
     // Whoever has a tenant's key is told that it is the wrong one.
@@ -116,6 +133,21 @@ impl<'r> FromRequest<'r> for Admin {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match admin(request).await {
             Ok(admin) => Outcome::Success(admin),
+            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for EdgeNode {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let known = managed::<Operators>(request);
+        let known = known.map(|operators| token(request).is_some_and(|token| operators.edge.is(token)));
+        match known {
+            Ok(true) => Outcome::Success(Self),
+            Ok(false) => Outcome::Error(Exchange::of(request).refuse(ApiError::Unauthenticated)),
             Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
         }
     }

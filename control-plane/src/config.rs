@@ -11,8 +11,13 @@ use bootstrap::logging::LogSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 
-/// Shortest admin key, in bytes: nobody should guess it.
-const ADMIN_KEY_BYTES_MIN: usize = 32;
+use crate::sealing::Seal;
+
+/// Connections of a worker, which does one thing after the other.
+const WORKER_CONNECTIONS: u32 = 2;
+
+/// Shortest admin key and edge token, in bytes: nobody should guess them.
+const TOKEN_BYTES_MIN: usize = 32;
 
 /// Settings of the control plane. `docs/configuration.md` lists them all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,14 +29,26 @@ pub struct ControlPlaneSettings {
     pub database_url: SecretText,
     /// The same as a user who may become `calotype_owner`; only `control-plane migrate` uses it.
     pub migrate_url: SecretText,
+    /// The same as a user who is a member of `calotype_worker`; only `control-plane worker` uses it.
+    pub worker_url: SecretText,
     /// What callers must know to administer tenants; without it nobody may.
     pub admin_key: SecretText,
+    /// What edges must know to be told of tenants; without it none is.
+    pub edge_token: SecretText,
+    /// What secrets are sealed with at rest; without it none can be kept.
+    pub master_key: SecretText,
+    /// What secrets were sealed with before, until `control-plane reseal` has run.
+    pub previous_master_keys: Vec<SecretText>,
     /// Connections to the database at a time.
     pub connections: u32,
     /// How long a request waits for one of them.
     pub acquire_ms: u64,
     /// How long a statement may run.
     pub statement_seconds: u64,
+    /// Days for which edges may be away without having to start over.
+    pub feed_days: u64,
+    /// Days for which jobs that are over are kept.
+    pub job_days: u64,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
@@ -46,10 +63,16 @@ impl Default for ControlPlaneSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             database_url: SecretText::default(),
             migrate_url: SecretText::default(),
+            worker_url: SecretText::default(),
             admin_key: SecretText::default(),
+            edge_token: SecretText::default(),
+            master_key: SecretText::default(),
+            previous_master_keys: Vec::new(),
             connections: 16,
             acquire_ms: 2000,
             statement_seconds: 10,
+            feed_days: 7,
+            job_days: 30,
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: "info,rocket=warn,sqlx=warn".to_owned(), ..LogSettings::default() },
@@ -61,13 +84,24 @@ impl Settings for ControlPlaneSettings {
     const SECTION: &'static str = "control-plane";
 
     fn check(&self, mistakes: &mut Mistakes) {
-        let admin = self.admin_key.expose();
-        let why = format!("at least {ADMIN_KEY_BYTES_MIN} bytes that nobody can guess");
-        mistakes.unless(admin.is_empty() || admin.len() >= ADMIN_KEY_BYTES_MIN, "admin_key", "…", &why);
+        let why = format!("at least {TOKEN_BYTES_MIN} bytes that nobody can guess");
+        for (key, token) in [("admin_key", &self.admin_key), ("edge_token", &self.edge_token)] {
+            mistakes.unless(!token.is_set() || token.expose().len() >= TOKEN_BYTES_MIN, key, "…", &why);
+        }
+        if let Err(at) = Seal::new(self.master_keys()) {
+            let newest = usize::from(self.master_key.is_set());
+            let key = if at < newest { "master_key" } else { "previous_master_keys" };
+            mistakes.add(key, "…", Seal::ALLOWED);
+        }
+        let is_without = !self.master_key.is_set() && !self.previous_master_keys.is_empty();
+        mistakes.unless(!is_without, "master_key", "(nothing)", "previous_master_keys need one that comes after them");
         mistakes.unless((1..=1000).contains(&self.connections), "connections", self.connections, "1 to 1000");
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
+        for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
+            mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
+        }
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
@@ -75,12 +109,31 @@ impl Settings for ControlPlaneSettings {
 }
 
 impl ControlPlaneSettings {
+    /// The newest first.
+    fn master_keys(&self) -> impl Iterator<Item = &SecretText> {
+        Some(&self.master_key).filter(|key| key.is_set()).into_iter().chain(&self.previous_master_keys)
+    }
+
+    /// What secrets are sealed with.
+    pub fn seal(&self) -> Seal {
+        Seal::new(self.master_keys()).expect("the keys were checked with the settings")
+    }
+
     /// How the API reaches the database.
     pub fn database(&self) -> DatabaseOptions {
+        self.options(&self.database_url, "calotype control-plane", self.connections)
+    }
+
+    /// How `control-plane worker` does.
+    pub fn worker_database(&self) -> DatabaseOptions {
+        self.options(&self.worker_url, "calotype worker", WORKER_CONNECTIONS)
+    }
+
+    fn options(&self, url: &SecretText, application: &'static str, connections: u32) -> DatabaseOptions {
         DatabaseOptions {
-            url: self.database_url.expose().to_owned(),
-            application: "calotype control-plane",
-            connections: self.connections,
+            url: url.expose().to_owned(),
+            application,
+            connections,
             acquire_time: Duration::from_millis(self.acquire_ms),
             statement_time: Duration::from_secs(self.statement_seconds),
         }
@@ -96,6 +149,16 @@ impl SecretText {
     /// The secret itself.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    fn is_set(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
     }
 }
 
@@ -136,12 +199,12 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once_and_no_secret() {
-        let environment = [("ADMIN_KEY", "hunter2"), ("CONNECTIONS", "0"), ("LISTEN", "x"), ("UNKNOWN", "1")];
+        let environment = [("ADMIN_KEY", "hunter2"), ("CONNECTIONS", "0"), ("LISTEN", "x"), ("UNKNOWN", "1"), ("MASTER_KEY", "hunter2")];
         let environment =
             environment.map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value.to_owned())).to_vec();
-        let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("four mistakes");
+        let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("five mistakes");
         let text = error.to_string();
-        for key in ["admin_key", "connections", "listen", "unknown"] {
+        for key in ["admin_key", "connections", "listen", "master_key", "unknown"] {
             assert!(text.contains(&format!("\n  {key} = ")), "{text}");
         }
         assert!(!text.contains("hunter2"), "{text}");

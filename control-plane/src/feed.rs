@@ -3,10 +3,19 @@
 //! The row is part of the transaction that makes the change, and gets its number when that commits
 //! (`migrations/0002_feed.sql`): no change goes untold, and nothing is told that did not happen.
 
-use isolation::TenantTransaction;
-use serde_json::Value;
+mod head;
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use isolation::{TenantKey, TenantTransaction};
+use serde_json::{Value, json};
+
+pub use self::head::FeedHead;
 use crate::problem::ApiError;
+use crate::sealing::{Place, Seal};
+
+/// What the secrets of signing keys belong to, beside the tenant and their `kid`.
+pub const SIGNING_KEY: &str = "signing_key";
 
 /// What has changed.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +24,8 @@ pub enum Subject<'a> {
     Tenant,
     /// A preset, by its name.
     Preset(&'a str),
+    /// A signing key, by its `kid`; its secret stays sealed.
+    SigningKey(&'a str),
 }
 
 impl Subject<'_> {
@@ -22,6 +33,7 @@ impl Subject<'_> {
         match self {
             Self::Tenant => ("tenant", String::new()),
             Self::Preset(name) => ("preset", name.to_owned()),
+            Self::SigningKey(kid) => (SIGNING_KEY, kid.to_owned()),
         }
     }
 }
@@ -47,4 +59,34 @@ pub async fn announce(
     .execute(transaction.connection())
     .await?;
     Ok(())
+}
+
+/// A signing key as edges are told of it. One that cannot be opened is left out: it would hold up the changes of all tenants.
+pub fn unseal_signing_key(seal: &Seal, tenant: TenantKey, kid: &str, body: Value) -> Option<Value> {
+    let sealed = body["sealed"].as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).unwrap_or_default();
+    open(seal, tenant, kid, &sealed).map(|secret| json!({ "secret": secret }))
+}
+
+/// All signing keys of a tenant, by their `kid`, as a snapshot has them.
+pub fn unseal_signing_keys(seal: &Seal, tenant: TenantKey, keys: Value) -> Value {
+    let Value::Object(keys) = keys else { return keys };
+    let opened = keys.into_iter().filter_map(|(kid, sealed)| {
+        // Postgres breaks base64 into lines.
+        let text = sealed.as_str().unwrap_or_default().replace('\n', "");
+        let secret = open(seal, tenant, &kid, &STANDARD.decode(text).unwrap_or_default())?;
+        Some((kid, json!({ "secret": secret })))
+    });
+    Value::Object(opened.collect())
+}
+
+fn open(seal: &Seal, tenant: TenantKey, kid: &str, sealed: &[u8]) -> Option<String> {
+    let place = Place { tenant, kind: SIGNING_KEY, name: kid };
+    let opened = seal.open(sealed, place).map(String::from_utf8);
+    match opened {
+        Ok(Ok(secret)) => Some(secret),
+        Ok(Err(_)) | Err(_) => {
+            tracing::error!(%tenant, kid, "edges are not told of a signing key that cannot be opened");
+            None
+        }
+    }
 }

@@ -13,8 +13,11 @@ mod names;
 mod page;
 mod problem;
 mod requests;
+mod reseal;
 mod routes;
+mod sealing;
 mod server;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +54,14 @@ struct Arguments {
 enum Command {
     /// Brings the database to what this version needs. Safe to run again, and while older versions serve.
     Migrate,
+    /// Gives jobs of dead workers to others and forgets what is old, until it is stopped.
+    Worker {
+        /// One round only, for those who have a clock of their own.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Seals every secret with the newest master key. Safe to run again, and while the API is served.
+    Reseal,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +81,8 @@ fn main() -> ExitCode {
     }
     let done = match arguments.command {
         None => serve(&settings),
+        Some(Command::Worker { once }) => runtime(&settings).and_then(|on| on.block_on(worker::run(&settings, once))),
+        Some(Command::Reseal) => runtime(&settings).and_then(|runtime| runtime.block_on(reseal(&settings))),
         Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
     };
     match done {
@@ -93,6 +106,12 @@ fn usage(error: &anyhow::Error) -> ExitCode {
 async fn migrate(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
     isolation::migrate(settings.migrate_url.expose()).await.context("control-plane.migrate_url")?;
     tracing::info!("the database is up to date");
+    Ok(())
+}
+
+async fn reseal(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
+    let secrets = reseal::run(settings).await?;
+    tracing::info!(secrets, "all secrets are sealed with the newest master key");
     Ok(())
 }
 

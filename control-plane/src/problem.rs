@@ -80,6 +80,9 @@ pub enum ApiError {
     /// Not a cursor of this list.
     #[error("cursor: not one that this list has given")]
     Cursor,
+    /// A secret that cannot be kept.
+    #[error("secrets cannot be kept here: the operator has to set control-plane.master_key")]
+    NoMasterKey,
     /// The database, or what it said.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -126,6 +129,7 @@ impl ApiError {
             Self::Json { .. } => (Status::BadRequest, "bad-json"),
             Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
             Self::Cursor => (Status::BadRequest, "bad-cursor"),
+            Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
             Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),

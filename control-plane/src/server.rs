@@ -8,10 +8,12 @@ use prometheus::Registry;
 use rocket::config::{Config, Ident, LogLevel, Shutdown, Sig};
 use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Method, Status};
-use rocket::{Build, Request, Rocket, State, catch, catchers, get, routes};
+use rocket::futures::future::BoxFuture;
+use rocket::{Build, Request, Rocket, Shutdown as RocketShutdown, State, catch, catchers, get, routes};
 
-use crate::auth::{AdminKey, KeyDirectory};
+use crate::auth::{KeyDirectory, Operators};
 use crate::config::ControlPlaneSettings;
+use crate::feed::FeedHead;
 use crate::problem::ApiError;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
@@ -48,25 +50,42 @@ pub fn build(
         ..Config::release_default()
     };
     let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
+    let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
+    let follower = Arc::clone(&head);
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
         .attach(AdHoc::on_liftoff("listening", |rocket| {
             let (address, port) = (rocket.config().address, rocket.config().port);
             Box::pin(async move { tracing::info!(%address, port, "serving") })
         }))
-        .attach(AdHoc::on_liftoff("key uses", move |_| {
-            Box::pin(async move {
-                tokio::spawn(async move { writer.write_uses().await });
-            })
+        .attach(AdHoc::on_liftoff("key uses", move |rocket| {
+            until(rocket.shutdown(), async move { writer.write_uses().await })
+        }))
+        .attach(AdHoc::on_liftoff("feed", move |rocket| {
+            until(rocket.shutdown(), async move { follower.follow(&followed).await })
         }))
         .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
-        .manage(AdminKey::of(settings))
+        .manage(Operators::of(settings))
         .manage(keys)
+        .manage(head)
+        .manage(settings.seal())
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])
         .mount("/v1", routes::all())
+        .mount("/internal/v1", routes::internal())
         .register("/", catchers![refused]))
+}
+
+/// Begins some work that goes on until the server is stopped.
+fn until<'a>(shutdown: RocketShutdown, work: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'a, ()> {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown => {}
+        }
+    });
+    Box::pin(std::future::ready(()))
 }
 
 /// The process runs.

@@ -1,7 +1,11 @@
 //! Every route of the API, and one file for each kind of thing.
+//!
+//! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod internal;
 mod presets;
+mod signing_keys;
 mod tenants;
 
 use rocket::http::Header;
@@ -21,11 +25,19 @@ pub fn all() -> Vec<Route> {
         api_keys::create,
         api_keys::list,
         api_keys::revoke,
+        signing_keys::create,
+        signing_keys::list,
+        signing_keys::delete,
         presets::list,
         presets::get,
         presets::put,
         presets::delete,
     ]
+}
+
+/// Those for edges, below `/internal/v1`.
+pub fn internal() -> Vec<Route> {
+    routes![internal::feed, internal::snapshot]
 }
 
 /// A thing of a version.

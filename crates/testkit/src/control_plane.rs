@@ -23,6 +23,12 @@ use crate::port::Port;
 /// The operator's key.
 pub const ADMIN_KEY: &str = "the operator's key of this test only";
 
+/// What edges come with.
+pub const EDGE_TOKEN: &str = "the token of all edges of this test only";
+
+/// What it seals secrets with.
+pub const MASTER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 /// How long it may take to be ready or to end, on a machine that builds meanwhile.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -32,6 +38,7 @@ pub struct ControlPlane {
     process: Process,
     port: Port,
     home: TempDir,
+    settings: Vec<(&'static str, String)>,
     /// Its database.
     pub database: TestDatabase,
 }
@@ -61,9 +68,18 @@ impl ControlPlane {
     /// # Panics
     /// As [`Self::start`].
     pub async fn start_on(database: TestDatabase) -> Self {
+        Self::start_with(database, &[("MASTER_KEY", MASTER_KEY.to_owned())]).await
+    }
+
+    /// The same with these settings, named as in the environment, beside those that it needs.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_with(database: TestDatabase, settings: &[(&'static str, String)]) -> Self {
         let (home, port) = (tempfile::tempdir().expect("a folder can be made"), Port::keep().expect("a port is free"));
-        let process = launch(home.path(), &port, &database);
-        let started = Self { process, port, home, database };
+        let settings = settings.to_vec();
+        let process = launch(home.path(), &port, &database, &settings);
+        let started = Self { process, port, home, settings, database };
         if let Err(error) = answers(started.addr(), "/readyz", LIMIT).await {
             panic!("the control plane is not ready: {error:#}\n{}", started.log());
         }
@@ -121,6 +137,18 @@ impl ControlPlane {
         TestTenant { slug: slug.to_owned(), id: text(&made["id"]), key: text(&made["api_key"]["key"]) }
     }
 
+    /// Runs one of its commands to the end, with these settings, on its database.
+    ///
+    /// # Panics
+    /// When the command cannot be started.
+    pub async fn run(&self, command: &[&str], settings: &[(&str, String)]) -> std::process::Output {
+        let environment = settings.iter().map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value));
+        let mut program = Command::new(program("control-plane"));
+        without_settings_of_ours(&mut program);
+        program.args(command).env("CALOTYPE_CONTROL_PLANE__DATABASE_URL", self.database.url(APP)).envs(environment);
+        program.kill_on_drop(true).output().await.expect("the program is there and may be run")
+    }
+
     /// Its events so far.
     ///
     /// # Panics
@@ -144,7 +172,7 @@ impl ControlPlane {
     /// As [`Self::start`].
     pub async fn restart_after_crash(mut self) -> Self {
         self.process.kill().await.expect("our own child may be killed");
-        self.process = launch(self.home.path(), &self.port, &self.database);
+        self.process = launch(self.home.path(), &self.port, &self.database, &self.settings);
         answers(self.addr(), "/readyz", LIMIT).await.unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()));
         self
     }
@@ -174,7 +202,7 @@ fn with_key(request: Request, key: &str) -> Request {
     if key.is_empty() { request } else { request.header("authorization", format!("Bearer {key}")) }
 }
 
-fn launch(home: &Path, port: &Port, database: &TestDatabase) -> Process {
+fn launch(home: &Path, port: &Port, database: &TestDatabase, settings: &[(&str, String)]) -> Process {
     let file = |name: &str| File::create(home.join(name)).expect("the folder is ours");
     let mut command = Command::new(program("control-plane"));
     without_settings_of_ours(&mut command);
@@ -182,7 +210,9 @@ fn launch(home: &Path, port: &Port, database: &TestDatabase) -> Process {
         .env("CALOTYPE_CONTROL_PLANE__LISTEN", port.address.to_string())
         .env("CALOTYPE_CONTROL_PLANE__DATABASE_URL", database.url(APP))
         .env("CALOTYPE_CONTROL_PLANE__ADMIN_KEY", ADMIN_KEY)
+        .env("CALOTYPE_CONTROL_PLANE__EDGE_TOKEN", EDGE_TOKEN)
         .env("CALOTYPE_CONTROL_PLANE__THREADS", "1")
+        .envs(settings.iter().map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value)))
         .stdin(Stdio::null())
         .stdout(file("events"))
         .stderr(file("log"));

@@ -2,10 +2,13 @@
 
 mod api_keys;
 mod bad_input;
+mod edges;
 mod feed;
 mod isolation;
+mod migrating;
 mod operating;
 mod plans;
 mod presets;
+mod signing_keys;
 mod support;
 mod tenants;

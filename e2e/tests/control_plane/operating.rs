@@ -91,3 +91,28 @@ async fn a_pool_that_is_used_up_is_an_error_in_time_and_passes() {
     }
     ok(&api.get(&shop.key, "/v1/presets").await, 200);
 }
+
+#[tokio::test]
+async fn a_worker_forgets_what_is_old_and_gives_jobs_of_the_dead_to_others() {
+    let api = ControlPlane::start().await;
+    let shop = api.tenant("shop").await;
+    let superuser = sqlx::PgPool::connect(&api.database.superuser_url()).await.expect("reached");
+    let rows = format!(
+        "UPDATE feed_events SET announced_at = now() - interval '8 days';
+         INSERT INTO jobs (tenant_id, id, kind, state, payload, attempts, leased_until, worker, finished_at) VALUES
+             ('{id}', gen_random_uuid(), 'old', 'done', '{{}}', 1, NULL, NULL, now() - interval '31 days'),
+             ('{id}', gen_random_uuid(), 'new', 'done', '{{}}', 1, NULL, NULL, now() - interval '29 days'),
+             ('{id}', gen_random_uuid(), 'dead', 'running', '{{}}', 1, now() - interval '1 second', 'w', NULL),
+             ('{id}', gen_random_uuid(), 'alive', 'running', '{{}}', 1, now() + interval '1 hour', 'w', NULL)",
+        id = shop.id
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&superuser).await.expect("all rights");
+    let url = ("WORKER_URL", api.database.url(testkit::database::WORKER));
+    let done = api.run(&["worker", "--once"], &[url]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let left = "SELECT string_agg(kind || ' ' || state, ', ' ORDER BY kind) || ', ' || (SELECT count(*) FROM feed_events) FROM jobs";
+    let left: String = sqlx::query_scalar(left).fetch_one(&superuser).await.expect("read");
+    assert_eq!(left, "alive running, dead delayed, new done, 0");
+    let nowhere = ("WORKER_URL", "postgres://worker@localhost/none?host=/nowhere".to_owned());
+    assert!(!api.run(&["worker", "--once"], &[nowhere]).await.status.success());
+}

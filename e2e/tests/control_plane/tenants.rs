@@ -54,6 +54,19 @@ async fn all_are_listed_by_pages() {
 }
 
 #[tokio::test]
+async fn the_largest_page_is_not_the_last_one() {
+    let api = ControlPlane::start().await;
+    let superuser = sqlx::PgPool::connect(&api.database.superuser_url()).await.expect("reached");
+    let many = "INSERT INTO tenants (id, slug, name) SELECT gen_random_uuid(), 't' || n, 'x' FROM generate_series(1, 1001) AS n";
+    sqlx::query(many).execute(&superuser).await.expect("all rights");
+    let first = ok(&api.get(ADMIN_KEY, "/v1/tenants?limit=1000").await, 200);
+    let cursor = first["next_cursor"].as_str().expect("there is one more");
+    let rest = ok(&api.get(ADMIN_KEY, &format!("/v1/tenants?limit=1000&cursor={cursor}")).await, 200);
+    let count = |page: &serde_json::Value| page["items"].as_array().expect("a list").len();
+    assert_eq!((count(&first), count(&rest), &rest["next_cursor"]), (1000, 1, &serde_json::Value::Null));
+}
+
+#[tokio::test]
 async fn a_suspended_tenants_keys_stop_and_come_back() {
     let api = ControlPlane::start().await;
     let shop = api.tenant("shop").await;

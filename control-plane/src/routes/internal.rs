@@ -1,0 +1,241 @@
+//! `/internal/v1`: what edges are told. A snapshot of all tenants first, then each change in turn.
+//!
+//! An edge remembers the epoch and the number of the last change that it has taken in. It asks for those after it, and waits while there
+//! are none. When the answer says so it starts over with a snapshot: it was away for too long, or the database was set back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use isolation::{Database, TenantKey};
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::serde::json::Json;
+use rocket::{Shutdown, State, get};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::auth::EdgeNode;
+use crate::feed::{FeedHead, unseal_signing_key, unseal_signing_keys};
+use crate::problem::ApiError;
+use crate::requests::Exchange;
+use crate::sealing::Seal;
+
+/// Changes that are told in one answer.
+const EVENTS_MAX: i32 = 1000;
+
+/// Tenants of a page of the snapshot.
+const TENANTS_MAX: usize = 500;
+
+/// Longest time that an edge may wait for a change, in seconds: less than what balancers close idle connections after.
+const WAIT_SECONDS_MAX: u64 = 30;
+
+/// What an edge knows, and how long it is ready to wait for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedQuery {
+    epoch: Option<Uuid>,
+    after: i64,
+    wait: Duration,
+}
+
+impl FeedQuery {
+    fn parse<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ApiError> {
+        let mut query = Self { epoch: None, after: 0, wait: Duration::ZERO };
+        for (name, value) in fields {
+            match name {
+                "epoch" => query.epoch = Some(value.parse().map_err(|_| ApiError::field("epoch", "is a UUID"))?),
+                "after" => {
+                    let after = value.parse().ok().filter(|after| *after >= 0);
+                    query.after = after.ok_or_else(|| ApiError::field("after", "is the number of a change"))?;
+                }
+                "wait" => {
+                    let seconds = value.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
+                    let why = || ApiError::field("wait", format!("is 0 to {WAIT_SECONDS_MAX} seconds"));
+                    query.wait = Duration::from_secs(seconds.ok_or_else(why)?);
+                }
+                _ => return Err(ApiError::field("query", "only \"epoch\", \"after\" and \"wait\" are known here")),
+            }
+        }
+        Ok(query)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for FeedQuery {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let fields = request.query_fields().map(|field| (field.name.source().as_str(), field.value));
+        match Self::parse(fields) {
+            Ok(query) => Outcome::Success(query),
+            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
+        }
+    }
+}
+
+/// Changes, or that they are not to be had.
+#[derive(Debug, Serialize)]
+pub struct FeedAnswer {
+    epoch: Uuid,
+    /// The number of the newest change.
+    seq: i64,
+    /// The edge is to take a snapshot first.
+    snapshot: bool,
+    /// Those after the one that was named, oldest first.
+    events: Vec<FeedEvent>,
+}
+
+/// One change.
+#[derive(Debug, Serialize)]
+pub struct FeedEvent {
+    seq: i64,
+    tenant: Uuid,
+    kind: String,
+    name: String,
+    /// What it is now; `null` when it is no more.
+    body: Option<Value>,
+}
+
+/// A page of all tenants.
+#[derive(Debug, Serialize)]
+pub struct Snapshot {
+    epoch: Uuid,
+    /// Changes after this one may not be in this page. Those after that of the first page are to be taken in afterwards.
+    seq: i64,
+    tenants: Vec<TenantSnapshot>,
+    /// What asks for the next page; `null` on the last.
+    next: Option<Uuid>,
+}
+
+/// All that edges know of a tenant.
+#[derive(Debug, Serialize)]
+pub struct TenantSnapshot {
+    id: Uuid,
+    slug: String,
+    state: String,
+    policy: Value,
+    presets: Value,
+    images: Value,
+    origins: Value,
+    domains: Value,
+    signing_keys: Value,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    epoch: Uuid,
+    seq: i64,
+}
+
+/// Changes after the one that the edge names, as soon as there are some.
+#[get("/feed")]
+pub async fn feed(
+    _edge: EdgeNode,
+    query: FeedQuery,
+    database: &State<Database>,
+    head: &State<Arc<FeedHead>>,
+    seal: &State<Seal>,
+    shutdown: Shutdown,
+) -> Result<Json<FeedAnswer>, ApiError> {
+    let position = position(database).await?;
+    if is_lost(database, query, position).await? {
+        let Position { epoch, seq } = current(database, query, position).await?;
+        return Ok(Json(FeedAnswer { epoch, seq, snapshot: true, events: Vec::new() }));
+    }
+    let mut events = events(database, seal, query.after).await?;
+    if events.is_empty() && !query.wait.is_zero() {
+        tokio::select! {
+            () = head.passed(query.after) => {}
+            () = tokio::time::sleep(query.wait) => {}
+            () = shutdown => {}
+        }
+        events = self::events(database, seal, query.after).await?;
+    }
+    let seq = events.last().map_or(position.seq, |last| last.seq.max(position.seq));
+    Ok(Json(FeedAnswer { epoch: position.epoch, seq, snapshot: false, events }))
+}
+
+/// All tenants, by pages.
+#[get("/snapshot?<after>")]
+pub async fn snapshot(
+    _edge: EdgeNode,
+    after: Option<&str>,
+    database: &State<Database>,
+    seal: &State<Seal>,
+) -> Result<Json<Snapshot>, ApiError> {
+    let after = after.map(str::parse::<Uuid>).transpose().map_err(|_| ApiError::field("after", "is a tenant's id"))?;
+    // Before the page is read: what changes meanwhile is told again.
+    let Position { epoch, seq } = position(database).await?;
+    let rows = sqlx::query!(
+        r#"SELECT tenant_id AS "id!", slug AS "slug!", state AS "state!", policy, presets, images, origins, domains, signing_keys
+           FROM feed_snapshot($1, $2)"#,
+        after,
+        TENANTS_MAX as i32
+    )
+    .fetch_all(database.across())
+    .await?;
+    let next = rows.last().filter(|_| rows.len() == TENANTS_MAX).map(|last| last.id);
+    let object = |value: Option<Value>| value.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let tenants = rows.into_iter().map(|row| TenantSnapshot {
+        id: row.id,
+        slug: row.slug,
+        state: row.state,
+        policy: object(row.policy),
+        presets: object(row.presets),
+        images: object(row.images),
+        origins: object(row.origins),
+        domains: row.domains.unwrap_or_else(|| Value::Array(Vec::new())),
+        signing_keys: unseal_signing_keys(seal, row.id.into(), object(row.signing_keys)),
+    });
+    Ok(Json(Snapshot { epoch, seq, tenants: tenants.collect(), next }))
+}
+
+async fn position(database: &Database) -> Result<Position, ApiError> {
+    let row = sqlx::query!(r#"SELECT epoch AS "epoch!", seq AS "seq!" FROM feed_position()"#);
+    let row = row.fetch_one(database.across()).await?;
+    Ok(Position { epoch: row.epoch, seq: row.seq })
+}
+
+/// Whether the changes after what the edge knows are not to be had.
+async fn is_lost(database: &Database, query: FeedQuery, position: Position) -> Result<bool, ApiError> {
+    if query.epoch != Some(position.epoch) || query.after > position.seq {
+        return Ok(true);
+    }
+    if query.after == position.seq {
+        return Ok(false);
+    }
+    let oldest = sqlx::query_scalar!("SELECT feed_oldest()").fetch_one(database.across()).await?;
+    Ok(oldest.is_none_or(|oldest| query.after < oldest - 1))
+}
+
+/// Where the feed is for an edge that starts over. One that knows of later changes than the database, in the same epoch, proves that the
+/// database was set back: other edges must not take the numbers that are given out again for those that they know.
+async fn current(database: &Database, query: FeedQuery, position: Position) -> Result<Position, ApiError> {
+    if query.epoch != Some(position.epoch) || query.after <= position.seq {
+        return Ok(position);
+    }
+    tracing::error!(known = query.after, seq = position.seq, "the database was set back: all edges start over");
+    let epoch = sqlx::query_scalar!(r#"SELECT restart_feed($1) AS "epoch!""#, position.epoch);
+    Ok(Position { epoch: epoch.fetch_one(database.across()).await?, ..position })
+}
+
+async fn events(database: &Database, seal: &Seal, after: i64) -> Result<Vec<FeedEvent>, ApiError> {
+    let rows = sqlx::query!(
+        r#"SELECT seq AS "seq!", tenant_id AS "tenant!", kind AS "kind!", name AS "name!", body FROM feed_after($1, $2)"#,
+        after,
+        EVENTS_MAX
+    )
+    .fetch_all(database.across())
+    .await?;
+    let told = |tenant: TenantKey, kind: &str, name: &str, body| match kind {
+        "signing_key" => unseal_signing_key(seal, tenant, name, body),
+        _ => Some(body),
+    };
+    let events = rows.into_iter().map(|row| FeedEvent {
+        seq: row.seq,
+        tenant: row.tenant,
+        body: row.body.and_then(|body| told(row.tenant.into(), &row.kind, &row.name, body)),
+        kind: row.kind,
+        name: row.name,
+    });
+    Ok(events.collect())
+}

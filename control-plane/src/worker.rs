@@ -1,0 +1,90 @@
+//! `control-plane worker`: what has to be done again and again, in a process of its own: jobs of dead workers are given to others, and what
+//! is old is forgotten.
+//!
+//! Several may run: each takes what no other has. Must not answer requests.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use isolation::{Database, DatabaseError};
+use jobs::Queue;
+use time::OffsetDateTime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+use crate::config::ControlPlaneSettings;
+
+/// Time between two looks for workers that are not heard of any more.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Looks between two times that what is old is forgotten: an hour.
+const FORGET_EVERY: u64 = 720;
+
+/// Works until it is told to stop, or `once`.
+///
+/// # Errors
+/// When the settings name no database, or, `once`, when it cannot be reached.
+pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
+    let database = Database::open(&settings.worker_database()).context("control-plane.worker_url")?;
+    let worker = Worker::new(settings, database);
+    if once {
+        worker.reap().await?;
+        return worker.forget().await;
+    }
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tracing::info!("working");
+    tokio::select! {
+        () = worker.work() => {}
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Worker {
+    database: Database,
+    queue: Queue,
+    feed_age: Duration,
+    job_age: Duration,
+}
+
+impl Worker {
+    fn new(settings: &ControlPlaneSettings, database: Database) -> Self {
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
+        Self { database, queue, feed_age: days(settings.feed_days), job_age: days(settings.job_days) }
+    }
+
+    /// For ever. What fails is tried again the next time.
+    async fn work(&self) {
+        for round in 0u64.. {
+            let mut done = self.reap().await;
+            if done.is_ok() && round.is_multiple_of(FORGET_EVERY) {
+                done = self.forget().await;
+            }
+            if let Err(error) = done {
+                tracing::warn!("the next round tries again: {error:#}");
+            }
+            sleep(EVERY).await;
+        }
+    }
+
+    async fn reap(&self) -> anyhow::Result<()> {
+        let jobs = self.queue.reap().await?;
+        if jobs > 0 {
+            tracing::warn!(jobs, "taken from workers that were not heard of any more");
+        }
+        Ok(())
+    }
+
+    async fn forget(&self) -> anyhow::Result<()> {
+        let now = OffsetDateTime::now_utc();
+        let jobs = self.queue.trim(now - self.job_age).await?;
+        let older_than = now - self.feed_age;
+        let events = sqlx::query_scalar!(r#"SELECT trim_feed($1) AS "events!""#, older_than);
+        let events = events.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
+        tracing::info!(jobs, events, "forgotten");
+        Ok(())
+    }
+}
