@@ -199,7 +199,13 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once_and_no_secret() {
-        let environment = [("ADMIN_KEY", "hunter2"), ("CONNECTIONS", "0"), ("LISTEN", "x"), ("UNKNOWN", "1"), ("MASTER_KEY", "hunter2")];
+        let environment = [
+            ("ADMIN_KEY", "hunter2"),
+            ("CONNECTIONS", "0"),
+            ("LISTEN", "x"),
+            ("UNKNOWN", "1"),
+            ("MASTER_KEY", "hunter2"),
+        ];
         let environment =
             environment.map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value.to_owned())).to_vec();
         let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("five mistakes");

@@ -7,8 +7,8 @@ use isolation::Database;
 use prometheus::Registry;
 use rocket::config::{Config, Ident, LogLevel, Shutdown, Sig};
 use rocket::fairing::AdHoc;
-use rocket::http::{ContentType, Method, Status};
 use rocket::futures::future::BoxFuture;
+use rocket::http::{ContentType, Method, Status};
 use rocket::{Build, Request, Rocket, Shutdown as RocketShutdown, State, catch, catchers, get, routes};
 
 use crate::auth::{KeyDirectory, Operators};

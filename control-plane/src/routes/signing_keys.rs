@@ -122,9 +122,8 @@ pub async fn delete(caller: Caller, kid: &str, database: &State<Database>) -> Re
     caller.needs(Scope::DeliveryWrite)?;
     let kid = KeyName::new(kid).map_err(|_| ApiError::NotFound("signing key"))?;
     let mut transaction = database.begin(caller.tenant).await?;
-    let deleted = sqlx::query!("DELETE FROM signing_keys WHERE kid = $1", kid.as_str())
-        .execute(transaction.connection())
-        .await?;
+    let deleted =
+        sqlx::query!("DELETE FROM signing_keys WHERE kid = $1", kid.as_str()).execute(transaction.connection()).await?;
     if deleted.rows_affected() == 0 {
         return Err(ApiError::NotFound("signing key"));
     }

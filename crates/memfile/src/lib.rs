@@ -105,7 +105,8 @@ impl MemFile {
     pub fn new(bytes: u64) -> io::Result<Arc<Self>> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Newer systems want to be told that it is not a program, and older ones do not know that word.
-        let file = memfd_create(c"bodies", flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(c"bodies", flags))?;
+        let file =
+            memfd_create(c"bodies", flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(c"bodies", flags))?;
         let file = File::from(file);
         let length = bytes.saturating_mul(SPARSENESS).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
         file.set_len(length)?;

@@ -101,11 +101,18 @@ async fn an_edge_that_was_away_for_too_long_starts_over() {
     }
     let superuser = PgPool::connect(&api.database.superuser_url()).await.expect("reached");
     let trim = async |upto: i64| {
-        sqlx::query("DELETE FROM feed_events WHERE seq <= $1").bind(upto).execute(&superuser).await.expect("all rights");
+        sqlx::query("DELETE FROM feed_events WHERE seq <= $1")
+            .bind(upto)
+            .execute(&superuser)
+            .await
+            .expect("all rights");
     };
     trim(seq + 1).await;
     assert_eq!(feed(&api, &format!("epoch={epoch}&after={seq}")).await["snapshot"], true);
-    assert_eq!(feed(&api, &format!("epoch={epoch}&after={}", seq + 1)).await["events"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        feed(&api, &format!("epoch={epoch}&after={}", seq + 1)).await["events"].as_array().map(Vec::len),
+        Some(2)
+    );
     trim(seq + 3).await;
     assert_eq!(feed(&api, &format!("epoch={epoch}&after={}", seq + 2)).await["snapshot"], true);
     assert_eq!(feed(&api, &format!("epoch={epoch}&after={}", seq + 3)).await["snapshot"], false);

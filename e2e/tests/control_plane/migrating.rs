@@ -33,7 +33,8 @@ async fn users_and_database_are_made_by_hand_and_migrated_by_a_user_without_spec
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && told.contains("CREATE ROLE calotype_owner NOLOGIN"), "{told}");
 
-    let by_hand = README.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the block is there");
+    let by_hand =
+        README.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the block is there");
     let statements: Vec<_> = by_hand.split(';').map(str::trim).filter(|statement| !statement.is_empty()).collect();
     assert!(statements.len() >= 6);
     run(&postgres, statements.iter().copied()).await;

@@ -19,7 +19,10 @@ async fn a_secret_is_shown_once_and_sealed_in_the_database_and_the_feed() {
     let made = ok(&create(json!({"kid": "k1"})).await, 201);
     assert_eq!(made["secret"].as_str().map(str::len), Some(43));
     let given = create(json!({"kid": "k2", "secret": SECRET})).await;
-    assert_eq!((ok(&given, 201)["secret"].as_str(), given.header("location")), (Some(SECRET), Some("/v1/signing-keys/k2")));
+    assert_eq!(
+        (ok(&given, 201)["secret"].as_str(), given.header("location")),
+        (Some(SECRET), Some("/v1/signing-keys/k2"))
+    );
     problem(&create(json!({"kid": "k2"})).await, 409, "exists");
     let page = ok(&api.get(&shop.key, "/v1/signing-keys").await, 200);
     let kids: Vec<_> = page["items"].as_array().expect("a list").iter().map(|key| key["kid"].clone()).collect();
@@ -42,8 +45,14 @@ async fn a_secret_is_shown_once_and_sealed_in_the_database_and_the_feed() {
 async fn what_is_not_allowed_is_told_and_a_secret_is_not_repeated() {
     let api = ControlPlane::start().await;
     let shop = api.tenant("shop").await;
-    for (kid, secret) in [("", SECRET), ("a/b", SECRET), ("é", SECRET), (&"k".repeat(64), SECRET), ("k", "short"), ("k", &"x".repeat(257))]
-    {
+    for (kid, secret) in [
+        ("", SECRET),
+        ("a/b", SECRET),
+        ("é", SECRET),
+        (&"k".repeat(64), SECRET),
+        ("k", "short"),
+        ("k", &"x".repeat(257)),
+    ] {
         let body = json!({ "kid": kid, "secret": secret });
         let answer = api.json(Method::POST, &shop.key, "/v1/signing-keys", &body).await;
         let detail = problem(&answer, 422, "bad-field");
@@ -69,7 +78,10 @@ async fn a_master_key_is_replaced_without_losing_a_secret() {
     for slug in ["blog", "shop"] {
         let tenant = api.tenant(slug).await;
         for kid in ["k1", "k2"] {
-            ok(&api.json(Method::POST, &tenant.key, "/v1/signing-keys", &json!({"kid": kid, "secret": SECRET})).await, 201);
+            ok(
+                &api.json(Method::POST, &tenant.key, "/v1/signing-keys", &json!({"kid": kid, "secret": SECRET})).await,
+                201,
+            );
         }
     }
     let told = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
