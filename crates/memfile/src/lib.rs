@@ -26,6 +26,7 @@ use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create, sendfile};
+use rustix::param::page_size;
 
 use self::ranges::{Range, Ranges};
 
@@ -35,7 +36,7 @@ pub const BODY_BYTES_MIN: usize = 16 << 10;
 /// The longest body that is kept here, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 
-/// What memory comes in.
+/// What memory comes in, nearly everywhere; where it is more, a little more is held than is counted.
 const PAGE_BYTES: u64 = 4096;
 
 /// Length of the file for each byte that is to be kept at a time: each of the 13 lengths of ranges may have held everything
@@ -101,8 +102,12 @@ impl MemFile {
     /// An empty one, for bodies of about `bytes` bytes at a time.
     ///
     /// # Errors
-    /// When the system has no such files, or so much address space is not to be had.
+    /// When the system has no such files, or so much address space is not to be had; or where pages are longer than the shortest
+    /// bodies, so that two of them might share one.
     pub fn new(bytes: u64) -> io::Result<Arc<Self>> {
+        if page_size() > BODY_BYTES_MIN {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Newer systems want to be told that it is not a program, and older ones do not know that word.
         let file =
