@@ -137,7 +137,7 @@ impl Cluster {
     /// When there are no programs, or the folder cannot be made.
     pub async fn prepare(folder: &Path, life: Life) -> anyhow::Result<Self> {
         let (programs, owner) = (programs()?, Owner::of_process());
-        let cluster = Self { programs, folder: folder.to_owned(), life, owner };
+        let mut cluster = Self { programs, folder: folder.to_owned(), life, owner };
         let socket = cluster.socket();
         ensure!(
             socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX,
@@ -147,10 +147,43 @@ impl Cluster {
         fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         owner.give(folder)?;
+        if !cluster.may_run_programs().await {
+            cluster.copy_programs().await?;
+        }
         if !cluster.data().join("PG_VERSION").exists() {
             cluster.make().await?;
         }
         Ok(cluster)
+    }
+
+    /// Whether whoever runs the server may run it: a checkout in root's home is closed to others.
+    async fn may_run_programs(&self) -> bool {
+        let mut command = self.owner.command(&self.programs.join("postgres"));
+        command.arg("--version").current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().await.is_ok_and(|status| status.success())
+    }
+
+    /// Puts the programs, and what lies beside them, into the cluster's own folder.
+    async fn copy_programs(&mut self) -> anyhow::Result<()> {
+        let (whole, copy) =
+            (self.programs.parent().context("programs lie in a folder")?.to_owned(), self.folder.join("programs"));
+        let owner = format!("{0}:{0}", Owner::NOBODY);
+        let run = async |program: &str, arguments: &[&std::ffi::OsStr]| {
+            let output = Command::new(program).args(arguments).output().await.context("the system's own program")?;
+            ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            anyhow::Ok(())
+        };
+        if !copy.exists() {
+            run("cp", &["-a".as_ref(), whole.as_os_str(), copy.as_os_str()]).await?;
+            run("chown", &["-R".as_ref(), owner.as_ref(), copy.as_os_str()]).await?;
+        }
+        self.programs = copy.join("bin");
+        ensure!(
+            self.may_run_programs().await,
+            "Postgres refuses root, and nobody else may run it: {}",
+            whole.display()
+        );
+        Ok(())
     }
 
     async fn make(&self) -> anyhow::Result<()> {
