@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::sealing::Seal;
 
+/// Rocket tells in its own words what each request's event says already.
+const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn";
+
 /// Connections of a worker, which does one thing after the other.
 const WORKER_CONNECTIONS: u32 = 2;
 
@@ -75,7 +78,7 @@ impl Default for ControlPlaneSettings {
             job_days: 30,
             threads: 0,
             drain_seconds: 10,
-            log: LogSettings { level: "info,rocket=warn,sqlx=warn".to_owned(), ..LogSettings::default() },
+            log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
         }
     }
 }

@@ -183,7 +183,7 @@ impl<'r> Responder<'r, 'static> for ApiError {
         let body = serde_json::to_vec(&problem).map_err(|_| Status::InternalServerError)?;
         let mut response = Response::build();
         response.status(status).header(ContentType::new("application", "problem+json"));
-        response.raw_header("Cache-Control", "no-store").sized_body(body.len(), Cursor::new(body));
+        response.sized_body(body.len(), Cursor::new(body));
         if status == Status::Unauthorized {
             response.header(Header::new("WWW-Authenticate", "Bearer"));
         }

@@ -186,6 +186,8 @@ impl Fairing for Requests {
         let exchange = Exchange::of(request);
         response.set_raw_header("X-Request-Id", exchange.id.to_string());
         response.set_raw_header("X-Content-Type-Options", "nosniff");
+        // Answers have secrets in them, and change from one moment to the next.
+        response.set_raw_header("Cache-Control", "no-store");
         self.running.dec();
         self.tell(request, response.status().code, exchange.started.elapsed());
     }

@@ -35,6 +35,8 @@ async fn each_request_has_an_id_and_an_event_and_no_event_has_a_key() {
     assert_eq!((&event["code"], &event["tenant"]), (&"not-found".into(), &shop.id.as_str().into()));
     let everything = format!("{:?} {}", api.events(), api.log());
     assert!(!everything.contains(&shop.key[10..]) && !everything.contains(ADMIN_KEY));
+    assert!(!api.log().contains("WARN"), "what a client does wrong is in its event only: {}", api.log());
+    assert_eq!(api.get(&shop.key, "/v1/presets").await.header("cache-control"), Some("no-store"));
 }
 
 #[tokio::test]
