@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 pub use self::directory::KeyDirectory;
-pub use self::key::ApiKey;
+pub use self::key::{ApiKey, random_secret};
 pub use self::scope::{Scope, Scopes};
 use crate::config::{ControlPlaneSettings, SecretText};
 use crate::problem::ApiError;
@@ -110,19 +110,21 @@ async fn admin(request: &Request<'_>) -> Result<Admin, ApiError> {
     caller(request).await.and(Err(ApiError::AdminOnly))
 }
 
+fn edge(request: &Request<'_>) -> Result<EdgeNode, ApiError> {
+    let token = token(request).ok_or(ApiError::Unauthenticated)?;
+    if managed::<Operators>(request)?.edge.is(token) { Ok(EdgeNode) } else { Err(ApiError::Unauthenticated) }
+}
+
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Caller {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let exchange = Exchange::of(request);
-        match caller(request).await {
-            Ok(caller) => {
-                exchange.came_from(caller.tenant, caller.key);
-                Outcome::Success(caller)
-            }
-            Err(error) => Outcome::Error(exchange.refuse(error)),
+        let caller = caller(request).await;
+        if let Ok(caller) = &caller {
+            Exchange::of(request).came_from(caller.tenant, caller.key);
         }
+        Exchange::outcome(request, caller)
     }
 }
 
@@ -131,10 +133,7 @@ impl<'r> FromRequest<'r> for Admin {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match admin(request).await {
-            Ok(admin) => Outcome::Success(admin),
-            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
-        }
+        Exchange::outcome(request, admin(request).await)
     }
 }
 
@@ -143,12 +142,6 @@ impl<'r> FromRequest<'r> for EdgeNode {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let known = managed::<Operators>(request);
-        let known = known.map(|operators| token(request).is_some_and(|token| operators.edge.is(token)));
-        match known {
-            Ok(true) => Outcome::Success(Self),
-            Ok(false) => Outcome::Error(Exchange::of(request).refuse(ApiError::Unauthenticated)),
-            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
-        }
+        Exchange::outcome(request, edge(request))
     }
 }

@@ -60,10 +60,7 @@ impl<'r> FromRequest<'r> for Condition {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let header = |name| request.headers().get_one(name);
-        match Self::parse(header("If-Match"), header("If-None-Match")) {
-            Ok(condition) => Outcome::Success(condition),
-            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
-        }
+        Exchange::outcome(request, Self::parse(header("If-Match"), header("If-None-Match")))
     }
 }
 

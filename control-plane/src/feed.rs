@@ -6,7 +6,7 @@
 mod head;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use isolation::{TenantKey, TenantTransaction};
 use serde_json::{Value, json};
 
@@ -63,25 +63,24 @@ pub async fn announce(
 
 /// A signing key as edges are told of it. One that cannot be opened is left out: it would hold up the changes of all tenants.
 pub fn unseal_signing_key(seal: &Seal, tenant: TenantKey, kid: &str, body: Value) -> Option<Value> {
-    let sealed = body["sealed"].as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).unwrap_or_default();
-    open(seal, tenant, kid, &sealed).map(|secret| json!({ "secret": secret }))
+    open(seal, tenant, kid, &body["sealed"]).map(|secret| json!({ "secret": secret }))
 }
 
 /// All signing keys of a tenant, by their `kid`, as a snapshot has them.
 pub fn unseal_signing_keys(seal: &Seal, tenant: TenantKey, keys: Value) -> Value {
     let Value::Object(keys) = keys else { return keys };
     let opened = keys.into_iter().filter_map(|(kid, sealed)| {
-        // Postgres breaks base64 into lines.
-        let text = sealed.as_str().unwrap_or_default().replace('\n', "");
-        let secret = open(seal, tenant, &kid, &STANDARD.decode(text).unwrap_or_default())?;
+        let secret = open(seal, tenant, &kid, &sealed)?;
         Some((kid, json!({ "secret": secret })))
     });
     Value::Object(opened.collect())
 }
 
-fn open(seal: &Seal, tenant: TenantKey, kid: &str, sealed: &[u8]) -> Option<String> {
+fn open(seal: &Seal, tenant: TenantKey, kid: &str, sealed: &Value) -> Option<String> {
+    // Postgres breaks base64 into lines.
+    let text = sealed.as_str().unwrap_or_default().replace('\n', "");
     let place = Place { tenant, kind: SIGNING_KEY, name: kid };
-    let opened = seal.open(sealed, place).map(String::from_utf8);
+    let opened = seal.open(&STANDARD.decode(text).unwrap_or_default(), place).map(String::from_utf8);
     match opened {
         Ok(Ok(secret)) => Some(secret),
         Ok(Err(_)) | Err(_) => {

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
-use bootstrap::{EXIT_USAGE, logging, metrics};
+use bootstrap::{logging, metrics, usage};
 use clap::{Parser, Subcommand};
 use isolation::Database;
 
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     }
     let settings: ControlPlaneSettings = match bootstrap::config::load(&Sources::of_process(arguments.config)) {
         Ok(settings) => settings,
-        Err(error) => return usage(&error.into()),
+        Err(error) => return usage(&anyhow::Error::from(error)),
     };
     logging::start(&settings.log);
     if arguments.check_config {
@@ -92,15 +92,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Bad settings: all of them on standard error, before any port is bound.
-fn usage(error: &anyhow::Error) -> ExitCode {
-    #[allow(clippy::print_stderr, reason = "the log may not have been started")]
-    {
-        eprintln!("{error:#}");
-    }
-    ExitCode::from(EXIT_USAGE)
 }
 
 async fn migrate(settings: &ControlPlaneSettings) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use serde::Serialize;
 
 use crate::problem::ApiError;
-use crate::requests::Exchange;
+use crate::requests::{Exchange, query_fields};
 
 /// Items of a page, unless the client says.
 const LIMIT_DEFAULT: u32 = 50;
@@ -103,11 +103,7 @@ impl<'r> FromRequest<'r> for PageQuery {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let fields = request.query_fields().map(|field| (field.name.source().as_str(), field.value));
-        match Self::parse(fields) {
-            Ok(query) => Outcome::Success(query),
-            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
-        }
+        Exchange::outcome(request, Self::parse(query_fields(request)))
     }
 }
 

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGauge, Registry};
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Status;
+use rocket::request::Outcome;
 use rocket::{Data, Request, Response};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -55,6 +56,14 @@ impl Exchange {
         })
     }
 
+    /// How a guard of a request ends.
+    pub fn outcome<T>(request: &Request<'_>, guarded: Result<T, ApiError>) -> Outcome<T, ()> {
+        match guarded {
+            Ok(found) => Outcome::Success(found),
+            Err(error) => Outcome::Error(Self::of(request).refuse(error)),
+        }
+    }
+
     /// Refuses it: what a guard returns as its error.
     pub fn refuse(&self, error: ApiError) -> (Status, ()) {
         let status = error.status();
@@ -80,6 +89,11 @@ impl Exchange {
         told.tenant = Some(tenant);
         told.key = Some(key);
     }
+}
+
+/// The fields of a request's query, decoded, in their order.
+pub fn query_fields<'r>(request: &'r Request<'_>) -> impl Iterator<Item = (&'r str, &'r str)> {
+    request.query_fields().map(|field| (field.name.source().as_str(), field.value))
 }
 
 /// One request, readable alone.

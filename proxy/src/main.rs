@@ -61,7 +61,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
-use bootstrap::{EXIT_USAGE, logging, metrics};
+use bootstrap::{logging, metrics, usage};
 use cache::CacheSettings;
 use clap::Parser;
 use imaging::{Engine, EngineOptions, Limits};
@@ -162,15 +162,6 @@ fn told(checked: anyhow::Result<()>) -> ExitCode {
         eprintln!("{error:#}");
     }
     ExitCode::FAILURE
-}
-
-/// Bad settings: all of them on standard error, before any port is bound.
-fn usage(error: &anyhow::Error) -> ExitCode {
-    #[allow(clippy::print_stderr, reason = "the log may not have been started")]
-    {
-        eprintln!("{error:#}");
-    }
-    ExitCode::from(EXIT_USAGE)
 }
 
 fn load(file: Option<PathBuf>) -> anyhow::Result<(EdgeSettings, CacheSettings)> {

@@ -11,11 +11,21 @@ use sha2::{Digest, Sha256};
 /// What tells a key from other secrets, to people and to scanners for leaked ones.
 const MARK: &str = "cal_";
 
-/// Random bytes of a key.
+/// Random bytes of a secret.
 const SECRET_BYTES: usize = 32;
 
 /// Characters of the random part that are shown in lists.
 const SHOWN: usize = 6;
+
+/// 32 random bytes, as text: nobody guesses them.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn random_secret() -> Result<String, getrandom::Error> {
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret)?;
+    Ok(URL_SAFE_NO_PAD.encode(secret))
+}
 
 /// A tenant's key.
 pub struct ApiKey(String);
@@ -26,9 +36,7 @@ impl ApiKey {
     /// # Errors
     /// When the system has no random numbers.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut secret = [0; SECRET_BYTES];
-        getrandom::fill(&mut secret)?;
-        Ok(Self(format!("{MARK}{}", URL_SAFE_NO_PAD.encode(secret))))
+        Ok(Self(format!("{MARK}{}", random_secret()?)))
     }
 
     /// The one that a request came with, if it has the form of one.

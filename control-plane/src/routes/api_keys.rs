@@ -81,7 +81,7 @@ pub async fn create(
     let key = insert(&mut transaction, name, &body.scopes, body.expires_at).await?;
     transaction.commit().await?;
     let location = format!("/v1/api-keys/{}", key.id);
-    Ok(Created::new(key, 1, location))
+    Ok(Created::new(1, location, key))
 }
 
 /// All keys of the tenant, in the order in which they were made.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::auth::EdgeNode;
 use crate::feed::{FeedHead, unseal_signing_key, unseal_signing_keys};
 use crate::problem::ApiError;
-use crate::requests::Exchange;
+use crate::requests::{Exchange, query_fields};
 use crate::sealing::Seal;
 
 /// Changes that are told in one answer.
@@ -64,11 +64,7 @@ impl<'r> FromRequest<'r> for FeedQuery {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let fields = request.query_fields().map(|field| (field.name.source().as_str(), field.value));
-        match Self::parse(fields) {
-            Ok(query) => Outcome::Success(query),
-            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
-        }
+        Exchange::outcome(request, Self::parse(query_fields(request)))
     }
 }
 

@@ -48,7 +48,7 @@ struct Versioned<T> {
 }
 
 impl<T> Versioned<T> {
-    fn new(body: T, version: i64) -> Self {
+    fn new(version: i64, body: T) -> Self {
         Self { body: Json(body), etag: Header::new("ETag", etag(version)) }
     }
 }
@@ -63,7 +63,7 @@ struct Created<T> {
 }
 
 impl<T> Created<T> {
-    fn new(body: T, version: i64, location: String) -> Self {
+    fn new(version: i64, location: String, body: T) -> Self {
         let (etag, location) = (Header::new("ETag", etag(version)), Header::new("Location", location));
         Self { body: Json(body), etag, location }
     }

@@ -77,8 +77,7 @@ pub async fn get(caller: Caller, name: &str, database: &State<Database>) -> Resu
     .fetch_optional(transaction.connection())
     .await?;
     let preset = found.ok_or(ApiError::NotFound("preset"))?;
-    let version = preset.version;
-    Ok(Versioned::new(preset, version))
+    Ok(Versioned::new(preset.version, preset))
 }
 
 /// Makes a preset, or replaces it.
@@ -121,12 +120,11 @@ pub async fn put(
     }
     announce(&mut transaction, Subject::Preset(name.as_str()), Some(Value::String(preset.ops.clone()))).await?;
     transaction.commit().await?;
-    let version = preset.version;
-    Ok(if version == 1 {
+    Ok(if preset.version == 1 {
         let location = format!("/v1/presets/{}", preset.name);
-        Either::Left(Created::new(preset, version, location))
+        Either::Left(Created::new(preset.version, location, preset))
     } else {
-        Either::Right(Versioned::new(preset, version))
+        Either::Right(Versioned::new(preset.version, preset))
     })
 }
 

@@ -1,7 +1,7 @@
 //! `/v1/signing-keys`: the keys that a tenant's delivery URLs are signed with.
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::STANDARD;
 use isolation::{Database, DatabaseError};
 use rocket::http::Status;
 use rocket::serde::json::Json;
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use transform_url::signing::{KeyName, SECRET_BYTES};
 
 use super::Created;
-use crate::auth::{Caller, Scope};
+use crate::auth::{Caller, Scope, random_secret};
 use crate::body::Body;
 use crate::feed::{SIGNING_KEY, Subject, announce};
 use crate::page::{List, Page, PageQuery};
@@ -21,9 +21,6 @@ use crate::sealing::{Place, Seal};
 
 /// Most signing keys of a tenant: edges hold all of them in memory.
 const KEYS_MAX: i64 = 100;
-
-/// Random bytes of a secret that is made here.
-const RANDOM_BYTES: usize = 32;
 
 /// A key as it was made: the only time that its secret is shown.
 #[derive(Debug, Serialize)]
@@ -66,7 +63,7 @@ pub async fn create(
             let (min, max) = (SECRET_BYTES.start(), SECRET_BYTES.end());
             return Err(ApiError::field("secret", format!("has {min} to {max} bytes")));
         }
-        None => generate()?,
+        None => random_secret().map_err(|_| ApiError::Internal)?,
     };
     let place = Place { tenant: caller.tenant, kind: SIGNING_KEY, name: kid.as_str() };
     let sealed = seal.seal(secret.as_bytes(), place).map_err(|_| ApiError::Internal)?.ok_or(ApiError::NoMasterKey)?;
@@ -87,11 +84,11 @@ pub async fn create(
         DatabaseError::Exists { .. } => ApiError::Exists("signing key of this kid"),
         error => ApiError::Database(error),
     })?;
-    let told = json!({ "sealed": URL_SAFE_NO_PAD.encode(&sealed) });
+    let told = json!({ "sealed": STANDARD.encode(&sealed) });
     announce(&mut transaction, Subject::SigningKey(kid.as_str()), Some(told)).await?;
     transaction.commit().await?;
     let (kid, location) = (kid.as_str().to_owned(), format!("/v1/signing-keys/{}", kid.as_str()));
-    Ok(Created::new(NewSigningKey { kid, secret, created_at }, 1, location))
+    Ok(Created::new(1, location, NewSigningKey { kid, secret, created_at }))
 }
 
 /// All signing keys of the tenant, by their names, without their secrets.
@@ -130,10 +127,4 @@ pub async fn delete(caller: Caller, kid: &str, database: &State<Database>) -> Re
     announce(&mut transaction, Subject::SigningKey(kid.as_str()), None).await?;
     transaction.commit().await?;
     Ok(Status::NoContent)
-}
-
-fn generate() -> Result<String, ApiError> {
-    let mut secret = [0; RANDOM_BYTES];
-    getrandom::fill(&mut secret).map_err(|_| ApiError::Internal)?;
-    Ok(URL_SAFE_NO_PAD.encode(secret))
 }

@@ -109,8 +109,8 @@ pub async fn create(
     let api_key = api_keys::insert(&mut transaction, "first key", &[Scope::Admin], None).await?;
     announce_tenant(&mut transaction, &tenant).await?;
     transaction.commit().await?;
-    let (version, location) = (tenant.version, format!("/v1/tenants/{}", tenant.slug));
-    Ok(Created::new(CreatedTenant { tenant, api_key }, version, location))
+    let location = format!("/v1/tenants/{}", tenant.slug);
+    Ok(Created::new(tenant.version, location, CreatedTenant { tenant, api_key }))
 }
 
 /// All tenants, by their names in URLs.
@@ -134,8 +134,7 @@ pub async fn list(_admin: Admin, query: PageQuery, database: &State<Database>) -
 #[get("/tenants/<slug>")]
 pub async fn get(_admin: Admin, slug: &str, database: &State<Database>) -> Result<Versioned<Tenant>, ApiError> {
     let tenant = find(database, slug).await?;
-    let version = tenant.version;
-    Ok(Versioned::new(tenant, version))
+    Ok(Versioned::new(tenant.version, tenant))
 }
 
 /// Renames, suspends or restores a tenant.
@@ -163,8 +162,7 @@ pub async fn change(
     .await?;
     announce_tenant(&mut transaction, &tenant).await?;
     transaction.commit().await?;
-    let version = tenant.version;
-    Ok(Versioned::new(tenant, version))
+    Ok(Versioned::new(tenant.version, tenant))
 }
 
 /// Deletes a tenant with everything that it has. Only a suspended one: that is how a slip of the hand is told from a decision.

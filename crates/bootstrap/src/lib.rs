@@ -6,5 +6,17 @@ pub mod config;
 pub mod logging;
 pub mod metrics;
 
+use std::fmt::Display;
+use std::process::ExitCode;
+
 /// Exit status of a service whose configuration is wrong (`EX_USAGE` of `sysexits.h`).
-pub const EXIT_USAGE: u8 = 64;
+const EXIT_USAGE: u8 = 64;
+
+/// Bad settings: all of them on standard error, before any port is bound.
+pub fn usage(error: &dyn Display) -> ExitCode {
+    #[allow(clippy::print_stderr, reason = "the log may not have been started")]
+    {
+        eprintln!("{error:#}");
+    }
+    ExitCode::from(EXIT_USAGE)
+}

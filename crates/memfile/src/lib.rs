@@ -37,7 +37,7 @@ pub const BODY_BYTES_MIN: usize = 16 << 10;
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// What memory comes in, nearly everywhere; where it is more, a little more is held than is counted.
-const PAGE_BYTES: u64 = 4096;
+const PAGE_BYTES: usize = 4096;
 
 /// Length of the file for each byte that is to be kept at a time: each of the 13 lengths of ranges may have held everything
 /// at some time, in ranges of up to twice the length of what they held.
@@ -86,7 +86,7 @@ fn is_length(bytes: usize) -> bool {
 /// The memory that a body of so many bytes takes, kept here or elsewhere.
 #[must_use]
 pub fn occupied_bytes(bytes: usize) -> usize {
-    if is_length(bytes) { bytes.next_multiple_of(PAGE_BYTES as usize) } else { bytes }
+    if is_length(bytes) { bytes.next_multiple_of(PAGE_BYTES) } else { bytes }
 }
 
 /// An anonymous file that holds bodies.
@@ -132,7 +132,7 @@ impl MemFile {
         }
         let Some(range) = self.ranges.lock().take(body.len() as u64) else { return body };
         let kept = Kept { file: Arc::clone(self), range, length: body.len() };
-        self.held_bytes.fetch_add(kept.occupied_bytes(), Ordering::Relaxed);
+        self.held_bytes.fetch_add(occupied_bytes(kept.length) as u64, Ordering::Relaxed);
         // On an error, dropping what was kept gives the range back.
         match self.file.write_all_at(&body, range.start) {
             Ok(()) => Bytes::from_owner(kept),
@@ -189,12 +189,6 @@ struct Kept {
     length: usize,
 }
 
-impl Kept {
-    fn occupied_bytes(&self) -> u64 {
-        (self.length as u64).next_multiple_of(PAGE_BYTES)
-    }
-}
-
 impl AsRef<[u8]> for Kept {
     #[allow(unsafe_code, reason = "memory that the kernel writes is not Rust's own")]
     fn as_ref(&self) -> &[u8] {
@@ -208,7 +202,7 @@ impl AsRef<[u8]> for Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.file.held_bytes.fetch_sub(self.occupied_bytes(), Ordering::Relaxed);
+        self.file.held_bytes.fetch_sub(occupied_bytes(self.length) as u64, Ordering::Relaxed);
         self.file.give_back(self.range);
     }
 }

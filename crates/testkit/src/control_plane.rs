@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::database::{APP, TestDatabase};
-use crate::edge::{program, without_settings_of_ours};
+use crate::edge::{program, read_events, without_settings_of_ours};
 use crate::http::{self as client, Request, Response};
 use crate::port::Port;
 
@@ -155,9 +155,7 @@ impl ControlPlane {
     /// When a whole line is not JSON.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.home.path().join("events")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
+        read_events(&self.home.path().join("events"))
     }
 
     /// Its log so far.

@@ -14,6 +14,7 @@ use devstack::process::{Process, answers};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
+pub(crate) use setup::read_events;
 pub use setup::{EdgeSetup, FOLDER_ORIGIN, TENANT, program, without_settings_of_ours};
 use tokio::time::{Instant, sleep, timeout};
 

@@ -229,10 +229,7 @@ impl EdgeSetup {
     /// When a whole line is not JSON.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.home.path().join("events")).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
+        read_events(&self.home.path().join("events"))
     }
 
     /// The log of the last run.
@@ -309,6 +306,17 @@ pub fn program(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(path.is_file(), "{} is missing; build it with: cargo build --workspace --bins", path.display());
     path
+}
+
+/// The events that a program has written to a file so far.
+///
+/// # Panics
+/// When a whole line is not JSON.
+pub(crate) fn read_events(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    // The last line may be half written.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
 }
 
 /// A developer's environment must not change what is tested.
