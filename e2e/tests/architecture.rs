@@ -20,6 +20,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("cache", &["pingora*", "libvips*", "imaging", "storage", "tenancy", "transform-url", "aws-*"]),
     ("memfile", &["tokio*", "http", "hyper*", "pingora*", "foyer*", "cache", "transform-url"]),
     ("storage", &["imaging", "libvips*", "pingora*", "foyer*", "cache", "tenancy", "transform-url"]),
+    ("uploads", &["tokio-postgres*", "sqlx*", "rocket*", "pingora*", "tenancy", "cache", "imaging", "libvips*"]),
     (
         "isolation",
         &["rocket*", "http", "hyper*", "reqwest*", "pingora*", "tenancy", "storage", "cache", "imaging", "aws-*"],

@@ -21,6 +21,7 @@ mod body;
 mod folder;
 mod s3;
 
+mod settings;
 mod store;
 
 pub use body::ObjectBody;
@@ -35,4 +36,5 @@ pub use s3::{
     PartSize, PresignExpiry, PresignMethod, PresignedUrl, S3Config, S3ConfigError, S3Credentials, S3Limits, S3Store,
     Secret,
 };
+pub use settings::StoreSettings;
 pub use store::ObjectStore;
