@@ -83,7 +83,8 @@ async fn a_thousand_fills_through_an_outage_are_pictures_or_clear_refusals() {
     }
     let made = came.remove("Calotype; fwd=uri-miss; stored").unwrap_or(0);
     // The connections that were cut off in the middle of a body are told from those that never were.
-    let refused = ["source-unavailable", "source-incomplete"].into_iter().filter_map(|code| came.remove(code)).sum();
+    let refused: usize =
+        ["source-unavailable", "source-incomplete"].into_iter().filter_map(|code| came.remove(code)).sum();
     assert_eq!((came, made + refused), (BTreeMap::new(), FILLS), "{made} made, {refused} refused");
     assert!(made >= 100 && refused >= 100, "{made} made, {refused} refused");
 
