@@ -144,7 +144,7 @@ impl Admin {
                 state.fault().map(ToString::to_string).unwrap_or_default()
             }
         };
-        let policy_sequence = self.policy.get().policy.sequence();
+        let policy_sequence = self.policy.get().sequence;
         let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         json(status, &Readiness { ready: !draining, draining, policy_sequence, cache_disk })
     }

@@ -51,8 +51,8 @@ pub struct EdgeSettings {
     pub rates: RatesTable,
     /// Threads that serve connections; 0 means one a core.
     pub threads: usize,
-    /// The static policy file (TOML).
-    pub policy_file: PathBuf,
+    /// The static policy file (TOML); not needed with a control plane.
+    pub policy_file: Option<PathBuf>,
     /// How long a stop waits for requests that are being answered.
     pub drain_seconds: u64,
     /// How long a stop goes on taking connections before that, so that balancers notice.
@@ -127,7 +127,7 @@ impl Default for EdgeSettings {
             connections: ConnectionsTable::default(),
             rates: RatesTable::default(),
             threads: 0,
-            policy_file: PathBuf::from("policy.toml"),
+            policy_file: None,
             drain_seconds: 10,
             drain_notice_seconds: 0,
             upgrade_socket: None,

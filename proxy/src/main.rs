@@ -52,6 +52,7 @@ mod spans;
 mod stores;
 mod succession;
 mod systemd;
+mod tenants;
 mod tls;
 mod upgrade;
 
@@ -134,7 +135,7 @@ fn main() -> ExitCode {
     }
     let registry = metrics::registry("proxy", env!("CARGO_PKG_VERSION"));
     logging::start(&settings.log);
-    let policy = match PolicyInForce::load(&settings.policy_file, &registry) {
+    let policy = match PolicyInForce::load(settings.policy_file.as_deref(), &registry) {
         Ok(policy) => Arc::new(policy),
         Err(error) => return usage(&error),
     };

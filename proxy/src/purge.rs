@@ -8,16 +8,16 @@ use std::sync::Arc;
 use cache::{Bans, PurgeError, Scope};
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use tenancy::Tenant;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use transform_url::{Source, TenantSlug, native};
 
 use crate::decision::{self, Decision, Wanted};
 use crate::marks::{source_mark, tag_mark, tenant_mark};
-use crate::policy::{ActivePolicy, PolicyInForce};
+use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
 use crate::second_level::{AnnounceError, SecondLevel};
+use crate::tenants::{ActivePolicy, ActiveTenant};
 
 /// Longest body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -147,17 +147,19 @@ fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefus
     let tenant = order.tenant.as_deref().map(|name| named(active, name)).transpose()?;
     match (order, tenant) {
         (Order { url: Some(url), source: None, tag: None, all: false, .. }, tenant) => of_url(active, url, tenant),
-        (Order { url: None, source: Some(source), tag: None, all: false, .. }, Some(tenant)) => {
+        (Order { url: None, source: Some(source), tag: None, all: false, .. }, Some(active)) => {
             let source = Source::parse(source).map_err(EdgeError::from)?;
-            let (origin, path) = decision::locate(active, tenant, &source)?;
-            let source = source_mark(&tenant.id, &origin, &path);
-            Ok(vec![Scope::Source { tenant: tenant_mark(&tenant.id), source }])
+            let (origin, path) = decision::locate(active, &source)?;
+            let id = &active.tenant.id;
+            let source = source_mark(id, &origin, &path);
+            Ok(vec![Scope::Source { tenant: tenant_mark(id), source }])
         }
-        (Order { url: None, source: None, tag: Some(tag), all: false, .. }, Some(tenant)) => {
-            Ok(vec![Scope::Tag { tenant: tenant_mark(&tenant.id), tag: tag_mark(&tenant.id, tag) }])
+        (Order { url: None, source: None, tag: Some(tag), all: false, .. }, Some(active)) => {
+            let id = &active.tenant.id;
+            Ok(vec![Scope::Tag { tenant: tenant_mark(id), tag: tag_mark(id, tag) }])
         }
-        (Order { url: None, source: None, tag: None, all: true, .. }, Some(tenant)) => {
-            Ok(vec![Scope::Tenant { tenant: tenant_mark(&tenant.id) }])
+        (Order { url: None, source: None, tag: None, all: true, .. }, Some(active)) => {
+            Ok(vec![Scope::Tenant { tenant: tenant_mark(&active.tenant.id) }])
         }
         (Order { url: None, source: None, tag: None, all: true, .. }, None) => Ok(vec![Scope::Everything]),
         (Order { url: None, source: None, tag: None, all: false, .. }, _) => bad("it says nothing of what to purge"),
@@ -168,19 +170,19 @@ fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefus
     }
 }
 
-fn named<'a>(active: &'a ActivePolicy, name: &str) -> Result<&'a Arc<Tenant>, EdgeError> {
+fn named<'a>(active: &'a ActivePolicy, name: &str) -> Result<&'a Arc<ActiveTenant>, EdgeError> {
     let slug = TenantSlug::new(name).map_err(|_| EdgeError::UnknownTenant(name.to_owned()))?;
-    active.policy.tenant(&slug).ok_or_else(|| EdgeError::UnknownTenant(name.to_owned()))
+    active.tenant(&slug).ok_or_else(|| EdgeError::UnknownTenant(name.to_owned()))
 }
 
 /// With a tenant the path may lack its tenant part, as on a host of its own.
-fn of_url(active: &ActivePolicy, url: &str, tenant: Option<&Arc<Tenant>>) -> Result<Vec<Scope>, PurgeRefusal> {
+fn of_url(active: &ActivePolicy, url: &str, whose: Option<&Arc<ActiveTenant>>) -> Result<Vec<Scope>, PurgeRefusal> {
     // Signatures are no part of what is cached.
     let path = url.split('?').next().unwrap_or_default().as_bytes();
     let has_tenant = native::parse(path, None).is_ok_and(|request| {
-        tenant.is_none_or(|tenant| tenant.slug == request.tenant) && active.policy.tenant(&request.tenant).is_some()
+        whose.is_none_or(|whose| whose.tenant.slug == request.tenant) && active.tenant(&request.tenant).is_some()
     });
-    let host_tenant = tenant.filter(|_| !has_tenant).map(|tenant| &tenant.slug);
+    let host_tenant = whose.filter(|_| !has_tenant).map(|whose| &whose.tenant.slug);
     let decision = Decision::of_path(active, host_tenant, path)?;
     let tenant = tenant_mark(&decision.tenant.id);
     match &decision.wanted {
