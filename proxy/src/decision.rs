@@ -186,7 +186,11 @@ type Place = (Arc<OpenOrigin>, SourcePath);
 pub fn locate(active: &ActiveTenant, source: &transform_url::Source) -> Result<Place, EdgeError> {
     match source {
         transform_url::Source::Origin { origin, path } => locate_in(active, origin, path),
-        transform_url::Source::Upload(_) => Err(EdgeError::NotImplemented("serving uploads by public id".to_owned())),
+        transform_url::Source::Upload(public_id) => {
+            let uploads = active.origins.uploads().ok_or(EdgeError::NoUploads)?;
+            let path = ObjectPath::new(public_id.as_str()).map_err(StorageError::from)?;
+            Ok((Arc::clone(uploads), SourcePath::Object(path)))
+        }
         transform_url::Source::Url(text) => locate_url(active, text),
     }
 }

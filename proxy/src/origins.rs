@@ -13,6 +13,10 @@ use tokio::sync::Semaphore;
 use transform_url::OriginName;
 
 use crate::source::{Source, WebSource};
+use crate::uploads::{TenantUploads, UploadStore};
+
+/// The identity of a tenant's uploads.
+pub const UPLOADS: &str = "uploads";
 
 /// An origin that can be read from.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct OpenOrigins {
     named: HashMap<OriginName, LazyOrigin>,
     /// What its URLs lead to, if it has any.
     urls: Option<LazyOrigin>,
+    /// Its uploads, if it can have any.
+    uploads: Option<Arc<OpenOrigin>>,
 }
 
 #[derive(Debug)]
@@ -77,8 +83,8 @@ impl LazyOrigin {
 }
 
 impl OpenOrigins {
-    /// The origins of `tenant`; those that did not change keep what was opened `before`.
-    pub fn new(tenant: &Tenant, before: Option<&Self>) -> Self {
+    /// The origins of `tenant`, whose uploads are in `uploads`; those that did not change keep what was opened `before`.
+    pub fn new(tenant: &Tenant, uploads: Option<&Arc<UploadStore>>, before: Option<&Self>) -> Self {
         let named = |(name, origin): (&OriginName, &Arc<Origin>)| {
             let before = before.and_then(|before| before.named.get(name));
             (name.clone(), LazyOrigin::new(Some(origin), &tenant.urls, before))
@@ -86,7 +92,12 @@ impl OpenOrigins {
         let named = tenant.origins.iter().map(named).collect();
         let before = before.and_then(|before| before.urls.as_ref());
         let urls = (!tenant.urls.allowed.is_empty()).then(|| LazyOrigin::new(None, &tenant.urls, before));
-        Self { named, urls }
+        let uploads = uploads.map(|all| {
+            let source = Source::Uploads(TenantUploads::new(all, &tenant.id));
+            let (identity, urls, store) = (UPLOADS.to_owned(), Arc::clone(&tenant.urls), Ok(source));
+            Arc::new(OpenOrigin { origin: None, urls, identity, store, listing: Arc::new(Semaphore::new(1)) })
+        });
+        Self { named, urls, uploads }
     }
 
     /// Opens all that are not, so that what is wrong with them shows now.
@@ -99,6 +110,11 @@ impl OpenOrigins {
     /// The origin of this name. `tenant` is whose origins these are.
     pub fn get(&self, tenant: &Tenant, name: &OriginName) -> Option<&Arc<OpenOrigin>> {
         self.named.get(name).map(|origin| origin.open(tenant))
+    }
+
+    /// The tenant's uploads, if it can have any.
+    pub fn uploads(&self) -> Option<&Arc<OpenOrigin>> {
+        self.uploads.as_ref()
     }
 
     /// What the tenant's URLs lead to, if it allows any.

@@ -104,7 +104,7 @@ impl PolicyInForce {
 
     fn replace_file(&self, tenants: Vec<Tenant>) -> u64 {
         self.change(|active| {
-            active.file = Layer::of(tenants, &active.file);
+            active.file.replace(tenants);
             active.file.open_all();
         })
     }

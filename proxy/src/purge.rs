@@ -39,7 +39,7 @@ pub struct Purger {
 /// What to purge: exactly one of `url`, `source`, `tag` and `all`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Order {
+pub struct Order {
     /// Whose; not needed with a whole `url`, and left out with `all` to purge everybody's.
     tenant: Option<String>,
     /// One delivery URL's path, in every format that it is answered in.
@@ -51,6 +51,13 @@ struct Order {
     /// Everything.
     #[serde(default)]
     all: bool,
+}
+
+impl Order {
+    /// The same for a tenant, whatever it says of whose it is.
+    pub fn of(self, tenant: &str) -> Self {
+        Self { tenant: Some(tenant.to_owned()), ..self }
+    }
 }
 
 /// The answer: what was purged was begun before this number.
@@ -108,16 +115,11 @@ impl Purger {
         let order = serde_json::from_slice(body).map_err(|error| PurgeRefusal::BadOrder(error.to_string()))?;
         let scopes = scopes(&self.policy.get(), &order)?;
         let (bans, ordered) = (Arc::clone(&self.bans), scopes.clone());
-        let written = self.io.spawn_blocking(move || {
-            // Every one is put in force, whether or not one before it could be written down.
-            ordered.into_iter().map(|scope| bans.purge(scope)).collect::<Vec<_>>()
-        });
+        let written = self.io.spawn_blocking(move || bans.purge_all(&ordered));
         let written = written.await.map_err(|_| EdgeError::Internal)?;
+        // Others are told of it whether or not it could be written down here.
         let announced = self.announce(scopes).await;
-        let mut purge = 0;
-        for number in written {
-            purge = number?;
-        }
+        let purge = written?;
         announced?;
         tracing::info!(tenant = order.tenant, url = order.url, source = order.source, tag = order.tag, purge, "purged");
         Ok(Purged { purge })
@@ -142,7 +144,10 @@ impl Purger {
 }
 
 /// What an order covers; a URL has several renditions.
-fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefusal> {
+///
+/// # Errors
+/// An order that is none, or names what there is not.
+pub fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefusal> {
     let bad = |why: &str| Err(PurgeRefusal::BadOrder(why.to_owned()));
     let tenant = order.tenant.as_deref().map(|name| named(active, name)).transpose()?;
     match (order, tenant) {

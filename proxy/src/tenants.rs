@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use imbl::HashMap;
-use tenancy::Tenant;
+use tenancy::{Tenant, TenantId};
 use transform_url::TenantSlug;
 
 use crate::origins::OpenOrigins;
 use crate::rates::TenantRates;
+use crate::uploads::UploadStore;
 
 /// One tenant, ready to be served.
 #[derive(Debug)]
@@ -25,42 +26,49 @@ pub struct ActiveTenant {
 
 impl ActiveTenant {
     /// A tenant that takes over what of `before` did not change.
-    fn new(tenant: Tenant, before: Option<&Arc<Self>>) -> Self {
+    fn new(tenant: Tenant, uploads: Option<&Arc<UploadStore>>, before: Option<&Arc<Self>>) -> Self {
         let before = before.filter(|before| before.tenant.id == tenant.id);
-        let origins = OpenOrigins::new(&tenant, before.map(|before| &before.origins));
+        let origins = OpenOrigins::new(&tenant, uploads, before.map(|before| &before.origins));
         let rates = TenantRates::of(&tenant, before.and_then(|before| before.rates.as_deref()));
         Self { tenant: Arc::new(tenant), origins, rates }
     }
 }
 
 /// Tenants that come from one place, by name and by host.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Layer {
+    /// Where the uploads of its tenants are, if they can have any.
+    pub uploads: Option<Arc<UploadStore>>,
     tenants: HashMap<TenantSlug, Arc<ActiveTenant>>,
     hosts: HashMap<String, Arc<ActiveTenant>>,
 }
 
 impl Layer {
-    /// All of these and no others; those that were there `before` keep what did not change.
-    pub fn of(tenants: impl IntoIterator<Item = Tenant>, before: &Self) -> Self {
-        let mut layer = Self::default();
-        for tenant in tenants {
-            let before = before.tenants.get(&tenant.slug);
-            layer.insert(Arc::new(ActiveTenant::new(tenant, before)));
-        }
-        layer
-    }
-
     /// Puts a tenant in, or in the place of the one of the same name.
     pub fn put(&mut self, tenant: Tenant) {
         let before = self.tenants.get(&tenant.slug);
-        let active = Arc::new(ActiveTenant::new(tenant, before));
-        self.remove(&active.tenant.slug);
+        let active = Arc::new(ActiveTenant::new(tenant, self.uploads.as_ref(), before));
+        self.take_out(&active.tenant.slug);
         self.insert(active);
     }
 
-    /// Takes the tenant of this name out.
-    pub fn remove(&mut self, slug: &TenantSlug) {
+    /// Puts these in the place of all that are there, which keep what did not change.
+    pub fn replace(&mut self, tenants: impl IntoIterator<Item = Tenant>) {
+        let before = std::mem::replace(self, Self { uploads: self.uploads.clone(), ..Self::default() });
+        for tenant in tenants {
+            let before = before.tenants.get(&tenant.slug);
+            self.insert(Arc::new(ActiveTenant::new(tenant, self.uploads.as_ref(), before)));
+        }
+    }
+
+    /// Takes the tenant of this name out, if it has this id.
+    pub fn remove(&mut self, slug: &TenantSlug, id: &TenantId) {
+        if self.tenants.get(slug).is_some_and(|known| known.tenant.id == *id) {
+            self.take_out(slug);
+        }
+    }
+
+    fn take_out(&mut self, slug: &TenantSlug) {
         let Some(gone) = self.tenants.remove(slug) else { return };
         for host in &gone.tenant.hosts {
             // A host may have gone to another tenant first.
@@ -86,7 +94,7 @@ impl Layer {
 }
 
 /// All tenants in force.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ActivePolicy {
     /// Those of the policy file. They win: they were written by hand.
     pub file: Layer,
