@@ -76,6 +76,10 @@ pub struct ControlPlaneSettings {
     pub body_seconds: u64,
     /// Name servers that are asked whether a domain is a tenant's; the system's where none is named.
     pub dns_servers: Vec<SocketAddr>,
+    /// Private hosts and addresses that tenants may let their origins and URLs reach.
+    pub private_hosts: Vec<String>,
+    /// Base URLs of stores other than AWS that tenants may have origins in.
+    pub s3_endpoints: Vec<String>,
     /// Whether connections are kept for further requests.
     pub keep_alive: bool,
     /// Threads that serve requests; 0 means one a core.
@@ -109,6 +113,8 @@ impl Default for ControlPlaneSettings {
             cors_origins: Vec::new(),
             body_seconds: 10,
             dns_servers: Vec::new(),
+            private_hosts: Vec::new(),
+            s3_endpoints: Vec::new(),
             keep_alive: true,
             threads: 0,
             drain_seconds: 10,

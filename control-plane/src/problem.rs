@@ -9,6 +9,7 @@ use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::{Responder, Response, Result as Rendered};
 use serde::Serialize;
+use tenancy::Mistake;
 use thiserror::Error;
 use utoipa::ToSchema;
 
@@ -91,6 +92,12 @@ pub enum ApiError {
         /// What is allowed.
         why: String,
     },
+    /// What edges would refuse.
+    #[error("{}", listed(.0))]
+    Mistakes(Vec<Mistake>),
+    /// What others lean on.
+    #[error("it is still in use: {}", listed(.0))]
+    InUse(Vec<Mistake>),
     /// Not a cursor of this list.
     #[error("cursor: not one that this list has given")]
     Cursor,
@@ -126,6 +133,10 @@ pub enum ApiError {
     Internal,
 }
 
+fn listed(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error.into())
@@ -139,6 +150,11 @@ impl ApiError {
     /// A field that is not allowed.
     pub fn field(name: &'static str, why: impl Into<String>) -> Self {
         Self::Field { name, why: why.into() }
+    }
+
+    /// One mistake in a document, by its key.
+    pub fn mistake(key: String, why: String) -> Self {
+        Self::Mistakes(vec![Mistake { key, why }])
     }
 
     /// What it is to HTTP.
@@ -164,7 +180,8 @@ impl ApiError {
             Self::BodySlow { .. } => (Status::RequestTimeout, "body-slow"),
             Self::RateLimited { .. } => (Status::TooManyRequests, "rate-limited"),
             Self::Json { .. } => (Status::BadRequest, "bad-json"),
-            Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
+            Self::InUse(_) => (Status::Conflict, "in-use"),
+            Self::Mistakes(_) | Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
             Self::Cursor => (Status::BadRequest, "bad-cursor"),
             Self::DomainTaken => (Status::Conflict, "domain-taken"),
             Self::DomainUnproved => (Status::UnprocessableEntity, "domain-unproved"),

@@ -16,6 +16,7 @@ use crate::auth::{KeyDirectory, Operators};
 use crate::body::BodyTime;
 use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
+use crate::delivery::Reach;
 use crate::feed::FeedHead;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
@@ -84,6 +85,7 @@ pub fn build(
         .manage(TxtRecords::new(&settings.dns_servers))
         .manage(limits)
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
+        .manage(Reach::of(settings))
         .manage(settings.seal())
         .manage(database)
         .manage(registry.clone())

@@ -5,6 +5,9 @@
 mod api_keys;
 mod domains;
 mod internal;
+mod origins;
+mod overlays;
+mod policy;
 mod presets;
 mod purge;
 mod signing_keys;
@@ -12,7 +15,7 @@ mod tenants;
 
 use rocket::http::Header;
 use rocket::serde::json::Json;
-use rocket::{Responder, Route, routes};
+use rocket::{Either, Responder, Route, routes};
 use utoipa::OpenApi;
 
 use crate::etag::etag;
@@ -38,6 +41,16 @@ pub fn all() -> Vec<Route> {
         domains::verify,
         domains::delete,
         purge::order,
+        policy::get,
+        policy::put,
+        overlays::list,
+        overlays::get,
+        overlays::put,
+        overlays::delete,
+        origins::list,
+        origins::get,
+        origins::put,
+        origins::delete,
         presets::list,
         presets::get,
         presets::put,
@@ -72,6 +85,16 @@ pub fn internal() -> Vec<Route> {
     domains::verify,
     domains::delete,
     purge::order,
+    policy::get,
+    policy::put,
+    overlays::list,
+    overlays::get,
+    overlays::put,
+    overlays::delete,
+    origins::list,
+    origins::get,
+    origins::put,
+    origins::delete,
     presets::list,
     presets::get,
     presets::put,
@@ -112,5 +135,13 @@ impl<T> Created<T> {
     fn new(version: i64, location: String, body: T) -> Self {
         let (etag, location) = (Header::new("ETag", etag(version)), Header::new("Location", location));
         Self { body: Json(body), etag, location }
+    }
+}
+
+/// A thing that was put: of version 1 it was made, else replaced.
+fn created_or_replaced<T>(version: i64, location: String, body: T) -> Either<Created<T>, Versioned<T>> {
+    match version {
+        1 => Either::Left(Created::new(version, location, body)),
+        _ => Either::Right(Versioned::new(version, body)),
     }
 }

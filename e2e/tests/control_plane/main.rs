@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod bad_input;
+mod delivery;
 mod domains;
 mod edges;
 mod feed;
