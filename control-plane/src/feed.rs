@@ -26,6 +26,8 @@ pub enum Subject<'a> {
     Preset(&'a str),
     /// A signing key, by its `kid`; its secret stays sealed.
     SigningKey(&'a str),
+    /// What a public id means; the new meaning is in its pointer already.
+    Media(&'a str),
 }
 
 impl Subject<'_> {
@@ -34,6 +36,7 @@ impl Subject<'_> {
             Self::Tenant => ("tenant", String::new()),
             Self::Preset(name) => ("preset", name.to_owned()),
             Self::SigningKey(kid) => (SIGNING_KEY, kid.to_owned()),
+            Self::Media(public_id) => ("media", public_id.to_owned()),
         }
     }
 }

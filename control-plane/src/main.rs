@@ -9,6 +9,8 @@ mod body;
 mod config;
 mod etag;
 mod feed;
+mod form;
+mod media;
 mod names;
 mod page;
 mod problem;

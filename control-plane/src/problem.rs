@@ -9,6 +9,7 @@ use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::{Responder, Response, Result as Rendered};
 use serde::Serialize;
+use storage::StorageError;
 use thiserror::Error;
 
 use crate::auth::Scope;
@@ -41,6 +42,9 @@ pub enum ApiError {
     /// There is one already.
     #[error("there is already a {0}")]
     Exists(&'static str),
+    /// Another change came first.
+    #[error("another change came first; try again")]
+    Conflict,
     /// It was changed by somebody else, or is not as `If-Match` says.
     #[error("it is not as If-Match says: get it again")]
     Changed,
@@ -56,6 +60,21 @@ pub enum ApiError {
         /// How many are read.
         limit: u64,
     },
+    /// Another content type than that of a form.
+    #[error("the body must be multipart/form-data with a boundary")]
+    NotFormType,
+    /// A form that is not what is wanted.
+    #[error("the form cannot be used: {0}")]
+    Form(String),
+    /// A file of more bytes than are kept.
+    #[error("the file has more than {limit} bytes")]
+    FileTooLarge {
+        /// How many are kept.
+        limit: u64,
+    },
+    /// An upload that took too long, or stood still.
+    #[error("the upload took too long")]
+    UploadTime,
     /// The body did not come whole.
     #[error("the body ended early")]
     BodyCut,
@@ -83,6 +102,15 @@ pub enum ApiError {
     /// A secret that cannot be kept.
     #[error("secrets cannot be kept here: the operator has to set control-plane.master_key")]
     NoMasterKey,
+    /// There is no place for uploads.
+    #[error("uploads cannot be kept here: the operator has to set control-plane.uploads")]
+    NoStore,
+    /// A folder with something in it.
+    #[error("the folder is not empty")]
+    NotEmpty,
+    /// The object store, or what it said.
+    #[error(transparent)]
+    Store(#[from] StorageError),
     /// The database, or what it said.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -125,13 +153,20 @@ impl ApiError {
             Self::BadCondition(_) => (Status::BadRequest, "bad-condition"),
             Self::NotJsonType => (Status::UnsupportedMediaType, "not-json"),
             Self::BodyTooLarge { .. } => (Status::PayloadTooLarge, "body-too-large"),
+            Self::NotFormType => (Status::UnsupportedMediaType, "not-form"),
+            Self::Form(_) => (Status::BadRequest, "bad-form"),
+            Self::FileTooLarge { .. } => (Status::PayloadTooLarge, "file-too-large"),
+            Self::UploadTime => (Status::RequestTimeout, "upload-time"),
             Self::BodyCut => (Status::BadRequest, "body-cut"),
             Self::Json { .. } => (Status::BadRequest, "bad-json"),
             Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
             Self::Cursor => (Status::BadRequest, "bad-cursor"),
             Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
+            Self::NoStore => (Status::NotImplemented, "no-store"),
+            Self::NotEmpty => (Status::Conflict, "not-empty"),
+            Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
-            Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
+            Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
             Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),
         }
     }
@@ -141,16 +176,21 @@ impl ApiError {
         match self {
             Self::Database(DatabaseError::Unavailable(_)) => "the database cannot be reached; try again".to_owned(),
             Self::Database(DatabaseError::Conflict(_)) => "another change came first; try again".to_owned(),
+            Self::Store(_) => "the object store cannot be used at the moment; try again".to_owned(),
             Self::Database(_) | Self::Internal => "something went wrong on our side".to_owned(),
             error => error.to_string(),
         }
     }
 
     /// What the operator needs to know and the public must not.
-    fn cause(&self) -> Option<String> {
-        let Self::Database(error) = self else { return None };
+    pub fn cause(&self) -> Option<String> {
+        let error: &dyn std::error::Error = match self {
+            Self::Database(error) => error,
+            Self::Store(error) => error,
+            _ => return None,
+        };
         let mut text = error.to_string();
-        let mut source = std::error::Error::source(error);
+        let mut source = error.source();
         while let Some(error) = source {
             text += &format!(": {error}");
             source = error.source();

@@ -14,6 +14,7 @@ use rocket::{Build, Request, Rocket, Shutdown as RocketShutdown, State, catch, c
 use crate::auth::{KeyDirectory, Operators};
 use crate::config::ControlPlaneSettings;
 use crate::feed::FeedHead;
+use crate::media::Library;
 use crate::problem::ApiError;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
@@ -24,7 +25,7 @@ const MERCY_SECONDS: u32 = 2;
 /// The server, ready to be launched.
 ///
 /// # Errors
-/// When the name of a metric is taken, or the system gives no thread.
+/// When the name of a metric is taken, the system gives no thread, or there is no such place for uploads.
 pub fn build(
     settings: &ControlPlaneSettings,
     database: Database,
@@ -69,6 +70,7 @@ pub fn build(
         .manage(keys)
         .manage(head)
         .manage(settings.seal())
+        .manage(Library::open(settings, database.clone())?)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])

@@ -32,7 +32,7 @@ pub struct KeyDirectory {
     uses: Mutex<HashMap<(TenantKey, Uuid), OffsetDateTime>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Known {
     caller: Option<Caller>,
     expires_at: Option<OffsetDateTime>,
@@ -50,18 +50,18 @@ impl KeyDirectory {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn find(&self, hash: [u8; 32]) -> Result<Option<Caller>, DatabaseError> {
-        let remembered = self.known.lock().get(&hash).copied();
+        let remembered = self.known.lock().get(&hash).cloned();
         let known = match remembered.filter(|known| known.asked.elapsed() < REMEMBERED) {
             Some(known) => known,
             None => {
                 let known = self.ask(hash).await?;
-                self.known.lock().put(hash, known);
+                self.known.lock().put(hash, known.clone());
                 known
             }
         };
         let now = OffsetDateTime::now_utc();
         let caller = known.caller.filter(|_| known.expires_at.is_none_or(|end| now < end));
-        if let Some(caller) = caller {
+        if let Some(caller) = &caller {
             self.uses.lock().insert((caller.tenant, caller.key), now);
         }
         Ok(caller)
@@ -70,7 +70,7 @@ impl KeyDirectory {
     async fn ask(&self, hash: [u8; 32]) -> Result<Known, DatabaseError> {
         let asked = Instant::now();
         let found = sqlx::query!(
-            r#"SELECT tenant_id AS "tenant_id!", key_id AS "key_id!", scopes AS "scopes!", expires_at FROM find_api_key($1)"#,
+            r#"SELECT tenant_id AS "tenant_id!", slug AS "slug!", key_id AS "key_id!", scopes AS "scopes!", expires_at FROM find_api_key($1)"#,
             &hash[..]
         )
         .fetch_optional(self.database.across())
@@ -79,7 +79,7 @@ impl KeyDirectory {
         let caller = found.map(|row| {
             // A scope that this version does not know gives no right.
             let scopes: Scopes = row.scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect();
-            Caller { tenant: row.tenant_id.into(), key: row.key_id, scopes }
+            Caller { tenant: row.tenant_id.into(), slug: row.slug.into(), key: row.key_id, scopes }
         });
         Ok(Known { caller, expires_at, asked })
     }

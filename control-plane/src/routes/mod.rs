@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod internal;
+mod media;
 mod presets;
 mod signing_keys;
 mod tenants;
@@ -32,6 +33,13 @@ pub fn all() -> Vec<Route> {
         presets::get,
         presets::put,
         presets::delete,
+        media::create,
+        media::list,
+        media::get,
+        media::get_by_public_id,
+        media::change,
+        media::replace,
+        media::delete,
     ]
 }
 

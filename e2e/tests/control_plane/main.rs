@@ -5,6 +5,8 @@ mod bad_input;
 mod edges;
 mod feed;
 mod isolation;
+mod media;
+mod media_rig;
 mod migrating;
 mod operating;
 mod plans;
