@@ -111,14 +111,17 @@ impl<'a> Intake<'a> {
         if settled.rows_affected() == 1 { Ok(()) } else { Err(ApiError::UploadTime) }
     }
 
-    /// Nothing comes of it. If this fails, or was never called, the object is found later.
-    pub async fn give_up(self) {
-        if let Err(error) = self.doom().await {
+    /// Nothing comes of it, for this reason. If this fails, or was never called, the object is found later.
+    pub async fn give_up(self, reason: &ApiError) {
+        // Its announcement may be gone by then, while the object came late. Otherwise, only what is announced is doomed: when an
+        // answer to a commit did not come, a medium may lead to the object.
+        let is_late = matches!(reason, ApiError::UploadTime);
+        if let Err(error) = self.doom(is_late).await {
             tracing::debug!(%error, media = %self.media, "an object that nothing came of is swept later");
         }
     }
 
-    async fn doom(&self) -> Result<(), ApiError> {
+    async fn doom(&self, anew: bool) -> Result<(), ApiError> {
         let mut transaction = self.library.database.begin(self.tenant).await?;
         sqlx::query!(
             "UPDATE stored_objects SET state = 'doomed', due_at = now() + $3
@@ -129,6 +132,18 @@ impl<'a> Intake<'a> {
         )
         .execute(transaction.connection())
         .await?;
+        if anew {
+            sqlx::query!(
+                "INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at)
+                 VALUES ($1, $2, $3, 'doomed', now() + $4) ON CONFLICT DO NOTHING",
+                self.tenant.as_uuid(),
+                self.media,
+                self.revision,
+                interval(MARGIN)
+            )
+            .execute(transaction.connection())
+            .await?;
+        }
         Ok(transaction.commit().await?)
     }
 

@@ -6,6 +6,8 @@ mod edges;
 mod feed;
 mod isolation;
 mod media;
+mod media_bad_input;
+mod media_faults;
 mod media_rig;
 mod migrating;
 mod operating;

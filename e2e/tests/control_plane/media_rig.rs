@@ -15,6 +15,8 @@ use testkit::database::{TestDatabase, WORKER};
 use testkit::faulty::FaultyRelay;
 use testkit::http::{Request, Response};
 use testkit::images;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use uploads::{Pointer, PublicId, Target, pointer_path};
 
 /// The bucket of uploads.
@@ -70,6 +72,27 @@ impl TestForm {
             .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
             .header("authorization", format!("Bearer {key}"))
             .body(self.bytes())
+    }
+}
+
+/// An upload of which the first part was sent.
+pub struct HalfUpload {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl HalfUpload {
+    /// Sends the rest and reads the status and the body of the answer; `None` when the connection ended without one.
+    pub async fn finish(mut self) -> Option<(u16, Value)> {
+        // It may be refused before all of it was sent.
+        let _ = self.stream.write_all(&self.rest).await;
+        let mut answer = Vec::new();
+        let read = self.stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(30), read).await.expect("an answer in time");
+        let answer = String::from_utf8(answer).expect("text");
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, serde_json::from_str(body).expect("JSON of a known length")))
     }
 }
 
@@ -137,6 +160,22 @@ impl MediaRig {
     /// Sends a form as a new medium.
     pub async fn post(&self, form: TestForm) -> Response {
         self.api.send(&form.request(Method::POST, "/v1/media", &self.shop.key)).await
+    }
+
+    /// Sends the first bytes of a form as a new medium.
+    pub async fn begin(&self, form: TestForm, bytes: usize) -> HalfUpload {
+        let mut body = form.bytes();
+        let head = format!(
+            "POST /v1/media HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {}\r\n\r\n",
+            self.shop.key,
+            body.len()
+        );
+        let rest = body.split_off(bytes);
+        let mut stream = TcpStream::connect(self.api.addr()).await.expect("it listens");
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        stream.write_all(&body).await.expect("it reads");
+        HalfUpload { stream, rest }
     }
 
     /// Sends a file for a medium that is there.

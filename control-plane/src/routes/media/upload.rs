@@ -77,8 +77,8 @@ pub async fn replace(
 
 /// Gives the object up when nothing came of it.
 async fn ended(done: Result<Row, ApiError>, intake: Intake<'_>) -> Result<Row, ApiError> {
-    if done.is_err() {
-        intake.give_up().await;
+    if let Err(reason) = &done {
+        intake.give_up(reason).await;
     }
     done
 }
