@@ -18,7 +18,7 @@ use crate::sealing::Seal;
 const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn";
 
 /// Connections of a worker, which does few things at once.
-const WORKER_CONNECTIONS: u32 = 4;
+const WORKER_CONNECTIONS: u32 = 8;
 
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
@@ -62,6 +62,10 @@ pub struct ControlPlaneSettings {
     pub upload_bytes: u64,
     /// How long an upload may take.
     pub upload_seconds: u64,
+    /// Ports that media may be fetched from beside 80 and 443.
+    pub fetch_ports: Vec<u16>,
+    /// Hosts and addresses that media may be fetched from although they are private.
+    pub fetch_private: Vec<String>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
     /// Threads that serve requests; 0 means one a core.
@@ -91,6 +95,8 @@ impl Default for ControlPlaneSettings {
             uploads: StoreSettings::default(),
             upload_bytes: 500_000_000,
             upload_seconds: 3600,
+            fetch_ports: Vec::new(),
+            fetch_private: Vec::new(),
             delivery_url: "http://127.0.0.1:8080".to_owned(),
             threads: 0,
             drain_seconds: 10,

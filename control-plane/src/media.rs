@@ -8,6 +8,7 @@ mod content;
 mod dimensions;
 mod fields;
 mod intake;
+mod orders;
 mod publish;
 mod record;
 
@@ -18,9 +19,11 @@ use storage::ObjectStore;
 
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
 pub use self::intake::{Intake, Taken, sweep};
+pub use self::orders::{Batch, FetchOrder, Step, expires_at};
 pub use self::publish::{Published, Publisher};
 pub use self::record::{
-    Change, Filter, Media, Row, change, create, delete, delete_expired, find, find_by_public_id, list, replace,
+    Change, Filter, Media, Row, change, create, delete, delete_expired, find, find_by_public_id, list, make_folder,
+    replace,
 };
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;

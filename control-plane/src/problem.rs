@@ -5,6 +5,7 @@
 use std::io::Cursor;
 
 use isolation::DatabaseError;
+use jobs::JobsError;
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::{Responder, Response, Result as Rendered};
@@ -108,6 +109,9 @@ pub enum ApiError {
     /// A folder with something in it.
     #[error("the folder is not empty")]
     NotEmpty,
+    /// A job that is in another state.
+    #[error("the job is {0}")]
+    JobState(String),
     /// The object store, or what it said.
     #[error(transparent)]
     Store(#[from] StorageError),
@@ -122,6 +126,17 @@ pub enum ApiError {
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error.into())
+    }
+}
+
+impl From<JobsError> for ApiError {
+    fn from(error: JobsError) -> Self {
+        match error {
+            JobsError::NotFound => Self::NotFound("job"),
+            JobsError::State(state) => Self::JobState(state),
+            JobsError::Database(error) => Self::Database(error),
+            JobsError::Needs | JobsError::LeaseLost => Self::Internal,
+        }
     }
 }
 
@@ -164,6 +179,7 @@ impl ApiError {
             Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
             Self::NoStore => (Status::NotImplemented, "no-store"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
+            Self::JobState(_) => (Status::Conflict, "job-state"),
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
@@ -172,7 +188,7 @@ impl ApiError {
     }
 
     /// The public text: no word of the database's answer.
-    fn detail(&self) -> String {
+    pub fn detail(&self) -> String {
         match self {
             Self::Database(DatabaseError::Unavailable(_)) => "the database cannot be reached; try again".to_owned(),
             Self::Database(DatabaseError::Conflict(_)) => "another change came first; try again".to_owned(),

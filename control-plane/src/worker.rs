@@ -3,22 +3,31 @@
 //!
 //! Several may run: each takes what no other has. Must not answer requests.
 
+mod jobs;
 mod store;
 
 use std::time::Duration;
 
+use ::jobs::Queue;
 use anyhow::Context;
+use futures_util::{StreamExt, stream};
 use isolation::{Database, DatabaseError};
-use jobs::Queue;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
+use crate::worker::jobs::Runner;
 
 /// Time between two looks for workers that are not heard of any more.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// Time between two looks for jobs when there was none.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Jobs that are done at the same time.
+const JOBS_AT_ONCE: usize = 2;
 
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
@@ -33,12 +42,14 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<
     if once {
         worker.reap().await?;
         worker.see_to_store().await?;
+        while worker.library.store().is_ok() && worker.runner.run_one().await? {}
         return worker.forget().await;
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!("working");
     tokio::select! {
         () = worker.work() => {}
+        () = worker.do_jobs() => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
@@ -50,6 +61,7 @@ struct Worker {
     database: Database,
     queue: Queue,
     library: Library,
+    runner: Runner,
     feed_age: Duration,
     job_age: Duration,
 }
@@ -59,7 +71,15 @@ impl Worker {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
         let library = Library::open(settings, database.clone())?;
-        Ok(Self { database, queue, library, feed_age: days(settings.feed_days), job_age: days(settings.job_days) })
+        let runner = Runner::new(settings, library.clone());
+        Ok(Self {
+            database,
+            queue,
+            library,
+            runner,
+            feed_age: days(settings.feed_days),
+            job_age: days(settings.job_days),
+        })
     }
 
     /// For ever. What fails is tried again the next time.
@@ -74,6 +94,25 @@ impl Worker {
             }
             sleep(EVERY).await;
         }
+    }
+
+    /// For ever, several at once.
+    async fn do_jobs(&self) {
+        if self.library.store().is_err() {
+            tracing::warn!("no uploads are set: jobs about media are left to others");
+            return std::future::pending().await;
+        }
+        let one_after_the_other = async |_| {
+            loop {
+                match self.runner.run_one().await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(cause = error.cause(), "jobs are looked for again soon: {error}"),
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        stream::iter(0..JOBS_AT_ONCE).for_each_concurrent(None, one_after_the_other).await;
     }
 
     async fn reap(&self) -> anyhow::Result<()> {

@@ -12,11 +12,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Created, Versioned};
+use super::jobs::{self, Enqueued};
+use super::{Created, Versioned, rest_of_path};
 use crate::auth::{Caller, Scope};
 use crate::body::Body;
 use crate::etag::Condition;
-use crate::media::{self, Change, Filter, Library, Media, Published, Row};
+use crate::media::{self, Batch, Change, FetchOrder, Filter, Library, Media, Published, Row};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
@@ -179,9 +180,7 @@ impl<'r> FromRequest<'r> for PublicIdInPath {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let raw = request.uri().path().raw().as_str().strip_prefix("/v1/media/by-public-id/");
-        let decoded = raw.and_then(|raw| rocket::http::RawStr::new(raw).percent_decode().ok());
-        let found = decoded.map(|id| Self(id.into_owned())).ok_or(ApiError::NotFound("medium"));
+        let found = rest_of_path(request, "/v1/media/by-public-id/").map(Self);
         Exchange::outcome(request, found)
     }
 }
@@ -241,6 +240,28 @@ pub async fn delete(
         Published::Yes => Either::Left(Status::NoContent),
         Published::Later => Either::Right(Accepted(Json(NotPublished { published: false }))),
     })
+}
+
+/// Changes many media alike, later.
+#[post("/media/batch", data = "<body>")]
+pub async fn batch(caller: Caller, body: Body<Batch>, library: &State<Library>) -> Result<Enqueued, ApiError> {
+    caller.needs(Scope::MediaWrite)?;
+    library.store()?;
+    body.check()?;
+    jobs::enqueue(library.database(), &caller, Batch::JOB, payload(&body.0)?).await
+}
+
+/// Takes in what is at a URL, later.
+#[post("/media/fetch", data = "<body>")]
+pub async fn fetch(caller: Caller, body: Body<FetchOrder>, library: &State<Library>) -> Result<Enqueued, ApiError> {
+    caller.needs(Scope::MediaWrite)?;
+    library.store()?;
+    body.check()?;
+    jobs::enqueue(library.database(), &caller, FetchOrder::JOB, payload(&body.0)?).await
+}
+
+fn payload(order: &impl Serialize) -> Result<Value, ApiError> {
+    serde_json::to_value(order).map_err(|_| ApiError::Internal)
 }
 
 /// The id of a medium that may be there: what none can have is not asked for.

@@ -3,17 +3,20 @@
 //! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod folders;
 mod internal;
+mod jobs;
 mod media;
 mod presets;
 mod signing_keys;
 mod tenants;
 
-use rocket::http::Header;
+use rocket::http::{Header, RawStr};
 use rocket::serde::json::Json;
-use rocket::{Responder, Route, routes};
+use rocket::{Request, Responder, Route, routes};
 
 use crate::etag::etag;
+use crate::problem::ApiError;
 
 /// All of them, below `/v1`.
 pub fn all() -> Vec<Route> {
@@ -40,12 +43,28 @@ pub fn all() -> Vec<Route> {
         media::change,
         media::replace,
         media::delete,
+        media::batch,
+        media::fetch,
+        folders::list,
+        folders::put,
+        folders::delete,
+        jobs::list,
+        jobs::get,
+        jobs::cancel,
+        jobs::retry,
     ]
 }
 
 /// Those for edges, below `/internal/v1`.
 pub fn internal() -> Vec<Route> {
     routes![internal::feed, internal::snapshot]
+}
+
+/// Whatever comes after this in a request's path, slashes included, decoded once.
+fn rest_of_path(request: &Request<'_>, start: &str) -> Result<String, ApiError> {
+    let raw = request.uri().path().raw().as_str().strip_prefix(start);
+    let decoded = raw.and_then(|raw| RawStr::new(raw).percent_decode().ok());
+    decoded.map(|rest| rest.into_owned()).ok_or(ApiError::NoRoute)
 }
 
 /// A thing of a version.

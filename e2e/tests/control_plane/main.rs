@@ -8,6 +8,7 @@ mod isolation;
 mod media;
 mod media_bad_input;
 mod media_faults;
+mod media_jobs;
 mod media_rig;
 mod migrating;
 mod operating;

@@ -4,8 +4,6 @@ use isolation::TenantKey;
 use rocket::Data;
 use rocket::http::ContentType;
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -149,7 +147,7 @@ impl Said {
             folder: folder.map(str::to_owned),
             tags: media::tags(tags)?,
             metadata: metadata.unwrap_or_default(),
-            expires_at: self.expires_at.as_deref().map(expires_at).transpose()?,
+            expires_at: self.expires_at.as_deref().map(media::expires_at).transpose()?,
         })
     }
 }
@@ -157,10 +155,4 @@ impl Said {
 fn metadata(text: &str) -> Result<serde_json::Map<String, Value>, ApiError> {
     let value = serde_json::from_str(text).map_err(|error| ApiError::field("metadata", error.to_string()))?;
     media::metadata(value)
-}
-
-fn expires_at(text: &str) -> Result<OffsetDateTime, ApiError> {
-    let why = "is a time as in RFC 3339: 2030-01-31T12:00:00Z";
-    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| ApiError::field("expires_at", why))?;
-    media::time_to_come(at)
 }
