@@ -19,7 +19,7 @@ CREATE TABLE feed_events (
     seq bigint UNIQUE,
     -- No reference: the end of a tenant is an event, too.
     tenant_id uuid NOT NULL,
-    -- What has changed: 'tenant', 'policy', 'preset', 'image', 'origin', 'domain', 'signing_key', or 'purge'.
+    -- What has changed: 'tenant', 'policy', 'preset', 'image', 'origin', 'domain', 'signing_key', 'media' or 'purge'.
     kind text NOT NULL,
     -- Which of them; empty where a tenant has one.
     name text NOT NULL DEFAULT '',

@@ -34,6 +34,8 @@ pub enum Subject<'a> {
     Origin(&'a str),
     /// A signing key, by its `kid`; its secret stays sealed.
     SigningKey(&'a str),
+    /// What a public id means; the new meaning is in its pointer already.
+    Media(&'a str),
 }
 
 impl Subject<'_> {
@@ -47,6 +49,7 @@ impl Subject<'_> {
             Self::Image(name) => (kind::IMAGE, name.to_owned()),
             Self::Origin(name) => (kind::ORIGIN, name.to_owned()),
             Self::SigningKey(kid) => (kind::SIGNING_KEY, kid.to_owned()),
+            Self::Media(public_id) => (kind::MEDIA, public_id.to_owned()),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
+use crate::media::Library;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
@@ -30,7 +31,7 @@ const MERCY_SECONDS: u32 = 2;
 /// The server, ready to be launched.
 ///
 /// # Errors
-/// When the name of a metric is taken, or the system gives no thread.
+/// When the name of a metric is taken, the system gives no thread, or there is no such place for uploads.
 pub fn build(
     settings: &ControlPlaneSettings,
     database: Database,
@@ -87,6 +88,7 @@ pub fn build(
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(Reach::of(settings))
         .manage(settings.seal())
+        .manage(Library::open(settings, database.clone())?)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])

@@ -4,7 +4,10 @@
 
 mod api_keys;
 mod domains;
+mod folders;
 mod internal;
+mod jobs;
+mod media;
 mod origins;
 mod overlays;
 mod policy;
@@ -13,13 +16,14 @@ mod purge;
 mod signing_keys;
 mod tenants;
 
-use rocket::http::Header;
+use rocket::http::{Header, RawStr};
 use rocket::serde::json::Json;
-use rocket::{Either, Responder, Route, routes};
+use rocket::{Either, Request, Responder, Route, routes};
 use utoipa::OpenApi;
 
 use crate::etag::etag;
 use crate::openapi;
+use crate::problem::ApiError;
 
 /// All of them, below `/v1`.
 pub fn all() -> Vec<Route> {
@@ -57,6 +61,22 @@ pub fn all() -> Vec<Route> {
         presets::delete,
         openapi::description,
         openapi::page,
+        media::create,
+        media::list,
+        media::get,
+        media::get_by_public_id,
+        media::change,
+        media::replace,
+        media::delete,
+        media::batch,
+        media::fetch,
+        folders::list,
+        folders::put,
+        folders::delete,
+        jobs::list,
+        jobs::get,
+        jobs::cancel,
+        jobs::retry,
     ]
 }
 
@@ -108,6 +128,12 @@ pub struct PublicApi;
 #[derive(OpenApi)]
 #[openapi(paths(internal::feed, internal::snapshot))]
 pub struct InternalApi;
+/// Whatever comes after this in a request's path, slashes included, decoded once.
+fn rest_of_path(request: &Request<'_>, start: &str) -> Result<String, ApiError> {
+    let raw = request.uri().path().raw().as_str().strip_prefix(start);
+    let decoded = raw.and_then(|raw| RawStr::new(raw).percent_decode().ok());
+    decoded.map(|rest| rest.into_owned()).ok_or(ApiError::NoRoute)
+}
 
 /// A thing of a version.
 #[derive(Responder)]
