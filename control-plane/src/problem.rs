@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::auth::Scope;
 use crate::requests::Exchange;
+use crate::sealing::SealError;
 use crate::txt::TxtError;
 
 /// Why a request is refused, or failed.
@@ -118,6 +119,9 @@ pub enum ApiError {
     /// A secret that cannot be kept.
     #[error("secrets cannot be kept here: the operator has to set control-plane.master_key")]
     NoMasterKey,
+    /// A secret that does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The database, or what it said.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -176,7 +180,7 @@ impl ApiError {
             Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
-            Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),
+            Self::Database(_) | Self::Seal(_) | Self::Internal => (Status::InternalServerError, "internal"),
         }
     }
 
@@ -196,7 +200,7 @@ impl ApiError {
         match self {
             Self::Database(DatabaseError::Unavailable(_)) => "the database cannot be reached; try again".to_owned(),
             Self::Database(DatabaseError::Conflict(_)) => "another change came first; try again".to_owned(),
-            Self::Database(_) | Self::Internal => "something went wrong on our side".to_owned(),
+            Self::Database(_) | Self::Seal(_) | Self::Internal => "something went wrong on our side".to_owned(),
             error => error.to_string(),
         }
     }
@@ -206,6 +210,7 @@ impl ApiError {
         let error: &dyn std::error::Error = match self {
             Self::Database(error) => error,
             Self::Dns(error) => error,
+            Self::Seal(error) => error,
             _ => return None,
         };
         let mut text = error.to_string();
