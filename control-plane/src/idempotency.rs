@@ -155,7 +155,7 @@ impl Kept {
         }
         let body = if row.is_sealed {
             let place = Place { tenant, kind: KIND, name: &self.name() };
-            seal.open(&row.body, place).map_err(|_| ApiError::NoMasterKey)?
+            seal.open(&row.body, place)?
         } else {
             row.body
         };
@@ -168,8 +168,7 @@ impl Kept {
         let tenant = transaction.tenant();
         let sealed = if answer.is_secret {
             let place = Place { tenant, kind: KIND, name: &self.name() };
-            let sealed = seal.seal(&answer.body, place).map_err(|_| ApiError::Internal)?;
-            Some(sealed.ok_or(ApiError::NoMasterKey)?)
+            Some(seal.seal(&answer.body, place)?.ok_or(ApiError::NoMasterKey)?)
         } else {
             None
         };
@@ -214,7 +213,7 @@ pub async fn reseal(transaction: &mut TenantTransaction, seal: &Seal) -> Result<
                 .await?;
             continue;
         };
-        let sealed = seal.seal(&body, place).map_err(|_| ApiError::Internal)?.ok_or(ApiError::NoMasterKey)?;
+        let sealed = seal.seal(&body, place)?.ok_or(ApiError::NoMasterKey)?;
         sqlx::query!("UPDATE idempotency_keys SET body = $3 WHERE route = $1 AND key = $2", row.route, row.key, sealed)
             .execute(transaction.connection())
             .await?;

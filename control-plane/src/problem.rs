@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::auth::Scope;
 use crate::requests::Exchange;
+use crate::sealing::SealError;
 use crate::txt::TxtError;
 
 /// Why a request is refused, or failed.
@@ -157,6 +158,9 @@ pub enum ApiError {
     /// The object store, or what it said.
     #[error(transparent)]
     Store(#[from] StorageError),
+    /// A secret that does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The database, or what it said.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -244,7 +248,7 @@ impl ApiError {
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
-            Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),
+            Self::Database(_) | Self::Seal(_) | Self::Internal => (Status::InternalServerError, "internal"),
         }
     }
 
@@ -265,7 +269,7 @@ impl ApiError {
             Self::Database(DatabaseError::Unavailable(_)) => "the database cannot be reached; try again".to_owned(),
             Self::Database(DatabaseError::Conflict(_)) => "another change came first; try again".to_owned(),
             Self::Store(_) => "the object store cannot be used at the moment; try again".to_owned(),
-            Self::Database(_) | Self::Internal => "something went wrong on our side".to_owned(),
+            Self::Database(_) | Self::Seal(_) | Self::Internal => "something went wrong on our side".to_owned(),
             error => error.to_string(),
         }
     }
@@ -276,6 +280,7 @@ impl ApiError {
             Self::Database(error) => error,
             Self::Store(error) => error,
             Self::Dns(error) => error,
+            Self::Seal(error) => error,
             _ => return None,
         };
         let mut text = error.to_string();

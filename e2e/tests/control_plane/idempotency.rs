@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use testkit::control_plane::{ADMIN_KEY, ControlPlane, TestTenant};
+use testkit::control_plane::{ADMIN_KEY, ControlPlane, MASTER_KEY, TestTenant};
 use testkit::database::{TestDatabase, WORKER};
 use testkit::edge::eventually;
 use testkit::http::{Request, Response};
@@ -198,6 +198,24 @@ async fn secrets_are_kept_sealed_or_not_at_all() {
     let shop = open.tenant("shop").await;
     problem(&open.send(&request(&shop, "/v1/api-keys", "one", &new_key("a"))).await, 501, "no-master-key");
     assert_eq!(keys(&open, &shop).await, 1, "nothing was made");
+}
+
+#[tokio::test]
+async fn kept_answers_are_sealed_anew_with_a_new_master_key() {
+    let other = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".to_owned();
+    let api = ControlPlane::start().await;
+    let shop = api.tenant("shop").await;
+    let once = request(&shop, "/v1/api-keys", "one", &new_key("a"));
+    let first = api.send(&once).await;
+    ok(&first, 201);
+    let settings = [("MASTER_KEY", other.clone()), ("PREVIOUS_MASTER_KEYS", format!("[\"{MASTER_KEY}\"]"))];
+    let done = api.run(&["reseal"], &settings).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    // The old key does not open it any more, and that is no answer to be taken for one.
+    problem(&api.send(&once).await, 500, "internal");
+    let api = ControlPlane::start_with(api.stop().await, &[("MASTER_KEY", other)]).await;
+    let again = api.send(&once).await;
+    assert_eq!((&again.body, again.header("idempotency-replayed")), (&first.body, Some("true")));
 }
 
 #[tokio::test]
