@@ -31,7 +31,7 @@ use crate::credentials::Credentials;
 use crate::private_file;
 
 /// How long a part may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Where access events go, in the state folder: too many for a terminal.
 const ACCESS_LOG: &str = "access.log";
