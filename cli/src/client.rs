@@ -58,14 +58,16 @@ impl Server {
     /// # Errors
     /// When it is no URL of http or https, or has more than a host and a path.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
-        let uri: Uri = url.parse().with_context(|| format!("{url:?} is not a URL"))?;
+        let uri: Uri = url.parse().context("the URL cannot be read")?;
         let is_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
             Some(scheme) if *scheme == Scheme::HTTPS => true,
-            _ => bail!("{url:?} does not start with http:// or https://"),
+            _ => bail!("the URL does not start with http:// or https://"),
         };
-        let authority = uri.authority().with_context(|| format!("{url:?} has no host"))?.clone();
-        ensure!(!authority.as_str().contains('@') && uri.query().is_none(), "{url:?} is more than a host and a path");
+        let authority = uri.authority().context("the URL has no host")?.clone();
+        // Not shown: what is too much may be a password.
+        let is_plain = !authority.as_str().contains('@') && uri.query().is_none();
+        ensure!(is_plain, "the URL is more than a host and a path");
         Ok(Self { is_tls, authority, base: uri.path().trim_end_matches('/').to_owned() })
     }
 
