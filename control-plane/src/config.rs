@@ -11,6 +11,7 @@ use bootstrap::logging::LogSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::cors::Cors;
 use crate::sealing::Seal;
 
 /// Rocket tells in its own words what each request's event says already.
@@ -21,6 +22,15 @@ const WORKER_CONNECTIONS: u32 = 2;
 
 /// Shortest admin key and edge token, in bytes: nobody should guess them.
 const TOKEN_BYTES_MIN: usize = 32;
+
+/// Most requests a second, and at once, that a limit is set to.
+const RATE_MAX: u32 = 1_000_000;
+
+/// Most origins whose pages may use the API: each answer is held against all.
+const ORIGINS_MAX: usize = 1000;
+
+/// Most name servers that are asked.
+const DNS_SERVERS_MAX: usize = 8;
 
 /// Settings of the control plane. `docs/configuration.md` lists them all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,6 +62,22 @@ pub struct ControlPlaneSettings {
     pub feed_days: u64,
     /// Days for which jobs that are over are kept.
     pub job_days: u64,
+    /// Requests a second with each key of a tenant; 0 is no limit.
+    pub rate_per_second: u32,
+    /// Requests with a key that may come at once.
+    pub rate_burst: u32,
+    /// Requests a second from each address that come without a known key; 0 is no limit.
+    pub address_rate_per_second: u32,
+    /// Requests of that kind that may come at once.
+    pub address_rate_burst: u32,
+    /// Origins whose pages may use the API from browsers; `*` is all.
+    pub cors_origins: Vec<String>,
+    /// How long a body may take to come.
+    pub body_seconds: u64,
+    /// Name servers that are asked whether a domain is a tenant's; the system's where none is named.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Whether connections are kept for further requests.
+    pub keep_alive: bool,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
@@ -76,6 +102,14 @@ impl Default for ControlPlaneSettings {
             statement_seconds: 10,
             feed_days: 7,
             job_days: 30,
+            rate_per_second: 100,
+            rate_burst: 200,
+            address_rate_per_second: 10,
+            address_rate_burst: 100,
+            cors_origins: Vec::new(),
+            body_seconds: 10,
+            dns_servers: Vec::new(),
+            keep_alive: true,
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
@@ -105,6 +139,21 @@ impl Settings for ControlPlaneSettings {
         for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
+        for (key, rate, burst_key, burst) in [
+            ("rate_per_second", self.rate_per_second, "rate_burst", self.rate_burst),
+            ("address_rate_per_second", self.address_rate_per_second, "address_rate_burst", self.address_rate_burst),
+        ] {
+            mistakes.unless(rate <= RATE_MAX, key, rate, "0 (no limit) to 1000000");
+            mistakes.unless((1..=RATE_MAX).contains(&burst), burst_key, burst, "1 to 1000000");
+        }
+        for origin in self.cors_origins.iter().filter(|origin| !Cors::is_origin(origin)) {
+            mistakes.add("cors_origins", origin, Cors::ALLOWED);
+        }
+        let origins = self.cors_origins.len();
+        mistakes.unless(origins <= ORIGINS_MAX, "cors_origins", origins, "at most 1000 of them");
+        let servers = self.dns_servers.len();
+        mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
+        mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);

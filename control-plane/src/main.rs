@@ -4,19 +4,25 @@
 
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
+mod answer;
 mod auth;
 mod body;
 mod config;
+mod cors;
 mod etag;
 mod feed;
+mod idempotency;
 mod names;
+mod openapi;
 mod page;
 mod problem;
+mod rates;
 mod requests;
 mod reseal;
 mod routes;
 mod sealing;
 mod server;
+mod txt;
 mod worker;
 
 use std::path::PathBuf;

@@ -3,16 +3,20 @@
 //! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod domains;
 mod internal;
 mod presets;
+mod purge;
 mod signing_keys;
 mod tenants;
 
 use rocket::http::Header;
 use rocket::serde::json::Json;
 use rocket::{Responder, Route, routes};
+use utoipa::OpenApi;
 
 use crate::etag::etag;
+use crate::openapi;
 
 /// All of them, below `/v1`.
 pub fn all() -> Vec<Route> {
@@ -28,10 +32,18 @@ pub fn all() -> Vec<Route> {
         signing_keys::create,
         signing_keys::list,
         signing_keys::delete,
+        domains::create,
+        domains::list,
+        domains::get,
+        domains::verify,
+        domains::delete,
+        purge::order,
         presets::list,
         presets::get,
         presets::put,
         presets::delete,
+        openapi::description,
+        openapi::page,
     ]
 }
 
@@ -39,6 +51,40 @@ pub fn all() -> Vec<Route> {
 pub fn internal() -> Vec<Route> {
     routes![internal::feed, internal::snapshot]
 }
+
+/// The descriptions of [`all`].
+#[derive(OpenApi)]
+#[openapi(paths(
+    tenants::create,
+    tenants::list,
+    tenants::get,
+    tenants::change,
+    tenants::delete,
+    api_keys::create,
+    api_keys::list,
+    api_keys::revoke,
+    signing_keys::create,
+    signing_keys::list,
+    signing_keys::delete,
+    domains::create,
+    domains::list,
+    domains::get,
+    domains::verify,
+    domains::delete,
+    purge::order,
+    presets::list,
+    presets::get,
+    presets::put,
+    presets::delete,
+    openapi::description,
+    openapi::page,
+))]
+pub struct PublicApi;
+
+/// Those of [`internal`].
+#[derive(OpenApi)]
+#[openapi(paths(internal::feed, internal::snapshot))]
+pub struct InternalApi;
 
 /// A thing of a version.
 #[derive(Responder)]

@@ -2,13 +2,16 @@
 
 mod api_keys;
 mod bad_input;
+mod domains;
 mod edges;
 mod feed;
+mod idempotency;
 mod isolation;
 mod migrating;
 mod operating;
 mod plans;
 mod presets;
+mod purges;
 mod signing_keys;
 mod support;
 mod tenants;
