@@ -23,10 +23,12 @@ use crate::rates::RateLimits;
 use crate::requests::{Exchange, managed};
 
 /// A tenant, by one of its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Whom the request works for.
     pub tenant: TenantKey,
+    /// Its name in URLs.
+    pub slug: Arc<str>,
     /// The key.
     pub key: Uuid,
     scopes: Scopes,

@@ -28,6 +28,13 @@ pub struct Body<T> {
     pub fingerprint: Fingerprint,
 }
 
+impl<T> Body<T> {
+    /// What it says.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+}
+
 impl<T> Deref for Body<T> {
     type Target = T;
 

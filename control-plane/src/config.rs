@@ -10,6 +10,7 @@ use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
+use storage::StoreSettings;
 
 use crate::cors::Cors;
 use crate::sealing::Seal;
@@ -17,8 +18,11 @@ use crate::sealing::Seal;
 /// Rocket tells in its own words what each request's event says already.
 const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn";
 
-/// Connections of a worker, which does one thing after the other.
-const WORKER_CONNECTIONS: u32 = 2;
+/// Connections of a worker, which does few things at once.
+const WORKER_CONNECTIONS: u32 = 8;
+
+/// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
+const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
 
 /// Shortest admin key and edge token, in bytes: nobody should guess them.
 const TOKEN_BYTES_MIN: usize = 32;
@@ -76,8 +80,24 @@ pub struct ControlPlaneSettings {
     pub body_seconds: u64,
     /// Name servers that are asked whether a domain is a tenant's; the system's where none is named.
     pub dns_servers: Vec<SocketAddr>,
+    /// Private hosts and addresses that tenants may let their origins and URLs reach.
+    pub private_hosts: Vec<String>,
+    /// Base URLs of stores other than AWS that tenants may have origins in.
+    pub s3_endpoints: Vec<String>,
     /// Whether connections are kept for further requests.
     pub keep_alive: bool,
+    /// Where uploads are kept; without it none are taken.
+    pub uploads: StoreSettings,
+    /// Most bytes of an upload.
+    pub upload_bytes: u64,
+    /// How long an upload may take.
+    pub upload_seconds: u64,
+    /// Ports that media may be fetched from beside 80 and 443.
+    pub fetch_ports: Vec<u16>,
+    /// Hosts and addresses that media may be fetched from although they are private.
+    pub fetch_private: Vec<String>,
+    /// What the URLs of media begin with: where clients reach edges.
+    pub delivery_url: String,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
@@ -109,7 +129,15 @@ impl Default for ControlPlaneSettings {
             cors_origins: Vec::new(),
             body_seconds: 10,
             dns_servers: Vec::new(),
+            private_hosts: Vec::new(),
+            s3_endpoints: Vec::new(),
             keep_alive: true,
+            uploads: StoreSettings::default(),
+            upload_bytes: 500_000_000,
+            upload_seconds: 3600,
+            fetch_ports: Vec::new(),
+            fetch_private: Vec::new(),
+            delivery_url: "http://127.0.0.1:8080".to_owned(),
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
@@ -154,6 +182,7 @@ impl Settings for ControlPlaneSettings {
         let servers = self.dns_servers.len();
         mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
+        self.check_uploads(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
@@ -161,6 +190,19 @@ impl Settings for ControlPlaneSettings {
 }
 
 impl ControlPlaneSettings {
+    fn check_uploads(&self, mistakes: &mut Mistakes) {
+        for (key, value, why) in self.uploads.mistakes() {
+            mistakes.add(format!("uploads.{key}"), value, why);
+        }
+        let (bytes, seconds) = (self.upload_bytes, self.upload_seconds);
+        mistakes.unless((1..=UPLOAD_BYTES_MAX).contains(&bytes), "upload_bytes", bytes, "1 to 50000000000");
+        mistakes.unless((1..=86_400).contains(&seconds), "upload_seconds", seconds, "1 to 86400");
+        let url = &self.delivery_url;
+        let is_base = ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'));
+        mistakes.unless(is_base, "delivery_url", url, "a URL that starts with http:// or https://, without query");
+    }
+
     /// The newest first.
     fn master_keys(&self) -> impl Iterator<Item = &SecretText> {
         Some(&self.master_key).filter(|key| key.is_set()).into_iter().chain(&self.previous_master_keys)
@@ -256,13 +298,15 @@ mod tests {
             ("CONNECTIONS", "0"),
             ("LISTEN", "x"),
             ("UNKNOWN", "1"),
+            ("UPLOAD_BYTES", "0"),
+            ("DELIVERY_URL", "ftp://x"),
             ("MASTER_KEY", "hunter2"),
         ];
         let environment =
             environment.map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value.to_owned())).to_vec();
-        let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("five mistakes");
+        let error = load::<ControlPlaneSettings>(&Sources { file: None, environment }).expect_err("seven mistakes");
         let text = error.to_string();
-        for key in ["admin_key", "connections", "listen", "master_key", "unknown"] {
+        for key in ["admin_key", "connections", "listen", "master_key", "unknown", "upload_bytes", "delivery_url"] {
             assert!(text.contains(&format!("\n  {key} = ")), "{text}");
         }
         assert!(!text.contains("hunter2"), "{text}");

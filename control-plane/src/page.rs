@@ -96,7 +96,11 @@ impl PageQuery {
         Page { items: found, next_cursor }
     }
 
-    fn parse<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ApiError> {
+    /// Out of the fields of a query.
+    ///
+    /// # Errors
+    /// [`ApiError::Field`] and [`ApiError::Cursor`].
+    pub fn parse<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ApiError> {
         let mut query = Self { limit: LIMIT_DEFAULT, cursor: None };
         for (name, value) in fields {
             match name {

@@ -5,10 +5,13 @@
 use std::io::Cursor;
 
 use isolation::DatabaseError;
+use jobs::JobsError;
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::{Responder, Response, Result as Rendered};
 use serde::Serialize;
+use storage::StorageError;
+use tenancy::Mistake;
 use thiserror::Error;
 use utoipa::ToSchema;
 
@@ -43,6 +46,9 @@ pub enum ApiError {
     /// There is one already.
     #[error("there is already a {0}")]
     Exists(&'static str),
+    /// Another change came first.
+    #[error("another change came first; try again")]
+    Conflict,
     /// It was changed by somebody else, or is not as `If-Match` says.
     #[error("it is not as If-Match says: get it again")]
     Changed,
@@ -58,6 +64,21 @@ pub enum ApiError {
         /// How many are read.
         limit: u64,
     },
+    /// Another content type than that of a form.
+    #[error("the body must be multipart/form-data with a boundary")]
+    NotFormType,
+    /// A form that is not what is wanted.
+    #[error("the form cannot be used: {0}")]
+    Form(String),
+    /// A file of more bytes than are kept.
+    #[error("the file has more than {limit} bytes")]
+    FileTooLarge {
+        /// How many are kept.
+        limit: u64,
+    },
+    /// An upload that took too long, or stood still.
+    #[error("the upload took too long")]
+    UploadTime,
     /// The body did not come whole.
     #[error("the body ended early")]
     BodyCut,
@@ -91,6 +112,12 @@ pub enum ApiError {
         /// What is allowed.
         why: String,
     },
+    /// What edges would refuse.
+    #[error("{}", listed(.0))]
+    Mistakes(Vec<Mistake>),
+    /// What others lean on.
+    #[error("it is still in use: {}", listed(.0))]
+    InUse(Vec<Mistake>),
     /// Not a cursor of this list.
     #[error("cursor: not one that this list has given")]
     Cursor,
@@ -118,6 +145,18 @@ pub enum ApiError {
     /// A secret that cannot be kept.
     #[error("secrets cannot be kept here: the operator has to set control-plane.master_key")]
     NoMasterKey,
+    /// There is no place for uploads.
+    #[error("uploads cannot be kept here: the operator has to set control-plane.uploads")]
+    NoStore,
+    /// A folder with something in it.
+    #[error("the folder is not empty")]
+    NotEmpty,
+    /// A job that is in another state.
+    #[error("the job is {0}")]
+    JobState(String),
+    /// The object store, or what it said.
+    #[error(transparent)]
+    Store(#[from] StorageError),
     /// The database, or what it said.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -126,9 +165,24 @@ pub enum ApiError {
     Internal,
 }
 
+fn listed(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error.into())
+    }
+}
+
+impl From<JobsError> for ApiError {
+    fn from(error: JobsError) -> Self {
+        match error {
+            JobsError::NotFound => Self::NotFound("job"),
+            JobsError::State(state) => Self::JobState(state),
+            JobsError::Database(error) => Self::Database(error),
+            JobsError::Needs | JobsError::LeaseLost => Self::Internal,
+        }
     }
 }
 
@@ -139,6 +193,11 @@ impl ApiError {
     /// A field that is not allowed.
     pub fn field(name: &'static str, why: impl Into<String>) -> Self {
         Self::Field { name, why: why.into() }
+    }
+
+    /// One mistake in a document, by its key.
+    pub fn mistake(key: String, why: String) -> Self {
+        Self::Mistakes(vec![Mistake { key, why }])
     }
 
     /// What it is to HTTP.
@@ -160,11 +219,16 @@ impl ApiError {
             Self::BadCondition(_) => (Status::BadRequest, "bad-condition"),
             Self::NotJsonType => (Status::UnsupportedMediaType, "not-json"),
             Self::BodyTooLarge { .. } => (Status::PayloadTooLarge, "body-too-large"),
+            Self::NotFormType => (Status::UnsupportedMediaType, "not-form"),
+            Self::Form(_) => (Status::BadRequest, "bad-form"),
+            Self::FileTooLarge { .. } => (Status::PayloadTooLarge, "file-too-large"),
+            Self::UploadTime => (Status::RequestTimeout, "upload-time"),
             Self::BodyCut => (Status::BadRequest, "body-cut"),
             Self::BodySlow { .. } => (Status::RequestTimeout, "body-slow"),
             Self::RateLimited { .. } => (Status::TooManyRequests, "rate-limited"),
             Self::Json { .. } => (Status::BadRequest, "bad-json"),
-            Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
+            Self::InUse(_) => (Status::Conflict, "in-use"),
+            Self::Mistakes(_) | Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
             Self::Cursor => (Status::BadRequest, "bad-cursor"),
             Self::DomainTaken => (Status::Conflict, "domain-taken"),
             Self::DomainUnproved => (Status::UnprocessableEntity, "domain-unproved"),
@@ -174,8 +238,12 @@ impl ApiError {
             Self::IdempotencyMismatch => (Status::UnprocessableEntity, "idempotency-mismatch"),
             Self::IdempotencyRunning => (Status::Conflict, "idempotency-running"),
             Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
+            Self::NoStore => (Status::NotImplemented, "no-store"),
+            Self::NotEmpty => (Status::Conflict, "not-empty"),
+            Self::JobState(_) => (Status::Conflict, "job-state"),
+            Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
-            Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
+            Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
             Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),
         }
     }
@@ -192,19 +260,21 @@ impl ApiError {
     }
 
     /// The public text: no word of the database's answer.
-    fn detail(&self) -> String {
+    pub fn detail(&self) -> String {
         match self {
             Self::Database(DatabaseError::Unavailable(_)) => "the database cannot be reached; try again".to_owned(),
             Self::Database(DatabaseError::Conflict(_)) => "another change came first; try again".to_owned(),
+            Self::Store(_) => "the object store cannot be used at the moment; try again".to_owned(),
             Self::Database(_) | Self::Internal => "something went wrong on our side".to_owned(),
             error => error.to_string(),
         }
     }
 
     /// What the operator needs to know and the public must not.
-    fn cause(&self) -> Option<String> {
+    pub fn cause(&self) -> Option<String> {
         let error: &dyn std::error::Error = match self {
             Self::Database(error) => error,
+            Self::Store(error) => error,
             Self::Dns(error) => error,
             _ => return None,
         };

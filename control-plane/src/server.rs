@@ -16,7 +16,9 @@ use crate::auth::{KeyDirectory, Operators};
 use crate::body::BodyTime;
 use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
+use crate::delivery::Reach;
 use crate::feed::FeedHead;
+use crate::media::Library;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
@@ -29,7 +31,7 @@ const MERCY_SECONDS: u32 = 2;
 /// The server, ready to be launched.
 ///
 /// # Errors
-/// When the name of a metric is taken, or the system gives no thread.
+/// When the name of a metric is taken, the system gives no thread, or there is no such place for uploads.
 pub fn build(
     settings: &ControlPlaneSettings,
     database: Database,
@@ -84,7 +86,9 @@ pub fn build(
         .manage(TxtRecords::new(&settings.dns_servers))
         .manage(limits)
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
+        .manage(Reach::of(settings))
         .manage(settings.seal())
+        .manage(Library::open(settings, database.clone())?)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])

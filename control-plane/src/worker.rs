@@ -1,21 +1,33 @@
-//! `control-plane worker`: what has to be done again and again, in a process of its own: jobs of dead workers are given to others, and what
-//! is old is forgotten.
+//! `control-plane worker`: what has to be done again and again, in a process of its own: jobs of dead workers are given to others, the
+//! object store is brought to what the database says, and what is old is forgotten.
 //!
 //! Several may run: each takes what no other has. Must not answer requests.
 
+mod jobs;
+mod store;
+
 use std::time::Duration;
 
+use ::jobs::Queue;
 use anyhow::Context;
+use futures_util::{StreamExt, stream};
 use isolation::{Database, DatabaseError};
-use jobs::Queue;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::config::ControlPlaneSettings;
+use crate::media::Library;
+use crate::worker::jobs::Runner;
 
 /// Time between two looks for workers that are not heard of any more.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// Time between two looks for jobs when there was none.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Jobs that are done at the same time.
+const JOBS_AT_ONCE: usize = 2;
 
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
@@ -29,18 +41,21 @@ const ANSWERS_PAGE: i32 = 1000;
 /// Works until it is told to stop, or `once`.
 ///
 /// # Errors
-/// When the settings name no database, or, `once`, when it cannot be reached.
+/// When the settings name no database, or no store that can be opened, or, `once`, when it cannot be reached.
 pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
     let database = Database::open(&settings.worker_database()).context("control-plane.worker_url")?;
-    let worker = Worker::new(settings, database);
+    let worker = Worker::new(settings, database)?;
     if once {
         worker.reap().await?;
+        worker.see_to_store().await?;
+        while worker.library.store().is_ok() && worker.runner.run_one().await? {}
         return worker.forget().await;
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!("working");
     tokio::select! {
         () = worker.work() => {}
+        () = worker.do_jobs() => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
@@ -51,21 +66,32 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<
 struct Worker {
     database: Database,
     queue: Queue,
+    library: Library,
+    runner: Runner,
     feed_age: Duration,
     job_age: Duration,
 }
 
 impl Worker {
-    fn new(settings: &ControlPlaneSettings, database: Database) -> Self {
+    fn new(settings: &ControlPlaneSettings, database: Database) -> anyhow::Result<Self> {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
-        Self { database, queue, feed_age: days(settings.feed_days), job_age: days(settings.job_days) }
+        let library = Library::open(settings, database.clone())?;
+        let runner = Runner::new(settings, library.clone());
+        Ok(Self {
+            database,
+            queue,
+            library,
+            runner,
+            feed_age: days(settings.feed_days),
+            job_age: days(settings.job_days),
+        })
     }
 
     /// For ever. What fails is tried again the next time.
     async fn work(&self) {
         for round in 0u64.. {
-            let mut done = self.reap().await;
+            let mut done = self.reap().await.and(self.see_to_store().await);
             if done.is_ok() && round.is_multiple_of(FORGET_EVERY) {
                 done = self.forget().await;
             }
@@ -76,10 +102,43 @@ impl Worker {
         }
     }
 
+    /// For ever, several at once.
+    async fn do_jobs(&self) {
+        if self.library.store().is_err() {
+            tracing::warn!("no uploads are set: jobs about media are left to others");
+            return std::future::pending().await;
+        }
+        let one_after_the_other = async |_| {
+            loop {
+                match self.runner.run_one().await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(cause = error.cause(), "jobs are looked for again soon: {error}"),
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        stream::iter(0..JOBS_AT_ONCE).for_each_concurrent(None, one_after_the_other).await;
+    }
+
     async fn reap(&self) -> anyhow::Result<()> {
         let jobs = self.queue.reap().await?;
         if jobs > 0 {
             tracing::warn!(jobs, "taken from workers that were not heard of any more");
+        }
+        Ok(())
+    }
+
+    async fn see_to_store(&self) -> anyhow::Result<()> {
+        if self.library.store().is_err() {
+            return Ok(());
+        }
+        let (expired, published) = (store::expire(&self.library).await?, store::publish(&self.library).await?);
+        let swept = store::sweep(&self.library).await?;
+        for (what, round) in [("media expired", expired), ("pointers written", published), ("objects swept", swept)] {
+            if round != store::Round::default() {
+                tracing::info!(done = round.done, failed = round.failed, "{what}");
+            }
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ pub struct KeyDirectory {
     uses: Mutex<HashMap<(TenantKey, Uuid), OffsetDateTime>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Known {
     caller: Option<Caller>,
     expires_at: Option<OffsetDateTime>,
@@ -70,15 +70,16 @@ impl KeyDirectory {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn find(&self, hash: [u8; 32]) -> Result<Option<Caller>, DatabaseError> {
-        let met = self.known.lock().get(&hash).copied();
-        let remembered = met.or_else(|| self.unknown.lock().get(&hash).copied());
+        let met = self.known.lock().get(&hash).cloned();
+        let is_met = met.is_some();
+        let remembered = met.or_else(|| self.unknown.lock().get(&hash).cloned());
         let known = match remembered.filter(|known| known.asked.elapsed() < REMEMBERED) {
             Some(known) => known,
-            None => self.ask_anew(hash, met.is_some()).await?,
+            None => self.ask_anew(hash, is_met).await?,
         };
         let now = OffsetDateTime::now_utc();
         let caller = known.caller.filter(|_| known.expires_at.is_none_or(|end| now < end));
-        if let Some(caller) = caller {
+        if let Some(caller) = &caller {
             self.uses.lock().insert((caller.tenant, caller.key), now);
         }
         Ok(caller)
@@ -93,10 +94,10 @@ impl KeyDirectory {
         let known = self.ask(hash).await?;
         if known.caller.is_some() {
             self.unknown.lock().pop(&hash);
-            self.known.lock().put(hash, known);
+            self.known.lock().put(hash, known.clone());
         } else {
             self.known.lock().pop(&hash);
-            self.unknown.lock().put(hash, known);
+            self.unknown.lock().put(hash, known.clone());
         }
         Ok(known)
     }
@@ -104,7 +105,7 @@ impl KeyDirectory {
     async fn ask(&self, hash: [u8; 32]) -> Result<Known, DatabaseError> {
         let asked = Instant::now();
         let found = sqlx::query!(
-            r#"SELECT tenant_id AS "tenant_id!", key_id AS "key_id!", scopes AS "scopes!", expires_at FROM find_api_key($1)"#,
+            r#"SELECT tenant_id AS "tenant_id!", slug AS "slug!", key_id AS "key_id!", scopes AS "scopes!", expires_at FROM find_api_key($1)"#,
             &hash[..]
         )
         .fetch_optional(self.database.across())
@@ -113,7 +114,7 @@ impl KeyDirectory {
         let caller = found.map(|row| {
             // A scope that this version does not know gives no right.
             let scopes: Scopes = row.scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect();
-            Caller { tenant: row.tenant_id.into(), key: row.key_id, scopes }
+            Caller { tenant: row.tenant_id.into(), slug: row.slug.into(), key: row.key_id, scopes }
         });
         Ok(Known { caller, expires_at, asked })
     }

@@ -4,19 +4,26 @@
 
 mod api_keys;
 mod domains;
+mod folders;
 mod internal;
+mod jobs;
+mod media;
+mod origins;
+mod overlays;
+mod policy;
 mod presets;
 mod purge;
 mod signing_keys;
 mod tenants;
 
-use rocket::http::Header;
+use rocket::http::{Header, RawStr};
 use rocket::serde::json::Json;
-use rocket::{Responder, Route, routes};
+use rocket::{Either, Request, Responder, Route, routes};
 use utoipa::OpenApi;
 
 use crate::etag::etag;
 use crate::openapi;
+use crate::problem::ApiError;
 
 /// All of them, below `/v1`.
 pub fn all() -> Vec<Route> {
@@ -38,12 +45,38 @@ pub fn all() -> Vec<Route> {
         domains::verify,
         domains::delete,
         purge::order,
+        policy::get,
+        policy::put,
+        overlays::list,
+        overlays::get,
+        overlays::put,
+        overlays::delete,
+        origins::list,
+        origins::get,
+        origins::put,
+        origins::delete,
         presets::list,
         presets::get,
         presets::put,
         presets::delete,
         openapi::description,
         openapi::page,
+        media::create,
+        media::list,
+        media::get,
+        media::get_by_public_id,
+        media::change,
+        media::replace,
+        media::delete,
+        media::batch,
+        media::fetch,
+        folders::list,
+        folders::put,
+        folders::delete,
+        jobs::list,
+        jobs::get,
+        jobs::cancel,
+        jobs::retry,
     ]
 }
 
@@ -72,6 +105,16 @@ pub fn internal() -> Vec<Route> {
     domains::verify,
     domains::delete,
     purge::order,
+    policy::get,
+    policy::put,
+    overlays::list,
+    overlays::get,
+    overlays::put,
+    overlays::delete,
+    origins::list,
+    origins::get,
+    origins::put,
+    origins::delete,
     presets::list,
     presets::get,
     presets::put,
@@ -85,6 +128,12 @@ pub struct PublicApi;
 #[derive(OpenApi)]
 #[openapi(paths(internal::feed, internal::snapshot))]
 pub struct InternalApi;
+/// Whatever comes after this in a request's path, slashes included, decoded once.
+fn rest_of_path(request: &Request<'_>, start: &str) -> Result<String, ApiError> {
+    let raw = request.uri().path().raw().as_str().strip_prefix(start);
+    let decoded = raw.and_then(|raw| RawStr::new(raw).percent_decode().ok());
+    decoded.map(|rest| rest.into_owned()).ok_or(ApiError::NoRoute)
+}
 
 /// A thing of a version.
 #[derive(Responder)]
@@ -112,5 +161,13 @@ impl<T> Created<T> {
     fn new(version: i64, location: String, body: T) -> Self {
         let (etag, location) = (Header::new("ETag", etag(version)), Header::new("Location", location));
         Self { body: Json(body), etag, location }
+    }
+}
+
+/// A thing that was put: of version 1 it was made, else replaced.
+fn created_or_replaced<T>(version: i64, location: String, body: T) -> Either<Created<T>, Versioned<T>> {
+    match version {
+        1 => Either::Left(Created::new(version, location, body)),
+        _ => Either::Right(Versioned::new(version, body)),
     }
 }

@@ -181,33 +181,99 @@ async fn lock_needed(transaction: &mut TenantTransaction, needs: &[Uuid]) -> Res
     if found.len() == distinct.len() { Ok(waits_for) } else { Err(JobsError::Needs) }
 }
 
+/// A job as the database has it.
+struct JobRow {
+    id: Uuid,
+    kind: String,
+    state: String,
+    priority: i16,
+    attempts: i16,
+    attempts_max: i16,
+    progress: f32,
+    result: Option<Value>,
+    error: Option<String>,
+    cancel_requested: bool,
+    created_at: OffsetDateTime,
+    finished_at: Option<OffsetDateTime>,
+}
+
+impl TryFrom<JobRow> for Job {
+    type Error = JobsError;
+
+    fn try_from(row: JobRow) -> Result<Self, JobsError> {
+        Ok(Self {
+            id: JobId(row.id),
+            kind: row.kind,
+            state: row.state.parse()?,
+            priority: row.priority,
+            attempts: row.attempts,
+            attempts_max: row.attempts_max,
+            progress: row.progress,
+            result: row.result,
+            error: row.error,
+            cancel_requested: row.cancel_requested,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
 /// The tenant's job of this id.
 ///
 /// # Errors
 /// [`JobsError::NotFound`].
 pub async fn find(transaction: &mut TenantTransaction, id: JobId) -> Result<Job, JobsError> {
-    let row = sqlx::query!(
-        "SELECT kind, state, priority, attempts, attempts_max, progress, result, error, cancel_requested, created_at, finished_at
+    let row = sqlx::query_as!(
+        JobRow,
+        "SELECT id, kind, state, priority, attempts, attempts_max, progress, result, error, cancel_requested, created_at,
+             finished_at
          FROM jobs WHERE id = $1",
         id.0
     )
     .fetch_optional(transaction.connection())
     .await?
     .ok_or(JobsError::NotFound)?;
-    Ok(Job {
-        id,
-        kind: row.kind,
-        state: row.state.parse()?,
-        priority: row.priority,
-        attempts: row.attempts,
-        attempts_max: row.attempts_max,
-        progress: row.progress,
-        result: row.result,
-        error: row.error,
-        cancel_requested: row.cancel_requested,
-        created_at: row.created_at,
-        finished_at: row.finished_at,
-    })
+    row.try_into()
+}
+
+/// The tenant's newest jobs before this one, at most so many: all, or those in one state.
+///
+/// # Errors
+/// [`JobsError::Database`].
+pub async fn list(
+    transaction: &mut TenantTransaction,
+    state: Option<JobState>,
+    before: Option<JobId>,
+    count: i64,
+) -> Result<Vec<Job>, JobsError> {
+    // Nothing is after the greatest id.
+    let before = before.map_or(Uuid::max(), |id| id.0);
+    let rows = match state {
+        None => {
+            let rows = sqlx::query_as!(
+                JobRow,
+                "SELECT id, kind, state, priority, attempts, attempts_max, progress, result, error, cancel_requested, created_at,
+                     finished_at
+                 FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2",
+                before,
+                count
+            );
+            rows.fetch_all(transaction.connection()).await?
+        }
+        Some(state) => {
+            let rows = sqlx::query_as!(
+                JobRow,
+                "SELECT id, kind, state, priority, attempts, attempts_max, progress, result, error, cancel_requested, created_at,
+                     finished_at
+                 FROM jobs WHERE state = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                state.as_str(),
+                before,
+                count
+            );
+            rows.fetch_all(transaction.connection()).await?
+        }
+    };
+    rows.into_iter().map(Job::try_from).collect()
 }
 
 /// Ends a job that has not begun, and asks the worker of one that has to give it up. What needs it is cancelled with it.

@@ -40,7 +40,7 @@ pub enum Renewal {
 /// What is to become of a job that was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Another try, after a rest, if there is one left.
+    /// Another try, after a rest, if there is one left and somebody still wants the job.
     Retry,
     /// Nothing: another try would fail as well.
     Final,
@@ -101,10 +101,13 @@ impl Lease {
         let changed = sqlx::query!(
             "UPDATE jobs SET
                  state = CASE
-                     WHEN $3 = 'cancelled' THEN 'cancelled' WHEN $3 = 'retry' AND attempts < attempts_max THEN 'delayed'
+                     WHEN $3 = 'cancelled' OR ($3 = 'retry' AND cancel_requested) THEN 'cancelled'
+                     WHEN $3 = 'retry' AND attempts < attempts_max THEN 'delayed'
                      ELSE 'failed'
                  END,
-                 finished_at = CASE WHEN $3 = 'retry' AND attempts < attempts_max THEN NULL ELSE now() END,
+                 finished_at = CASE
+                     WHEN $3 = 'retry' AND attempts < attempts_max AND NOT cancel_requested THEN NULL ELSE now()
+                 END,
                  run_at = now() + job_backoff(attempts),
                  error = $4, leased_until = NULL
              WHERE id = $1 AND token = $2 AND state = 'running'",

@@ -13,6 +13,6 @@ mod lease;
 mod queue;
 
 pub use error::JobsError;
-pub use job::{Job, JobId, JobState, NewJob, cancel, enqueue, find, retry};
+pub use job::{Job, JobId, JobState, NewJob, cancel, enqueue, find, list, retry};
 pub use lease::{Failure, Lease, Renewal};
 pub use queue::Queue;

@@ -2,11 +2,17 @@
 
 mod api_keys;
 mod bad_input;
+mod delivery;
 mod domains;
 mod edges;
 mod feed;
 mod idempotency;
 mod isolation;
+mod media;
+mod media_bad_input;
+mod media_faults;
+mod media_jobs;
+mod media_rig;
 mod migrating;
 mod operating;
 mod plans;

@@ -1,0 +1,79 @@
+//! Media: what a tenant has uploaded. Its bytes are in the object store, a row of the database says what it is, and a pointer in
+//! the store tells edges what its public id means.
+//!
+//! Bytes come first, then the row, then the pointer: whoever is killed in between, nothing that was acknowledged is lost, and what
+//! nothing leads to is swept (`migrations/0004_media.sql`). Must not know HTTP, so that workers use it as routes do.
+
+mod content;
+mod dimensions;
+mod fields;
+mod intake;
+mod orders;
+mod publish;
+mod record;
+
+use std::time::Duration;
+
+use isolation::Database;
+use storage::ObjectStore;
+
+pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
+pub use self::intake::{Intake, Taken, sweep};
+pub use self::orders::{Batch, FetchOrder, Step, expires_at};
+pub use self::publish::{Published, Publisher};
+pub use self::record::{
+    Change, Filter, Media, Row, change, create, delete, delete_expired, find, find_by_public_id, list, make_folder,
+    replace,
+};
+use crate::config::ControlPlaneSettings;
+use crate::problem::ApiError;
+
+/// Where media is kept, and what is allowed of it.
+#[derive(Debug, Clone)]
+pub struct Library {
+    store: Option<ObjectStore>,
+    database: Database,
+    /// Most bytes of a file.
+    pub bytes_max: u64,
+    /// How long an upload may take.
+    pub upload_time: Duration,
+    delivery_url: String,
+}
+
+impl Library {
+    /// That of the settings.
+    ///
+    /// # Errors
+    /// When its store cannot be opened.
+    pub fn open(settings: &ControlPlaneSettings, database: Database) -> anyhow::Result<Self> {
+        let store = settings.uploads.open().map_err(|why| anyhow::anyhow!("control-plane.uploads: {why}"))?;
+        Ok(Self {
+            store,
+            database,
+            bytes_max: settings.upload_bytes,
+            upload_time: Duration::from_secs(settings.upload_seconds),
+            delivery_url: settings.delivery_url.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// [`ApiError::NoStore`].
+    pub fn store(&self) -> Result<&ObjectStore, ApiError> {
+        self.store.as_ref().ok_or(ApiError::NoStore)
+    }
+
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// What writes pointers.
+    ///
+    /// # Errors
+    /// [`ApiError::NoStore`].
+    pub fn publisher(&self) -> Result<Publisher<'_>, ApiError> {
+        Ok(Publisher::new(&self.database, self.store()?))
+    }
+}

@@ -1,0 +1,478 @@
+//! The row of a medium: made, found, changed, deleted. Every change ends with the pointers that it concerns.
+
+use isolation::{DatabaseError, TenantKey, TenantTransaction};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use uploads::PublicId;
+use uuid::Uuid;
+
+use super::Library;
+use super::content::Kind;
+use super::fields::Fields;
+use super::intake::{Intake, Taken};
+use super::publish::{Published, hexadecimal};
+use crate::etag::Condition;
+use crate::problem::ApiError;
+
+/// What is called when there is none.
+const MEDIUM: &str = "medium";
+
+/// A medium, as the database has it.
+#[derive(Debug)]
+pub struct Row {
+    /// Its unchanging id.
+    pub id: Uuid,
+    public_id: String,
+    folder: Option<String>,
+    kind: String,
+    state: String,
+    /// Grows with each change.
+    pub version: i64,
+    content_type: String,
+    bytes: i64,
+    sha256: Vec<u8>,
+    width: Option<i32>,
+    height: Option<i32>,
+    filename: Option<String>,
+    tags: Vec<String>,
+    metadata: Value,
+    expires_at: Option<OffsetDateTime>,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+    published: bool,
+}
+
+/// A medium, as its tenant sees it.
+#[derive(Debug, Serialize)]
+pub struct Media {
+    id: Uuid,
+    public_id: String,
+    kind: String,
+    state: String,
+    /// Grows with each change.
+    pub version: i64,
+    content_type: String,
+    bytes: i64,
+    width: Option<i32>,
+    height: Option<i32>,
+    sha256: String,
+    folder: String,
+    tags: Vec<String>,
+    metadata: Value,
+    filename: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+    /// Whether edges are told already.
+    published: bool,
+    url: String,
+}
+
+impl Row {
+    /// As the tenant of this name in URLs sees it.
+    pub fn seen_by(self, library: &Library, slug: &str) -> Media {
+        let ops = if self.kind == Kind::Image.as_str() { "f=auto" } else { "-" };
+        // The database has only what was checked when it went in.
+        let path = PublicId::new(self.public_id.as_str()).map(|id| id.to_url_path()).unwrap_or_default();
+        Media {
+            url: format!("{}/{slug}/{ops}/{path}", library.delivery_url),
+            id: self.id,
+            public_id: self.public_id,
+            kind: self.kind,
+            state: self.state,
+            version: self.version,
+            content_type: self.content_type,
+            bytes: self.bytes,
+            width: self.width,
+            height: self.height,
+            sha256: hexadecimal(&self.sha256),
+            folder: self.folder.unwrap_or_default(),
+            tags: self.tags,
+            metadata: self.metadata,
+            filename: self.filename,
+            expires_at: self.expires_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            published: self.published,
+        }
+    }
+}
+
+/// Media, by the rest of a statement.
+macro_rules! select {
+    ($rest:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT media.id, media.public_id, media.folder, media.kind, media.state, media.version, media.content_type,
+                 media.bytes, media.sha256, media.width, media.height, media.filename, media.tags, media.metadata,
+                 media.expires_at, media.created_at, media.updated_at,
+                 NOT EXISTS (
+                     SELECT FROM pointers
+                     WHERE pointers.tenant_id = media.tenant_id AND pointers.public_id = media.public_id
+                         AND (pointers.published < pointers.generation OR pointers.claim IS NOT NULL)
+                 ) AS "published!"
+               FROM media "# + $rest
+            $(, $argument)*
+        )
+    };
+}
+
+/// Which media a list has.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// Those in this folder, and in none within it; `Some(None)` is the top.
+    pub folder: Option<Option<String>>,
+    /// Those with this tag.
+    pub tag: Option<String>,
+    /// Those of this kind.
+    pub kind: Option<Kind>,
+    /// Those whose public id starts so.
+    pub public_id_prefix: Option<String>,
+}
+
+/// The newest media after this one, at most so many. What a list goes by first has an index, the rest is left out on the way.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub async fn list(
+    transaction: &mut TenantTransaction,
+    filter: &Filter,
+    after: Option<Uuid>,
+    count: i64,
+) -> Result<Vec<Row>, ApiError> {
+    // Nothing is after the greatest id.
+    let (after, kind) = (after.unwrap_or(Uuid::max()), filter.kind.map(Kind::as_str));
+    let (folder, is_top) = (filter.folder.clone().flatten(), filter.folder == Some(None));
+    let prefix = filter.public_id_prefix.as_deref();
+    let connection = transaction.connection();
+    let rows = if let Some(tag) = &filter.tag {
+        let rows = select!(
+            "JOIN media_tags ON media_tags.tenant_id = media.tenant_id AND media_tags.media_id = media.id
+             WHERE media_tags.tag = $1 AND media_tags.media_id < $2
+                 AND ($3::text IS NULL OR media.folder = $3) AND (NOT $4 OR media.folder IS NULL)
+                 AND ($5::text IS NULL OR media.kind = $5) AND ($6::text IS NULL OR starts_with(media.public_id, $6))
+             ORDER BY media_tags.media_id DESC LIMIT $7",
+            tag,
+            after,
+            folder,
+            is_top,
+            kind,
+            prefix,
+            count
+        );
+        rows.fetch_all(connection).await?
+    } else if let Some(prefix) = prefix {
+        let rows = select!(
+            "WHERE media.public_id BETWEEN $1 AND $1 || repeat(chr(1114111), 128) AND starts_with(media.public_id, $1)
+                 AND media.id < $2
+                 AND ($3::text IS NULL OR media.folder = $3) AND (NOT $4 OR media.folder IS NULL)
+                 AND ($5::text IS NULL OR media.kind = $5)
+             ORDER BY media.id DESC LIMIT $6",
+            prefix,
+            after,
+            folder,
+            is_top,
+            kind,
+            count
+        );
+        rows.fetch_all(connection).await?
+    } else if let Some(folder) = folder {
+        let rows = select!(
+            "WHERE media.folder = $1 AND media.id < $2 AND ($3::text IS NULL OR media.kind = $3)
+             ORDER BY media.id DESC LIMIT $4",
+            folder,
+            after,
+            kind,
+            count
+        );
+        rows.fetch_all(connection).await?
+    } else if is_top {
+        let rows = select!(
+            "WHERE media.folder IS NULL AND media.id < $1 AND ($2::text IS NULL OR media.kind = $2)
+             ORDER BY media.id DESC LIMIT $3",
+            after,
+            kind,
+            count
+        );
+        rows.fetch_all(connection).await?
+    } else if let Some(kind) = kind {
+        let rows =
+            select!("WHERE media.kind = $1 AND media.id < $2 ORDER BY media.id DESC LIMIT $3", kind, after, count);
+        rows.fetch_all(connection).await?
+    } else {
+        let rows = select!("WHERE media.id < $1 ORDER BY media.id DESC LIMIT $2", after, count);
+        rows.fetch_all(connection).await?
+    };
+    Ok(rows)
+}
+
+/// The medium of this id.
+///
+/// # Errors
+/// [`ApiError::NotFound`].
+pub async fn find(transaction: &mut TenantTransaction, id: Uuid) -> Result<Row, ApiError> {
+    let row = select!("WHERE media.id = $1", id).fetch_optional(transaction.connection()).await?;
+    row.ok_or(ApiError::NotFound(MEDIUM))
+}
+
+/// The medium that a public id means.
+///
+/// # Errors
+/// [`ApiError::NotFound`].
+pub async fn find_by_public_id(transaction: &mut TenantTransaction, id: &PublicId) -> Result<Row, ApiError> {
+    let row = select!("WHERE media.public_id = $1", id.as_str()).fetch_optional(transaction.connection()).await?;
+    row.ok_or(ApiError::NotFound(MEDIUM))
+}
+
+/// Makes a medium of what was taken in.
+///
+/// # Errors
+/// [`ApiError::Exists`] when the public id is taken, and those of [`Intake::settle`].
+pub async fn create(
+    library: &Library,
+    tenant: TenantKey,
+    intake: &Intake<'_>,
+    taken: &Taken,
+    fields: &Fields,
+    filename: Option<&str>,
+) -> Result<Row, ApiError> {
+    let public_id = match &fields.public_id {
+        Some(id) => id.clone(),
+        None => PublicId::new(intake.media.to_string()).map_err(|_| ApiError::Internal)?,
+    };
+    let mut transaction = library.database().begin(tenant).await?;
+    intake.settle(&mut transaction).await?;
+    make_folder(&mut transaction, fields.folder.as_deref()).await?;
+    let metadata = Value::Object(fields.metadata.clone());
+    sqlx::query!(
+        "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, width, height,
+             filename, tags, metadata, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        tenant.as_uuid(),
+        intake.media,
+        public_id.as_str(),
+        fields.folder,
+        taken.content.kind.as_str(),
+        taken.revision,
+        taken.content.content_type,
+        taken.bytes,
+        &taken.sha256[..],
+        taken.size.map(|size| size.0),
+        taken.size.map(|size| size.1),
+        filename,
+        &fields.tags[..],
+        metadata,
+        fields.expires_at
+    )
+    .execute(transaction.connection())
+    .await
+    .map_err(refused)?;
+    let row = find(&mut transaction, intake.media).await?;
+    transaction.commit().await?;
+    published(library, tenant, row, None).await
+}
+
+/// What becomes of a medium; what is `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Another name in URLs; the old one means nothing any more.
+    pub public_id: Option<PublicId>,
+    /// Another folder; `Some(None)` is the top.
+    pub folder: Option<Option<String>>,
+    /// Other tags.
+    pub tags: Option<Vec<String>>,
+    /// Other metadata.
+    pub metadata: Option<Map<String, Value>>,
+    /// Another end, or none.
+    pub expires_at: Option<Option<OffsetDateTime>>,
+    /// Another name for people, or none.
+    pub filename: Option<Option<String>>,
+}
+
+/// Changes what is said of a medium. `change` is made of what it is, under a lock; `None` changes nothing.
+///
+/// # Errors
+/// [`ApiError::NotFound`], [`ApiError::Changed`], and [`ApiError::Exists`] when the public id is taken.
+pub async fn change(
+    library: &Library,
+    tenant: TenantKey,
+    id: Uuid,
+    condition: Condition,
+    change: impl FnOnce(&[String]) -> Result<Option<Change>, ApiError> + Send,
+) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(tenant).await?;
+    let before = lock(&mut transaction, id, condition).await?;
+    let Some(change) = change(&before.tags)? else { return find(&mut transaction, id).await };
+    if let Some(folder) = &change.folder {
+        make_folder(&mut transaction, folder.as_deref()).await?;
+    }
+    sqlx::query!(
+        "UPDATE media SET
+             public_id = coalesce($2, public_id),
+             folder = CASE WHEN $3 THEN $4 ELSE folder END,
+             tags = coalesce($5, tags),
+             metadata = coalesce($6, metadata),
+             expires_at = CASE WHEN $7 THEN $8 ELSE expires_at END,
+             filename = CASE WHEN $9 THEN $10 ELSE filename END,
+             version = version + 1,
+             updated_at = now()
+         WHERE id = $1",
+        id,
+        change.public_id.as_ref().map(PublicId::as_str),
+        change.folder.is_some(),
+        change.folder.flatten(),
+        change.tags.as_deref(),
+        change.metadata.map(Value::Object),
+        change.expires_at.is_some(),
+        change.expires_at.flatten(),
+        change.filename.is_some(),
+        change.filename.flatten()
+    )
+    .execute(transaction.connection())
+    .await
+    .map_err(refused)?;
+    let row = find(&mut transaction, id).await?;
+    transaction.commit().await?;
+    published(library, tenant, row, Some(before.public_id)).await
+}
+
+/// Gives a medium other bytes.
+///
+/// # Errors
+/// As [`change`], and those of [`Intake::settle`].
+pub async fn replace(
+    library: &Library,
+    tenant: TenantKey,
+    condition: Condition,
+    intake: &Intake<'_>,
+    taken: &Taken,
+    filename: Option<&str>,
+) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(tenant).await?;
+    lock(&mut transaction, intake.media, condition).await?;
+    intake.settle(&mut transaction).await?;
+    sqlx::query!(
+        "UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
+             filename = coalesce($9, filename), stored_at = now(), version = version + 1, updated_at = now()
+         WHERE id = $1",
+        intake.media,
+        taken.content.kind.as_str(),
+        taken.revision,
+        taken.content.content_type,
+        taken.bytes,
+        &taken.sha256[..],
+        taken.size.map(|size| size.0),
+        taken.size.map(|size| size.1),
+        filename
+    )
+    .execute(transaction.connection())
+    .await?;
+    let row = find(&mut transaction, intake.media).await?;
+    transaction.commit().await?;
+    published(library, tenant, row, None).await
+}
+
+/// Deletes a medium. Its public id means nothing any more; its bytes go later.
+///
+/// # Errors
+/// [`ApiError::NotFound`] and [`ApiError::Changed`].
+pub async fn delete(
+    library: &Library,
+    tenant: TenantKey,
+    id: Uuid,
+    condition: Condition,
+) -> Result<Published, ApiError> {
+    library.store()?;
+    let mut transaction = library.database().begin(tenant).await?;
+    let before = lock(&mut transaction, id, condition).await?;
+    sqlx::query!("DELETE FROM media WHERE id = $1", id).execute(transaction.connection()).await?;
+    transaction.commit().await?;
+    gone(library, tenant, before.public_id).await
+}
+
+/// Deletes a medium if its time is over.
+///
+/// # Errors
+/// [`ApiError::NotFound`] when there is none whose time is.
+pub async fn delete_expired(library: &Library, tenant: TenantKey, id: Uuid) -> Result<Published, ApiError> {
+    library.store()?;
+    let mut transaction = library.database().begin(tenant).await?;
+    let public_id =
+        sqlx::query_scalar!("DELETE FROM media WHERE id = $1 AND expires_at <= now() RETURNING public_id", id)
+            .fetch_optional(transaction.connection())
+            .await?
+            .ok_or(ApiError::NotFound(MEDIUM))?;
+    transaction.commit().await?;
+    gone(library, tenant, public_id).await
+}
+
+async fn gone(library: &Library, tenant: TenantKey, public_id: String) -> Result<Published, ApiError> {
+    let public_id = PublicId::new(public_id).map_err(|_| ApiError::Internal)?;
+    Ok(library.publisher()?.publish(tenant, &public_id).await)
+}
+
+/// What the statements of a change need to know of the medium before.
+struct Before {
+    public_id: String,
+    tags: Vec<String>,
+}
+
+/// Keeps others from changing it before this transaction ends.
+async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Condition) -> Result<Before, ApiError> {
+    let found = sqlx::query!("SELECT version, public_id, tags FROM media WHERE id = $1 FOR UPDATE", id)
+        .fetch_optional(transaction.connection())
+        .await?
+        .ok_or(ApiError::NotFound(MEDIUM))?;
+    condition.check(Some(found.version))?;
+    Ok(Before { public_id: found.public_id, tags: found.tags })
+}
+
+/// The row after its pointer was written, and the one that led to it before.
+async fn published(
+    library: &Library,
+    tenant: TenantKey,
+    mut row: Row,
+    before: Option<String>,
+) -> Result<Row, ApiError> {
+    let publisher = library.publisher()?;
+    row.published = true;
+    for id in before.into_iter().filter(|before| *before != row.public_id).chain([row.public_id.clone()]) {
+        let public_id = PublicId::new(id).map_err(|_| ApiError::Internal)?;
+        row.published &= publisher.publish(tenant, &public_id).await == Published::Yes;
+    }
+    Ok(row)
+}
+
+/// Makes a folder, and those that it is in.
+pub async fn make_folder(transaction: &mut TenantTransaction, path: Option<&str>) -> Result<(), ApiError> {
+    let Some(path) = path else { return Ok(()) };
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let all: Vec<String> = ends.map(|end| path[..end].to_owned()).collect();
+    let tenant = transaction.tenant().as_uuid();
+    sqlx::query!(
+        "INSERT INTO folders (tenant_id, path) SELECT $1, path FROM unnest($2::text[]) AS paths (path)
+         ON CONFLICT DO NOTHING",
+        tenant,
+        &all[..]
+    )
+    .execute(transaction.connection())
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+/// What a constraint says.
+fn refused(error: sqlx::Error) -> ApiError {
+    match error.into() {
+        DatabaseError::Exists { constraint } if constraint == "media_public_id" => {
+            ApiError::Exists("medium of this public id")
+        }
+        // The folder was deleted at this moment.
+        DatabaseError::Refers { .. } => ApiError::Conflict,
+        error => ApiError::Database(error),
+    }
+}

@@ -1,0 +1,152 @@
+//! `/v1/folders`: where media is in, for people to find it. Folders are made by whatever is put into them, too.
+
+use isolation::{Database, DatabaseError};
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::serde::json::Json;
+use rocket::{State, delete, get, put};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::rest_of_path;
+use crate::auth::{Caller, Scope};
+use crate::media;
+use crate::page::{List, Page, PageQuery};
+use crate::problem::ApiError;
+use crate::requests::{Exchange, query_fields};
+
+/// A folder.
+#[derive(Debug, Serialize)]
+pub struct Folder {
+    path: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// Which folders are asked for.
+pub struct FolderQuery {
+    /// Those in this one; `Some(None)` is the top.
+    parent: Option<Option<String>>,
+    page: PageQuery,
+}
+
+impl FolderQuery {
+    fn parse<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ApiError> {
+        let (mut parent, mut rest) = (None, Vec::new());
+        for (name, value) in fields {
+            if name == "parent" {
+                parent = Some(media::folder(value)?.map(str::to_owned));
+            } else {
+                rest.push((name, value));
+            }
+        }
+        Ok(Self { parent, page: PageQuery::parse(rest)? })
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for FolderQuery {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        Exchange::outcome(request, Self::parse(query_fields(request)))
+    }
+}
+
+/// The folder that a request's path names.
+pub struct FolderPath(String);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for FolderPath {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let path = rest_of_path(request, "/v1/folders/").and_then(|path| match media::folder(&path)? {
+            Some(path) => Ok(Self(path.to_owned())),
+            None => Err(ApiError::NotFound("folder")),
+        });
+        Exchange::outcome(request, path)
+    }
+}
+
+/// Folders, by their paths.
+#[get("/folders")]
+pub async fn list(
+    caller: Caller,
+    query: FolderQuery,
+    database: &State<Database>,
+) -> Result<Json<Page<Folder>>, ApiError> {
+    caller.needs(Scope::MediaRead)?;
+    let list = List { name: "folders", tenant: Some(caller.tenant) };
+    let (after, count) = (query.page.after(list)?.unwrap_or_default(), query.page.look_for());
+    let mut transaction = database.begin(caller.tenant).await?;
+    let connection = transaction.connection();
+    let found = match &query.parent {
+        None => {
+            let found = sqlx::query_as!(
+                Folder,
+                "SELECT path, created_at FROM folders WHERE path > $1 ORDER BY path LIMIT $2",
+                after,
+                count
+            );
+            found.fetch_all(connection).await?
+        }
+        Some(None) => {
+            let found = sqlx::query_as!(
+                Folder,
+                "SELECT path, created_at FROM folders WHERE parent IS NULL AND path > $1 ORDER BY path LIMIT $2",
+                after,
+                count
+            );
+            found.fetch_all(connection).await?
+        }
+        Some(Some(parent)) => {
+            let found = sqlx::query_as!(
+                Folder,
+                "SELECT path, created_at FROM folders WHERE parent = $1 AND path > $2 ORDER BY path LIMIT $3",
+                parent,
+                after,
+                count
+            );
+            found.fetch_all(connection).await?
+        }
+    };
+    Ok(Json(query.page.page(list, found, |folder| folder.path.clone())))
+}
+
+/// Makes a folder, and those that it is in.
+#[put("/folders/<_..>")]
+pub async fn put(
+    caller: Caller,
+    path: FolderPath,
+    database: &State<Database>,
+) -> Result<(Status, Json<Folder>), ApiError> {
+    caller.needs(Scope::MediaWrite)?;
+    let mut transaction = database.begin(caller.tenant).await?;
+    let before = sqlx::query_scalar!("SELECT 1 FROM folders WHERE path = $1", path.0)
+        .fetch_optional(transaction.connection())
+        .await?;
+    media::make_folder(&mut transaction, Some(&path.0)).await?;
+    let folder = sqlx::query_as!(Folder, "SELECT path, created_at FROM folders WHERE path = $1", path.0)
+        .fetch_one(transaction.connection())
+        .await?;
+    transaction.commit().await?;
+    Ok((if before.is_some() { Status::Ok } else { Status::Created }, Json(folder)))
+}
+
+/// Deletes a folder that nothing is in.
+#[delete("/folders/<_..>")]
+pub async fn delete(caller: Caller, path: FolderPath, database: &State<Database>) -> Result<Status, ApiError> {
+    caller.needs(Scope::MediaWrite)?;
+    let mut transaction = database.begin(caller.tenant).await?;
+    let deleted = sqlx::query!("DELETE FROM folders WHERE path = $1", path.0).execute(transaction.connection()).await;
+    let deleted = deleted.map_err(|error| match error.into() {
+        DatabaseError::Refers { .. } => ApiError::NotEmpty,
+        error => ApiError::Database(error),
+    })?;
+    if deleted.rows_affected() == 0 {
+        return Err(ApiError::NotFound("folder"));
+    }
+    transaction.commit().await?;
+    Ok(Status::NoContent)
+}

@@ -1,0 +1,158 @@
+//! Files that come as a form: the bytes go to the store as they come, and what is said of them is checked where it stands.
+
+use isolation::TenantKey;
+use rocket::Data;
+use rocket::http::ContentType;
+use serde_json::Value;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::etag::Condition;
+use crate::form::{self, Form, Part};
+use crate::media::{self, Fields, Intake, Library, Row, Taken};
+use crate::problem::ApiError;
+
+/// What a form has said.
+#[derive(Default)]
+struct Said {
+    public_id: Option<String>,
+    folder: Option<String>,
+    tags: Vec<String>,
+    metadata: Option<String>,
+    expires_at: Option<String>,
+}
+
+/// What a form has brought.
+#[derive(Default)]
+struct Brought {
+    fields: Fields,
+    file: Option<(Taken, Option<String>)>,
+}
+
+/// A medium out of a form with the part `file` and what is said of it.
+///
+/// # Errors
+/// Whatever is wrong with the form, the store or the database.
+pub async fn create(
+    library: &Library,
+    tenant: TenantKey,
+    content_type: Option<&ContentType>,
+    data: Data<'_>,
+) -> Result<Row, ApiError> {
+    let form = Form::open(content_type, data, library.bytes_max)?;
+    let intake = Intake::begin(library, tenant, Uuid::now_v7()).await?;
+    let done = async {
+        let brought = read(library, form, &intake, true).await?;
+        let (taken, filename) = brought.file.ok_or_else(no_file)?;
+        media::create(library, tenant, &intake, &taken, &brought.fields, filename.as_deref()).await
+    };
+    ended(done.await, intake).await
+}
+
+/// Other bytes for a medium out of a form with the part `file` only.
+///
+/// # Errors
+/// As [`create`].
+pub async fn replace(
+    library: &Library,
+    tenant: TenantKey,
+    (id, condition): (Uuid, Condition),
+    content_type: Option<&ContentType>,
+    data: Data<'_>,
+) -> Result<Row, ApiError> {
+    let form = Form::open(content_type, data, library.bytes_max)?;
+    // Before all the bytes come; it counts again afterwards.
+    let before = media::find(&mut library.database().begin(tenant).await?, id).await?;
+    condition.check(Some(before.version))?;
+    let intake = Intake::begin(library, tenant, id).await?;
+    let done = async {
+        let brought = read(library, form, &intake, false).await?;
+        let (taken, filename) = brought.file.ok_or_else(no_file)?;
+        media::replace(library, tenant, condition, &intake, &taken, filename.as_deref()).await
+    };
+    ended(done.await, intake).await
+}
+
+/// Gives the object up when nothing came of it.
+async fn ended(done: Result<Row, ApiError>, intake: Intake<'_>) -> Result<Row, ApiError> {
+    if let Err(reason) = &done {
+        intake.give_up(reason).await;
+    }
+    done
+}
+
+fn no_file() -> ApiError {
+    ApiError::Form("it has no part \"file\"".to_owned())
+}
+
+async fn read(library: &Library, form: Form<'_>, intake: &Intake<'_>, may_say: bool) -> Result<Brought, ApiError> {
+    let read = read_parts(form, intake, may_say);
+    timeout(library.upload_time, read).await.map_err(|_| ApiError::UploadTime)?
+}
+
+async fn read_parts(mut form: Form<'_>, intake: &Intake<'_>, may_say: bool) -> Result<Brought, ApiError> {
+    let (mut said, mut brought) = (Said::default(), Brought::default());
+    while let Some(part) = form.next().await? {
+        if part.name != "file" {
+            if !may_say {
+                return Err(ApiError::Form(format!("the part {:?} is not known: only \"file\" is", part.name)));
+            }
+            said.add(part).await?;
+            continue;
+        }
+        if brought.file.is_some() {
+            return Err(ApiError::Form("it has more than one part \"file\"".to_owned()));
+        }
+        // What is wrong with what was said so far is told before the bytes are taken.
+        brought.fields = said.check()?;
+        let filename = part.filename.as_deref().and_then(media::filename);
+        let taken = intake.take(part.file()).await.map_err(form::of_file)?;
+        brought.file = Some((taken, filename));
+    }
+    brought.fields = said.check()?;
+    Ok(brought)
+}
+
+impl Said {
+    async fn add(&mut self, part: Part<'_>) -> Result<(), ApiError> {
+        let name = part.name.clone();
+        let place = match name.as_str() {
+            "public_id" => &mut self.public_id,
+            "folder" => &mut self.folder,
+            "metadata" => &mut self.metadata,
+            "expires_at" => &mut self.expires_at,
+            "tags" => {
+                self.tags.push(part.text().await?);
+                return Ok(());
+            }
+            _ => {
+                let known = "\"public_id\", \"folder\", \"tags\", \"metadata\", \"expires_at\" and \"file\" are";
+                let name: String = name.chars().take(64).collect();
+                return Err(ApiError::Form(format!("the part {name:?} is not known: only {known}")));
+            }
+        };
+        if place.is_some() {
+            return Err(ApiError::Form(format!("it has more than one part {name:?}")));
+        }
+        *place = Some(part.text().await?);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<Fields, ApiError> {
+        let tags = self.tags.iter().flat_map(|tags| tags.split(',')).filter(|tag| !tag.trim().is_empty());
+        let folder = self.folder.as_deref().map(media::folder).transpose()?.flatten();
+        let metadata = self.metadata.as_deref().map(metadata).transpose()?;
+        Ok(Fields {
+            public_id: self.public_id.as_deref().map(media::public_id).transpose()?,
+            folder: folder.map(str::to_owned),
+            tags: media::tags(tags)?,
+            metadata: metadata.unwrap_or_default(),
+            expires_at: self.expires_at.as_deref().map(media::expires_at).transpose()?,
+        })
+    }
+}
+
+fn metadata(text: &str) -> Result<serde_json::Map<String, Value>, ApiError> {
+    let value = serde_json::from_str(text).map_err(|error| ApiError::field("metadata", error.to_string()))?;
+    media::metadata(value)
+}

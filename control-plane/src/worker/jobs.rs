@@ -1,0 +1,248 @@
+//! Jobs about media: taken one at a time, done while their lease is renewed, ended with what came of it.
+//!
+//! A job may be begun again at any point, by another worker, while the first one only seems to be dead. So whatever is done twice must
+//! be the same as done once: a batch is changes that are made already, and a fetch makes the medium that has the job's own id.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use fetch::{FetchConfig, FetchError, Fetcher, GetOptions, PrivateHosts};
+use jobs::{Failure, JobsError, Lease, Queue, Renewal};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use storage::StorageError;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::config::ControlPlaneSettings;
+use crate::etag::Condition;
+use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, Step};
+use crate::problem::ApiError;
+
+/// How long a worker may not be heard of before its job is another one's.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Time between two times that it is heard of.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// What does jobs.
+pub struct Runner {
+    library: Library,
+    queue: Queue,
+    fetcher: Fetcher,
+}
+
+/// Why a job was not done.
+enum NotDone {
+    /// It failed.
+    Failed(Failure, String),
+    /// It is another worker's by now, as far as is known.
+    Lost,
+}
+
+impl From<ApiError> for NotDone {
+    fn from(error: ApiError) -> Self {
+        let passes = match &error {
+            // What was fetched could not be read.
+            ApiError::Store(StorageError::Input { source }) => match source.downcast_ref::<FetchError>() {
+                Some(error) => return Self::from_fetch(error),
+                None => true,
+            },
+            ApiError::Store(_) | ApiError::Conflict | ApiError::UploadTime => true,
+            ApiError::Database(_) => error.status().code != 500,
+            _ => false,
+        };
+        let failure = if passes { Failure::Retry } else { Failure::Final };
+        if let Some(cause) = error.cause() {
+            tracing::warn!(cause, "a job was not done: {error}");
+        }
+        Self::Failed(failure, error.detail())
+    }
+}
+
+impl NotDone {
+    fn from_fetch(error: &FetchError) -> Self {
+        let passes = match error {
+            FetchError::Status(status) => status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429),
+            FetchError::Url { .. }
+            | FetchError::NotAllowed
+            | FetchError::AddressRefused(_)
+            | FetchError::RedirectRefused { .. }
+            | FetchError::TooManyRedirects { .. }
+            | FetchError::TooLarge { .. }
+            | FetchError::Encoding { .. } => false,
+            _ => true,
+        };
+        // Its texts are for the public.
+        Self::Failed(if passes { Failure::Retry } else { Failure::Final }, error.to_string())
+    }
+}
+
+/// How far a job is.
+#[derive(Default)]
+struct Progress(AtomicU32);
+
+impl Progress {
+    fn set(&self, done: usize, of: usize) {
+        let permille = done.saturating_mul(1000) / of.max(1);
+        self.0.store(u32::try_from(permille).unwrap_or(1000), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> f32 {
+        self.0.load(Ordering::Relaxed) as f32 / 1000.0
+    }
+}
+
+impl Runner {
+    /// With these settings.
+    pub fn new(settings: &ControlPlaneSettings, library: Library) -> Self {
+        let queue = Queue::new(library.database().clone(), format!("worker {}", std::process::id()), LEASE);
+        let config = FetchConfig {
+            ports: settings.fetch_ports.clone(),
+            private: PrivateHosts::new(settings.fetch_private.iter().map(String::as_str)),
+            // Any public address.
+            ..FetchConfig::new(std::sync::Arc::new(|_| true))
+        };
+        Self { library, queue, fetcher: Fetcher::new(config) }
+    }
+
+    /// Does a job, if there is one; whether there was.
+    ///
+    /// # Errors
+    /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
+    pub async fn run_one(&self) -> Result<bool, ApiError> {
+        let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB]).await? else { return Ok(false) };
+        let (progress, started) = (Progress::default(), Instant::now());
+        let done = tokio::select! {
+            done = self.perform(&lease, &progress) => done,
+            end = self.keep(&lease, &progress) => Err(end),
+        };
+        let ended = self.end(&lease, done).await;
+        let (tenant, job, milliseconds) = (lease.tenant, lease.id, started.elapsed().as_millis());
+        match &ended {
+            Ok(state) => {
+                tracing::info!(%tenant, %job, kind = lease.kind, attempt = lease.attempt, milliseconds, "job {state}")
+            }
+            Err(error) => tracing::warn!(%tenant, %job, kind = lease.kind, "job is begun again later: {error}"),
+        }
+        Ok(true)
+    }
+
+    async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
+        match lease.kind.as_str() {
+            Batch::JOB => self.batch(lease, &order(lease)?, progress).await,
+            _ => self.fetch(lease, &order(lease)?).await,
+        }
+    }
+
+    /// Renews the lease until the job has to be given up.
+    async fn keep(&self, lease: &Lease, progress: &Progress) -> NotDone {
+        let mut heard = Instant::now();
+        loop {
+            sleep(RENEW_EVERY).await;
+            match lease.renew(self.library.database(), progress.get()).await {
+                Ok(Renewal::GoOn) => heard = Instant::now(),
+                Ok(Renewal::Cancel) => return NotDone::Failed(Failure::Cancelled, "it was cancelled".to_owned()),
+                // The database may be back before the lease has run out.
+                Err(JobsError::Database(_)) if heard.elapsed() < LEASE => {}
+                Err(_) => return NotDone::Lost,
+            }
+        }
+    }
+
+    /// Notes what came of a job; in a word.
+    async fn end(&self, lease: &Lease, done: Result<Value, NotDone>) -> Result<&'static str, ApiError> {
+        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let word = match done {
+            Ok(result) => {
+                lease.complete(&mut transaction, result).await?;
+                "done"
+            }
+            Err(NotDone::Failed(failure, text)) => {
+                lease.fail(&mut transaction, failure, &text).await?;
+                "not done"
+            }
+            Err(NotDone::Lost) => return Ok("lost"),
+        };
+        transaction.commit().await?;
+        Ok(word)
+    }
+
+    async fn batch(&self, lease: &Lease, order: &Batch, progress: &Progress) -> Result<Value, NotDone> {
+        let (ids, step) = order.check()?;
+        let (mut done, mut missing, mut refused) = (0, 0, 0);
+        for (at, id) in ids.iter().enumerate() {
+            progress.set(at, ids.len());
+            match self.step(lease, *id, &step).await {
+                Ok(()) => done += 1,
+                Err(ApiError::NotFound(_)) => missing += 1,
+                Err(ApiError::Field { .. }) => refused += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(json!({ "done": done, "missing": missing, "refused": refused }))
+    }
+
+    async fn step(&self, lease: &Lease, id: Uuid, step: &Step) -> Result<(), ApiError> {
+        let tenant = lease.tenant;
+        if let Step::Delete = step {
+            media::delete(&self.library, tenant, id, Condition::None).await?;
+            return Ok(());
+        }
+        let change = |before: &[String]| {
+            let kept = |tag: &&String| !matches!(step, Step::Untag(tags) if tags.contains(tag));
+            let added = if let Step::Tag(tags) = step { &tags[..] } else { &[] };
+            let tags = media::tags(before.iter().filter(kept).chain(added).map(String::as_str))?;
+            let tags = (tags != before).then_some(tags);
+            let folder = if let Step::Move(folder) = step { Some(folder.clone()) } else { None };
+            let changes = tags.is_some() || folder.is_some();
+            Ok(changes.then(|| Change { tags, folder, ..Change::default() }))
+        };
+        media::change(&self.library, tenant, id, Condition::None, change).await?;
+        Ok(())
+    }
+
+    async fn fetch(&self, lease: &Lease, order: &FetchOrder) -> Result<Value, NotDone> {
+        let id = lease.id.0;
+        let result = json!({ "media": id });
+        // A worker that was not heard of any more had done it.
+        if self.is_there(lease, id).await? {
+            return Ok(result);
+        }
+        let (url, fields) = order.check()?;
+        let intake = Intake::begin(&self.library, lease.tenant, id).await?;
+        let options = GetOptions {
+            deadline: Some(Instant::now() + self.library.upload_time),
+            ..GetOptions::new(self.library.bytes_max)
+        };
+        let made = async {
+            let found = self.fetcher.get(&url, &options).await.map_err(|error| NotDone::from_fetch(&error))?;
+            let taken = intake.take(found.body).await?;
+            let name = url.path_segments().and_then(|mut segments| segments.next_back()).and_then(media::filename);
+            media::create(&self.library, lease.tenant, &intake, &taken, &fields, name.as_deref()).await?;
+            Ok(())
+        };
+        match made.await {
+            Ok(()) => Ok(result),
+            Err(not_done) => {
+                intake.give_up(&ApiError::Conflict).await;
+                // Somebody else has done it meanwhile.
+                if self.is_there(lease, id).await? { Ok(result) } else { Err(not_done) }
+            }
+        }
+    }
+
+    async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
+        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        match media::find(&mut transaction, id).await {
+            Ok(_) => Ok(true),
+            Err(ApiError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn order<T: DeserializeOwned>(lease: &Lease) -> Result<T, NotDone> {
+    let read = serde_json::from_value(lease.payload.clone());
+    read.map_err(|error| NotDone::Failed(Failure::Final, format!("the order cannot be read: {error}")))
+}

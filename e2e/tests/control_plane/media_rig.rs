@@ -1,0 +1,320 @@
+//! A control plane with a place for uploads, forms to send to it, and looks into the store behind its back.
+#![allow(unreachable_pub, reason = "in a test, pub means: for the other modules")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use devstack::s3::{S3Keys, S3Server};
+use http::Method;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool, Row};
+use tempfile::TempDir;
+use testkit::control_plane::{ControlPlane, TestTenant};
+use testkit::database::{TestDatabase, WORKER};
+use testkit::faulty::FaultyRelay;
+use testkit::http::{Request, Response};
+use testkit::images;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uploads::{Pointer, PublicId, Target, pointer_path};
+
+/// The bucket of uploads.
+const BUCKET: &str = "uploads";
+
+/// Between the parts of forms.
+pub const BOUNDARY: &str = "----a-boundary-of-this-test";
+
+/// A picture that differs from others by its colour.
+pub fn picture(colour: [u8; 3]) -> Vec<u8> {
+    images::png::rgb(&images::swatches(&[colour], 64), &images::png::Extras::default())
+}
+
+/// A form, written by hand.
+#[derive(Debug, Default, Clone)]
+pub struct TestForm(Vec<u8>);
+
+impl TestForm {
+    /// With a file as its only part so far.
+    pub fn file(bytes: &[u8]) -> Self {
+        Self::default().add("file", Some("beach.png"), bytes)
+    }
+
+    /// With another part.
+    pub fn text(self, name: &str, value: &str) -> Self {
+        self.add(name, None, value.as_bytes())
+    }
+
+    /// With another part, whatever it is.
+    pub fn add(mut self, name: &str, filename: Option<&str>, bytes: &[u8]) -> Self {
+        let filename = filename.map(|name| format!("; filename=\"{name}\"")).unwrap_or_default();
+        let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{filename}\r\n\r\n");
+        self.0.extend_from_slice(head.as_bytes());
+        self.0.extend_from_slice(bytes);
+        self.0.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// All of it, without its end.
+    pub fn open(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// All of it.
+    pub fn bytes(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+        self.0
+    }
+
+    /// A request that sends it.
+    pub fn request(self, method: Method, target: &str, key: &str) -> Request {
+        Request::new(method, target)
+            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
+            .header("authorization", format!("Bearer {key}"))
+            .body(self.bytes())
+    }
+}
+
+/// An upload of which the first part was sent.
+pub struct HalfUpload {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl HalfUpload {
+    /// Sends the rest and reads the status and the body of the answer; `None` when the connection ended without one.
+    pub async fn finish(mut self) -> Option<(u16, Value)> {
+        // It may be refused before all of it was sent.
+        let _ = self.stream.write_all(&self.rest).await;
+        let mut answer = Vec::new();
+        let read = self.stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(30), read).await.expect("an answer in time");
+        let answer = String::from_utf8(answer).expect("text");
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, serde_json::from_str(body).expect("JSON of a known length")))
+    }
+}
+
+/// A control plane with a store, and a tenant.
+pub struct MediaRig {
+    pub api: ControlPlane,
+    pub shop: TestTenant,
+    pub relay: Option<FaultyRelay>,
+    settings: Vec<(&'static str, String)>,
+    folder: TempDir,
+    _server: Option<S3Server>,
+}
+
+impl MediaRig {
+    /// With a folder.
+    pub async fn start() -> Self {
+        Self::with_folder(&[]).await
+    }
+
+    /// With a folder and these settings.
+    pub async fn with_folder(more: &[(&'static str, String)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let settings = vec![("UPLOADS__FOLDER", folder.path().display().to_string())];
+        Self::launch(TestDatabase::new().await, folder, settings, more, (None, None)).await
+    }
+
+    /// With a bucket behind a relay.
+    pub async fn with_bucket(database: TestDatabase, more: &[(&'static str, String)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let keys = S3Keys { access_key: "test-key".into(), secret_key: "test-secret".into() };
+        let server = S3Server::start(folder.path(), &[BUCKET], keys, 0).await.expect("an S3 server");
+        let relay = FaultyRelay::start(server.address()).await.expect("a relay");
+        let settings = vec![
+            ("UPLOADS__BUCKET", BUCKET.to_owned()),
+            ("UPLOADS__ENDPOINT", relay.url()),
+            ("UPLOADS__ACCESS_KEY_ID", "test-key".to_owned()),
+            ("UPLOADS__SECRET_ACCESS_KEY", "test-secret".to_owned()),
+        ];
+        Self::launch(database, folder, settings, more, (Some(server), Some(relay))).await
+    }
+
+    async fn launch(
+        database: TestDatabase,
+        folder: TempDir,
+        mut settings: Vec<(&'static str, String)>,
+        more: &[(&'static str, String)],
+        (server, relay): (Option<S3Server>, Option<FaultyRelay>),
+    ) -> Self {
+        settings.extend_from_slice(more);
+        let api = ControlPlane::start_with(database, &settings).await;
+        let shop = api.tenant("shop").await;
+        Self { api, shop, relay, settings, folder, _server: server }
+    }
+
+    /// The relay before the bucket.
+    pub fn relay(&self) -> &FaultyRelay {
+        self.relay.as_ref().expect("it has a bucket")
+    }
+
+    /// Kills the control plane as a crash would, and starts it anew.
+    pub async fn restart_after_crash(self) -> Self {
+        Self { api: self.api.restart_after_crash().await, ..self }
+    }
+
+    /// Sends a form as a new medium.
+    pub async fn post(&self, form: TestForm) -> Response {
+        self.api.send(&form.request(Method::POST, "/v1/media", &self.shop.key)).await
+    }
+
+    /// Sends the first bytes of a form as a new medium.
+    pub async fn begin(&self, form: TestForm, bytes: usize) -> HalfUpload {
+        let mut body = form.bytes();
+        let head = format!(
+            "POST /v1/media HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {}\r\n\r\n",
+            self.shop.key,
+            body.len()
+        );
+        let rest = body.split_off(bytes);
+        let mut stream = TcpStream::connect(self.api.addr()).await.expect("it listens");
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        stream.write_all(&body).await.expect("it reads");
+        HalfUpload { stream, rest }
+    }
+
+    /// Sends a file for a medium that is there.
+    pub async fn put(&self, id: &str, file: &[u8]) -> Response {
+        let target = format!("/v1/media/{id}/file");
+        self.api.send(&TestForm::file(file).request(Method::PUT, &target, &self.shop.key)).await
+    }
+
+    /// A medium.
+    pub async fn get(&self, id: &str) -> Response {
+        self.api.get(&self.shop.key, &format!("/v1/media/{id}")).await
+    }
+
+    /// Changes what is said of a medium.
+    pub async fn patch(&self, id: &str, change: &Value) -> Response {
+        self.api.json(Method::PATCH, &self.shop.key, &format!("/v1/media/{id}"), change).await
+    }
+
+    /// Deletes a medium.
+    pub async fn delete(&self, id: &str) -> Response {
+        self.api.delete(&self.shop.key, &format!("/v1/media/{id}")).await
+    }
+
+    /// One round of a worker, which has to succeed.
+    pub async fn worker(&self) {
+        let done = self.try_worker().await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// One round of a worker.
+    pub async fn try_worker(&self) -> Output {
+        let mut settings = self.settings.clone();
+        settings.push(("WORKER_URL", self.api.database.url(WORKER)));
+        self.api.run(&["worker", "--once"], &settings).await
+    }
+
+    /// The database with all rights.
+    pub async fn superuser(&self) -> PgPool {
+        PgPool::connect(&self.api.database.superuser_url()).await.expect("reached")
+    }
+
+    /// Runs a statement with all rights; how many rows it touched.
+    pub async fn sql(&self, statement: &str) -> u64 {
+        let superuser = self.superuser().await;
+        let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&superuser).await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error}")).rows_affected()
+    }
+
+    /// A number out of the database.
+    pub async fn count(&self, from: &str) -> i64 {
+        let statement = format!("SELECT count(*) FROM {from}");
+        sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&self.superuser().await).await.expect("read")
+    }
+
+    /// Lets time pass: what waits for its time is due.
+    pub async fn all_is_due(&self) {
+        self.sql("UPDATE stored_objects SET due_at = now()").await;
+        self.sql("UPDATE pointers SET try_at = now()").await;
+    }
+
+    /// Where the store keeps its files.
+    pub fn root(&self) -> PathBuf {
+        match self.relay {
+            Some(_) => self.folder.path().join(BUCKET),
+            None => self.folder.path().to_owned(),
+        }
+    }
+
+    /// What the pointer of a public id of the tenant says.
+    pub fn pointer(&self, public_id: &str) -> Option<Pointer> {
+        let id = PublicId::new(public_id).expect("a public id");
+        let bytes = std::fs::read(self.root().join(pointer_path(&self.shop.id, &id).as_str())).ok()?;
+        Some(Pointer::from_bytes(&self.shop.id, &bytes).expect("a pointer"))
+    }
+
+    /// Where a public id of the tenant leads to.
+    #[track_caller]
+    pub fn target(&self, public_id: &str) -> Target {
+        match self.pointer(public_id) {
+            Some(Pointer::Here(target)) => target,
+            other => panic!("{public_id} leads nowhere: {other:?}"),
+        }
+    }
+
+    /// The bytes that a public id of the tenant leads to.
+    #[track_caller]
+    pub fn stored(&self, public_id: &str) -> Vec<u8> {
+        let target = self.target(public_id);
+        let bytes = std::fs::read(self.root().join(&target.object)).expect("a pointer leads to bytes");
+        assert_eq!(bytes.len() as u64, target.bytes);
+        bytes
+    }
+
+    /// The names of all objects with bytes of media.
+    pub fn objects(&self) -> BTreeSet<String> {
+        fn walk(root: &Path, folder: &Path, into: &mut BTreeSet<String>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    walk(root, &entry.path(), into);
+                } else {
+                    let path = entry.path();
+                    let name = path.strip_prefix(root).expect("below it").display().to_string();
+                    if name.starts_with("t/") && name.split('/').nth(2) == Some("m") {
+                        into.insert(name);
+                    }
+                }
+            }
+        }
+        let mut names = BTreeSet::new();
+        walk(&self.root(), &self.root(), &mut names);
+        names
+    }
+
+    /// Fails unless the store has what the database says and nothing else, and every pointer says what its id means.
+    pub async fn assert_tidy(&self) {
+        let rows = sqlx::query("SELECT tenant_id, id, revision, public_id, bytes, encode(sha256, 'hex') FROM media");
+        let rows = rows.fetch_all(&self.superuser().await).await.expect("read");
+        let mut expected = BTreeSet::new();
+        for row in &rows {
+            let (tenant, id, revision) = (row.get::<uuid::Uuid, _>(0), row.get::<uuid::Uuid, _>(1), row.get(2));
+            let object = uploads::object_path(tenant, id, revision).to_string();
+            if tenant.to_string() == self.shop.id {
+                let target = self.target(row.get(3));
+                assert_eq!((&target.object, target.bytes as i64, target.sha256), (&object, row.get(4), row.get(5)));
+            }
+            expected.insert(object);
+        }
+        assert_eq!(self.objects(), expected, "objects and rows");
+        assert_eq!(self.count("stored_objects").await, 0, "objects that are still to be looked at");
+        assert_eq!(
+            self.count("pointers WHERE published < generation OR claim IS NOT NULL").await,
+            0,
+            "pointers to write"
+        );
+    }
+}
+
+/// The id of a medium.
+#[track_caller]
+pub fn id(medium: &Value) -> String {
+    medium["id"].as_str().unwrap_or_else(|| panic!("no id in {medium}")).to_owned()
+}
