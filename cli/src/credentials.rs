@@ -28,6 +28,9 @@ pub struct Credentials {
     pub admin_key: Option<String>,
     /// The tenant's name.
     pub tenant: String,
+    /// Its unchanging id at the control plane, which signatures are for; outside of one the name is the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
     /// Its key at the control plane, once it was made there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
@@ -78,6 +81,7 @@ impl Credentials {
             None => Self {
                 admin_key: None,
                 tenant: DEMO.to_owned(),
+                tenant_id: None,
                 api_key: None,
                 signing: SigningCredentials { kid: FIRST_KEY.to_owned(), secret: random_word()? },
                 admin_token: None,

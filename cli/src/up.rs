@@ -29,6 +29,7 @@ use self::tenant::Tenants;
 use crate::client::Server;
 use crate::credentials::Credentials;
 use crate::private_file;
+use crate::sign::Signer;
 
 /// How long a part may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -62,8 +63,8 @@ pub struct UpArguments {
     /// Where state is kept.
     #[arg(long, env = "CALOTYPE_DATA", default_value = ".data")]
     data: PathBuf,
-    /// A policy file of your own instead of the demo's.
-    #[arg(long, conflicts_with = "folder")]
+    /// A policy file with further tenants.
+    #[arg(long)]
     policy: Option<PathBuf>,
 }
 
@@ -72,17 +73,19 @@ pub fn run(arguments: &UpArguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.data).with_context(|| format!("{} cannot be made", arguments.data.display()))?;
     let data = arguments.data.canonicalize()?;
     let _alone = lock(&data)?;
-    let (policy, examples) = match &arguments.policy {
-        Some(policy) => (policy.canonicalize().with_context(|| policy.display().to_string())?, Examples::default()),
-        None => demo::policy(arguments.folder.as_deref(), &data)?,
-    };
+    let folder = demo::folder(arguments.folder.as_deref(), &data)?;
+    let policy =
+        arguments.policy.as_ref().map(|policy| policy.canonicalize().with_context(|| policy.display().to_string()));
+    let policy = policy.transpose()?;
     // Told before anything is started, and before somebody else's server is taken for ours.
     for address in [arguments.listen, arguments.admin_listen, arguments.api_listen] {
         TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on"))?;
     }
     let credentials = Credentials::read_or_make(&data)?;
     let secrets = Secrets::read_or_make(&data)?;
-    let up = Up { arguments, data, policy, examples, secrets };
+    let objects = data.join("objects");
+    std::fs::create_dir_all(&objects).with_context(|| format!("{} cannot be made", objects.display()))?;
+    let up = Up { arguments, data, objects, folder, policy, secrets };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(up.until_stopped(credentials))
 }
@@ -101,8 +104,11 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 struct Up<'a> {
     arguments: &'a UpArguments,
     data: PathBuf,
-    policy: PathBuf,
-    examples: Examples,
+    /// Where uploads are kept.
+    objects: PathBuf,
+    /// What is served as it lies.
+    folder: PathBuf,
+    policy: Option<PathBuf>,
     secrets: Secrets,
 }
 
@@ -154,7 +160,7 @@ impl Up<'_> {
 
         parts.edge = Some(self.start(self.edge(credentials)?, None)?);
         ready(parts, self.arguments.admin_listen).await?;
-        self.greet();
+        self.greet(&demo::examples(&self.folder, &Signer::of_credentials(Credentials::read_or_make(&self.data)?)?)?);
         Err(parts.one_ended().await)
     }
 
@@ -189,7 +195,9 @@ impl Up<'_> {
             .env("CALOTYPE_CONTROL_PLANE__WORKER_URL", &urls.worker)
             .env("CALOTYPE_CONTROL_PLANE__ADMIN_KEY", credentials.admin_key.as_deref().unwrap_or_default())
             .env("CALOTYPE_CONTROL_PLANE__EDGE_TOKEN", &self.secrets.edge_token)
-            .env("CALOTYPE_CONTROL_PLANE__MASTER_KEY", &self.secrets.master_key);
+            .env("CALOTYPE_CONTROL_PLANE__MASTER_KEY", &self.secrets.master_key)
+            .env("CALOTYPE_CONTROL_PLANE__UPLOADS__FOLDER", &self.objects)
+            .env("CALOTYPE_CONTROL_PLANE__DELIVERY_URL", format!("http://{}", self.arguments.listen));
         suit(
             &mut command,
             &[
@@ -203,12 +211,20 @@ impl Up<'_> {
     fn edge(&self, credentials: &Credentials) -> anyhow::Result<Command> {
         let mut command = Command::new(sibling("proxy"));
         command
+            .arg("--config")
+            .arg(demo::write_settings(&self.folder, &credentials.tenant, &self.data)?)
             .stdout(self.log(ACCESS_LOG)?)
             .env("CALOTYPE_PROXY__LISTEN", self.arguments.listen.to_string())
             .env("CALOTYPE_PROXY__ADMIN_LISTEN", self.arguments.admin_listen.to_string())
-            .env("CALOTYPE_PROXY__POLICY_FILE", &self.policy)
+            .env("CALOTYPE_PROXY__CONTROL_PLANE__URL", format!("http://{}", self.arguments.api_listen))
+            .env("CALOTYPE_PROXY__CONTROL_PLANE__TOKEN", &self.secrets.edge_token)
+            .env("CALOTYPE_PROXY__CONTROL_PLANE__DIR", self.data.join("feed"))
+            .env("CALOTYPE_PROXY__UPLOADS__FOLDER", &self.objects)
             // The disk cache's library walks the stack for each of its errors otherwise.
             .env("RUST_LIB_BACKTRACE", "0");
+        if let Some(policy) = &self.policy {
+            command.env("CALOTYPE_PROXY__POLICY_FILE", policy);
+        }
         suit(
             &mut command,
             &[
@@ -223,15 +239,15 @@ impl Up<'_> {
         Ok(command)
     }
 
-    fn greet(&self) {
+    fn greet(&self, examples: &Examples) {
         let (edge, admin, api) = (self.arguments.listen, self.arguments.admin_listen, self.arguments.api_listen);
         let program = std::env::current_exe().map_or("calotype".into(), |path| path.display().to_string());
         let data = self.data.display();
         println!("Calotype serves pictures on http://{edge}");
-        for example in &self.examples.open {
+        for example in &examples.open {
             println!("  http://{edge}{example}");
         }
-        if let Some(example) = &self.examples.signed {
+        if let Some(example) = &examples.signed {
             println!("Signed for an hour; `calotype sign PATH` signs others:\n  http://{edge}{example}");
         }
         println!("Upload: {program} upload --data {data} photo.jpg");
@@ -241,7 +257,9 @@ impl Up<'_> {
             println!("Try it: http://{admin}/playground");
         }
         println!("Admin:  http://{admin}/readyz  http://{admin}/metrics  http://{api}/metrics");
-        println!("Policy: {} (changes apply at once)", self.policy.display());
+        if let Some(policy) = &self.policy {
+            println!("Policy: {} (changes apply at once)", policy.display());
+        }
         println!("Logs:   {data}/{ACCESS_LOG}  {data}/{REQUEST_LOG}");
         println!("Stop with Ctrl-C.");
     }

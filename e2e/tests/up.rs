@@ -98,6 +98,16 @@ impl Rig {
         String::from_utf8_lossy(&ended.stderr).into_owned()
     }
 
+    /// What another command prints that is given the same state.
+    async fn calotype(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(program("calotype"));
+        without_settings_of_ours(&mut command);
+        command.args(arguments).arg("--data").arg(self.data()).stdin(Stdio::null()).kill_on_drop(true);
+        let ended = timeout(PATIENCE, command.output()).await.expect("it ends by itself").expect("it can be started");
+        assert!(ended.status.success(), "{ended:?}\n{}", self.read("log"));
+        String::from_utf8(ended.stdout).expect("a text")
+    }
+
     async fn ask(&self, method: Method, key: &Value, target: &str, body: Option<Value>) -> Response {
         let key = key.as_str().expect("a key is a text");
         let mut request = Request::new(method, target).header("authorization", format!("Bearer {key}"));
@@ -159,8 +169,8 @@ fn is_there(pid: u32) -> bool {
 async fn everything_starts_from_nothing_stops_when_told_and_starts_again_with_all_that_was_there() {
     let rig = Rig::new();
     fs::create_dir(rig.data()).expect("ours");
-    // An older version left it readable for all.
-    fs::write(rig.data().join("policy.toml"), "").expect("ours");
+    // Something else left it readable for all.
+    fs::write(rig.data().join("edge.toml"), "").expect("ours");
     let (mut kept, mut tenants) = (Vec::new(), Vec::new());
     for signal in [Signal::INT, Signal::TERM] {
         let up = rig.start().await;
@@ -171,6 +181,13 @@ async fn everything_starts_from_nothing_stops_when_told_and_starts_again_with_al
         for url in urls {
             let (address, target) = client::split_url(url).expect("a URL");
             picture(&client::get(address, &target).await.expect("an answer"), "image/jpeg");
+        }
+        let signed = rig.calotype(&["sign", "/-/@local/my%20beach.jpg"]).await;
+        let signed = signed.trim();
+        assert!(signed.starts_with("/demo/-/@local/my%20beach.jpg?kid="), "{signed}");
+        for (target, status) in [(signed.to_owned(), 200), (signed.replace("my%20beach", "letter"), 403)] {
+            let answer = client::get(rig.setup.addr(), &target).await.expect("an answer");
+            assert_eq!(answer.status, status, "{}", answer.text());
         }
         let playground = client::get(rig.setup.admin_addr(), "/playground").await.expect("an answer");
         assert_eq!(playground.status, 200);
@@ -187,7 +204,7 @@ async fn everything_starts_from_nothing_stops_when_told_and_starts_again_with_al
         let preset = rig.ask(Method::PUT, &credentials["api_key"], "/v1/presets/thumb", Some(preset)).await;
         assert_eq!(preset.status, if is_new { StatusCode::CREATED } else { StatusCode::OK }, "{}", preset.text());
 
-        for name in ["credentials.json", "secrets.json", "policy.toml", "authorization"] {
+        for name in ["credentials.json", "secrets.json", "edge.toml", "authorization"] {
             let mode = fs::metadata(rig.data().join(name)).expect("written").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
@@ -214,6 +231,28 @@ async fn everything_starts_from_nothing_stops_when_told_and_starts_again_with_al
     }
     assert_eq!(kept[0], kept[1]);
     assert_eq!(tenants[0], tenants[1]);
+}
+
+#[tokio::test]
+async fn what_is_uploaded_is_delivered_also_after_a_restart() {
+    let rig = Rig::new();
+    let mut delivered = Vec::new();
+    for run in 0..2 {
+        let up = rig.start().await;
+        let file = rig.setup.originals().join("my beach.jpg");
+        let id = format!("beaches/{run}");
+        let file = file.to_str().expect("temporary folders have plain names");
+        let printed = rig.calotype(&["upload", file, "--public-id", &id, "--tag", "sea"]).await;
+        delivered.push(printed.trim().to_owned());
+        for url in &delivered {
+            let (address, target) = client::split_url(url).expect("a URL");
+            assert_eq!(address, rig.setup.addr());
+            picture(&client::get(address, &target).await.expect("an answer"), "image/jpeg");
+        }
+        up.process.signal(Signal::TERM).expect("our own child");
+        assert_eq!(up.exited().await.code(), Some(0), "{}", rig.read("log"));
+    }
+    assert_ne!(delivered[0], delivered[1]);
 }
 
 #[tokio::test]

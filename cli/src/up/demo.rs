@@ -7,10 +7,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use transform_url::encoding::encode_source;
 
-use crate::credentials::Credentials;
 use crate::private_file;
 use crate::sign::Signer;
 
@@ -26,9 +25,9 @@ pub struct Examples {
     pub signed: Option<String>,
 }
 
-/// Writes the demo's policy; returns it and what can be tried with it.
-pub fn policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, Examples)> {
-    let folder = match folder {
+/// The folder that is served: the given one, or one with painted samples.
+pub fn folder(given: Option<&Path>, data: &Path) -> anyhow::Result<PathBuf> {
+    let folder = match given {
         Some(folder) => {
             folder.canonicalize().with_context(|| format!("the folder {} cannot be used", folder.display()))?
         }
@@ -38,30 +37,20 @@ pub fn policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, Ex
             samples
         }
     };
-    if !folder.is_dir() {
-        bail!("{} is not a folder", folder.display());
-    }
-    let Some(text) = folder.to_str() else { bail!("the path {} is not UTF-8", folder.display()) };
-    let signer = Signer::of_credentials(Credentials::read_or_make(data)?)
-        .with_context(|| Credentials::path(data).display().to_string())?;
-    let policy = data.join("policy.toml");
-    let content = format!(
-        "# Written anew by each `calotype up`. To keep changes, copy it and start with: calotype up --policy FILE\n\
-         [tenants.{}]\nopen = true\noriginals = true\norigins.local.folder = {}\n{}keys.{} = {}\n",
-        signer.tenant,
-        quoted(text),
-        registered_logo(&folder),
-        signer.key,
-        quoted(signer.secret.expose()),
-    );
-    private_file::write(&policy, &content)?;
-    Ok((policy, examples(&folder, &signer)?))
+    ensure!(folder.is_dir(), "{} is not a folder", folder.display());
+    ensure!(folder.to_str().is_some(), "the path {} is not UTF-8", folder.display());
+    Ok(folder)
 }
 
-/// A logo in the folder is registered, so that overlays can be tried.
-fn registered_logo(folder: &Path) -> String {
-    let logo = ["logo.svg", "logo.png"].into_iter().find(|name| folder.join(name).is_file());
-    logo.map(|name| format!("images.logo = \"@local/{name}\"\n")).unwrap_or_default()
+/// Settings of the edge that no variable can hold: the folder, as an origin of the tenant.
+pub fn write_settings(folder: &Path, tenant: &str, data: &Path) -> anyhow::Result<PathBuf> {
+    let settings = data.join("edge.toml");
+    let folder = quoted(&folder.display().to_string());
+    let text = format!(
+        "# Written anew by each `calotype up`.\n[proxy.control_plane.folders]\n\"{tenant}/local\" = {folder}\n"
+    );
+    private_file::write(&settings, &text)?;
+    Ok(settings)
 }
 
 /// A text as TOML writes it.
@@ -70,7 +59,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// URLs of a few files of the folder that are pictures by their first bytes.
-fn examples(folder: &Path, signer: &Signer) -> anyhow::Result<Examples> {
+pub fn examples(folder: &Path, signer: &Signer) -> anyhow::Result<Examples> {
     let mut names: Vec<String> = std::fs::read_dir(folder)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .take(1000)

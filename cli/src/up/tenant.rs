@@ -2,7 +2,6 @@
 //!
 //! Must not print a key.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,11 +21,18 @@ use crate::private_file;
 /// How long the control plane may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
-/// Is there while the tenant is being made: its key is shown once, and who is killed meanwhile has not noted it.
+/// Is there until the tenant is whole: its key is shown once, and who is killed meanwhile has not noted it.
 const MAKING: &str = "making-tenant";
 
 #[derive(Deserialize)]
+struct FoundTenant {
+    id: String,
+}
+
+#[derive(Deserialize)]
 struct MadeTenant {
+    #[serde(flatten)]
+    tenant: FoundTenant,
     api_key: MadeKey,
 }
 
@@ -53,7 +59,13 @@ impl Tenants<'_> {
         let found = self.ask(Method::GET, &path, &admin, None).await?;
         match found.status {
             StatusCode::NOT_FOUND => self.create(&admin, credentials).await?,
-            StatusCode::OK if credentials.api_key.is_some() => {}
+            StatusCode::OK if credentials.api_key.is_some() => {
+                let id = found.json::<FoundTenant>()?.id;
+                if credentials.tenant_id.as_ref() != Some(&id) {
+                    credentials.tenant_id = Some(id);
+                    credentials.write(self.data)?;
+                }
+            }
             StatusCode::OK if self.is_private && self.making().exists() => {
                 self.delete(&path, &admin).await?;
                 self.create(&admin, credentials).await?;
@@ -61,7 +73,12 @@ impl Tenants<'_> {
             StatusCode::OK => bail!("{}", self.lost(credentials)),
             _ => bail!("the tenant {} cannot be asked for: {}", credentials.tenant, found.refusal()),
         }
-        self.add_signing_key(credentials).await
+        self.add_signing_key(credentials).await?;
+        if self.making().exists() {
+            self.open(credentials).await?;
+            std::fs::remove_file(self.making()).context(MAKING)?;
+        }
+        Ok(())
     }
 
     async fn create(&self, admin: &str, credentials: &mut Credentials) -> anyhow::Result<()> {
@@ -69,12 +86,18 @@ impl Tenants<'_> {
         let body = json!({ "slug": credentials.tenant, "name": "Demo" });
         let made = self.ask(Method::POST, "/v1/tenants", admin, Some(&body)).await?;
         ensure!(made.status == StatusCode::CREATED, "the tenant cannot be made: {}", made.refusal());
-        credentials.api_key = Some(made.json::<MadeTenant>()?.api_key.key);
-        credentials.write(self.data)?;
-        match std::fs::remove_file(self.making()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context(MAKING),
-            _ => Ok(()),
-        }
+        let made: MadeTenant = made.json()?;
+        (credentials.tenant_id, credentials.api_key) = (Some(made.tenant.id), Some(made.api_key.key));
+        credentials.write(self.data)
+    }
+
+    /// Lets everybody try everything. Once only: what it is changed to later stays.
+    async fn open(&self, credentials: &Credentials) -> anyhow::Result<()> {
+        let key = credentials.api_key.as_deref().unwrap_or_default();
+        let body = json!({ "open": true, "originals": true });
+        let set = self.ask(Method::PUT, "/v1/policy", key, Some(&body)).await?;
+        ensure!(set.status.is_success(), "the policy cannot be set: {}", set.refusal());
+        Ok(())
     }
 
     /// A tenant that nobody has ever had a key of has nothing that could be lost.
