@@ -159,6 +159,16 @@ async fn what_was_refused_or_failed_may_be_tried_again() {
     }
     ok(&api.delete(&shop.key, "/v1/signing-keys/k").await, 204);
     api.database.crash().await;
+    // Connections that were open are served until their ends notice: one refusal may be that, a second one is the end of all.
+    eventually("the end of the database", async || {
+        for _ in 0..2 {
+            if api.send(&Request::get("/readyz")).await.status != 503 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
     problem(&api.send(&once).await, 503, "database-unavailable");
     api.database.start_again().await;
     let made = eventually("the database", async || {
