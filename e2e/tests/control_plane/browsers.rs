@@ -4,7 +4,9 @@ use http::Method;
 use serde_json::Value;
 use testkit::control_plane::{ControlPlane, EDGE_TOKEN};
 use testkit::database::TestDatabase;
+use testkit::edge::eventually;
 use testkit::http::{Request, Response};
+use testkit::webdriver::Browser;
 
 use crate::support::{ok, problem};
 
@@ -131,4 +133,31 @@ async fn the_api_is_described_for_programs_and_for_people() {
     assert_eq!((page.status.as_u16(), page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     let policy = page.header("content-security-policy").expect("one");
     assert!(policy.starts_with("default-src 'none'; connect-src 'self'; script-src 'sha256-"), "{policy}");
+}
+
+#[tokio::test]
+async fn the_page_that_describes_the_api_works_in_a_browser() {
+    let Some(browser) = Browser::start(1200, 1000).await.expect("the driver that is there works") else {
+        eprintln!("skipped: chromedriver is not installed");
+        return;
+    };
+    let api = ControlPlane::start().await;
+    browser.navigate(&format!("http://{}/v1/docs", api.addr())).await.expect("a page");
+    let summary = eventually("the operations", async || browser.find("#presets_put summary").await.ok()).await;
+    let document = ok(&api.send(&Request::get("/v1/openapi.json")).await, 200);
+    for operation in document["paths"].as_object().expect("paths").values() {
+        for told in operation.as_object().expect("operations").values() {
+            let id = told["operationId"].as_str().expect("an id");
+            browser.find(&format!("#{id}")).await.unwrap_or_else(|_| panic!("{id} is not shown"));
+        }
+    }
+    let about = browser.text(&browser.find("#about").await.expect("there")).await.expect("text");
+    assert!(about.starts_with("Tenants, their keys"), "{about}");
+    browser.click(&summary).await.expect("it opens");
+    let shown = browser.text(&browser.find("#presets_put").await.expect("there")).await.expect("text");
+    for part in
+        ["PUT", "/v1/presets/{name}", "with the scope `delivery:write`", "If-Match", "\"ops\": string", "201: Made"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
 }
