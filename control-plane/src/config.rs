@@ -160,7 +160,8 @@ impl Settings for ControlPlaneSettings {
         }
         let is_without = !self.master_key.is_set() && !self.previous_master_keys.is_empty();
         mistakes.unless(!is_without, "master_key", "(nothing)", "previous_master_keys need one that comes after them");
-        mistakes.unless((1..=1000).contains(&self.connections), "connections", self.connections, "1 to 1000");
+        // One hears of changes, one asks whose a key is, and one does what is asked.
+        mistakes.unless((3..=1000).contains(&self.connections), "connections", self.connections, "3 to 1000");
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");

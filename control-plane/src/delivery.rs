@@ -70,12 +70,22 @@ fn is_same_host(one: &str, other: &str) -> bool {
     parsed(one) == parsed(other)
 }
 
+/// Holds what the transaction's tenant has set: others who do so wait until the transaction ends. What counts before it adds does,
+/// so that a limit holds for those who come at once, too.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub async fn hold(transaction: &mut TenantTransaction) -> Result<(), ApiError> {
+    sqlx::query!("SELECT version FROM policies FOR UPDATE").fetch_optional(transaction.connection()).await?;
+    Ok(())
+}
+
 /// All parts of the transaction's tenant but its keys, which nothing leans on. Others wait until the transaction ends.
 ///
 /// # Errors
 /// [`ApiError::Database`].
 pub async fn lock(transaction: &mut TenantTransaction) -> Result<TenantParts, ApiError> {
-    sqlx::query!("SELECT version FROM policies FOR UPDATE").fetch_optional(transaction.connection()).await?;
+    hold(transaction).await?;
     let row = sqlx::query!(
         r#"SELECT
              (SELECT slug FROM tenants) AS "slug!",

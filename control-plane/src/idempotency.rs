@@ -5,7 +5,7 @@
 //! failed, has done nothing: it is not kept, and may be tried again with the same key.
 //!
 //! Must not be used by what takes long: the transaction stays open. An upload is received first, and [`Once::begin`] comes when its
-//! fingerprint is known.
+//! fingerprint is known, after its last byte.
 
 use std::time::Duration;
 

@@ -32,7 +32,13 @@ use crate::server;
         (name = "signing keys", description = "What delivery URLs are signed with"),
         (name = "domains", description = "Hosts of a tenant's own"),
         (name = "presets", description = "Registered sets of ops"),
+        (name = "overlays", description = "Registered images"),
+        (name = "origins", description = "Where pictures come from that are not uploaded"),
+        (name = "policy", description = "What a tenant allows"),
         (name = "purges", description = "Taking pictures back"),
+        (name = "media", description = "What a tenant has uploaded"),
+        (name = "folders", description = "Where media is in"),
+        (name = "jobs", description = "What workers do for a tenant"),
         (name = "edges", description = "What edges are told"),
         (name = "operation", description = "Health, metrics, and this description")
     )
@@ -154,8 +160,9 @@ mod tests {
         let database = Database::open(&options).expect("the URL is good");
         let rocket = server::build(&settings, database, &Registry::new()).expect("a server");
         let routes = rocket.routes().map(|route| {
-            let path = route.uri.path().replace('<', "{").replace('>', "}");
-            (route.method.to_string(), path)
+            let path = route.uri.path().replace("folders/<_..>", "folders/<path>");
+            let path = path.replace("by-public-id/<_..>", "by-public-id/<public_id>");
+            (route.method.to_string(), path.replace('<', "{").replace('>', "}"))
         });
         let document = document();
         let described = operations(&document).map(|(method, path, _)| (method, path));

@@ -166,8 +166,13 @@ pub fn methods(request: &Request<'_>) -> Vec<&'static str> {
     let mut methods = Vec::new();
     for route in request.rocket().routes() {
         let wanted: Vec<_> = route.uri.path().trim_matches('/').split('/').collect();
-        let is_there = wanted.len() == path.len()
-            && wanted.iter().zip(&path).all(|(wanted, is)| wanted.starts_with('<') || wanted == is);
+        // `<_..>` is the rest, of which there is something.
+        let is_as_long = match wanted.last() {
+            Some(last) if last.ends_with("..>") => wanted.len() <= path.len(),
+            _ => wanted.len() == path.len(),
+        };
+        let is_there =
+            is_as_long && wanted.iter().zip(&path).all(|(wanted, is)| wanted.starts_with('<') || wanted == is);
         if is_there && !methods.contains(&route.method.as_str()) {
             methods.push(route.method.as_str());
         }

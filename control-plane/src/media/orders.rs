@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fields::{self, Fields};
@@ -17,18 +18,22 @@ const BATCH_MAX: usize = 1000;
 const URL_BYTES_MAX: usize = 2048;
 
 /// The same change to many media.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     action: Action,
+    /// Up to 1000.
     ids: Vec<Uuid>,
+    /// Of `tag` and `untag`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tags: Option<Vec<String>>,
+    /// Of `move`; empty is the top.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     folder: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// What becomes of all of them.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Action {
     Delete,
@@ -90,9 +95,10 @@ impl Batch {
 }
 
 /// A medium out of what is at a URL.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FetchOrder {
+    /// At a public address.
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public_id: Option<String>,
@@ -101,7 +107,9 @@ pub struct FetchOrder {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
+    /// RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
 }

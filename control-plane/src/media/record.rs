@@ -1,10 +1,11 @@
 //! The row of a medium: made, found, changed, deleted. Every change ends with the pointers that it concerns.
 
 use isolation::{DatabaseError, TenantKey, TenantTransaction};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uploads::PublicId;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Library;
@@ -19,7 +20,7 @@ use crate::problem::ApiError;
 const MEDIUM: &str = "medium";
 
 /// A medium, as the database has it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// Its unchanging id.
     pub id: Uuid,
@@ -44,23 +45,33 @@ pub struct Row {
 }
 
 /// A medium, as its tenant sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Media {
-    id: Uuid,
-    public_id: String,
+    /// It does not change.
+    pub id: Uuid,
+    /// Its name in URLs.
+    pub public_id: String,
+    /// `image`, `video`, `audio`, `document` or `file`, as its bytes say.
     kind: String,
+    /// `ready`.
     state: String,
     /// Grows with each change.
     pub version: i64,
     content_type: String,
     bytes: i64,
+    /// In pixels, as it is looked at; `null` where that is not known.
     width: Option<i32>,
     height: Option<i32>,
+    /// Of its bytes, hexadecimal.
     sha256: String,
+    /// Empty at the top.
     folder: String,
     tags: Vec<String>,
+    #[schema(value_type = Object)]
     metadata: Value,
+    /// What its file was called by whoever sent it.
     filename: Option<String>,
+    /// From then on it is not served, and soon after deleted.
     #[serde(with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
@@ -68,7 +79,8 @@ pub struct Media {
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
     /// Whether edges are told already.
-    published: bool,
+    pub published: bool,
+    /// Where edges serve it.
     url: String,
 }
 
@@ -228,6 +240,20 @@ pub async fn find_by_public_id(transaction: &mut TenantTransaction, id: &PublicI
     row.ok_or(ApiError::NotFound(MEDIUM))
 }
 
+/// Whether edges are told what a public id means now.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub async fn is_published(transaction: &mut TenantTransaction, public_id: &str) -> Result<bool, ApiError> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT NOT EXISTS (
+             SELECT FROM pointers WHERE public_id = $1 AND (published < generation OR claim IS NOT NULL)
+           ) AS "is_published!""#,
+        public_id
+    );
+    Ok(found.fetch_one(transaction.connection()).await?)
+}
+
 /// Makes a medium of what was taken in.
 ///
 /// # Errors
@@ -240,19 +266,35 @@ pub async fn create(
     fields: &Fields,
     filename: Option<&str>,
 ) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(tenant).await?;
+    let row = insert(&mut transaction, intake, taken, fields, filename).await?;
+    transaction.commit().await?;
+    published(library, tenant, row, None).await
+}
+
+/// The first half of [`create`]: the row, if `transaction` commits. [`published`] is the second.
+///
+/// # Errors
+/// As [`create`].
+pub async fn insert(
+    transaction: &mut TenantTransaction,
+    intake: &Intake<'_>,
+    taken: &Taken,
+    fields: &Fields,
+    filename: Option<&str>,
+) -> Result<Row, ApiError> {
     let public_id = match &fields.public_id {
         Some(id) => id.clone(),
         None => PublicId::new(intake.media.to_string()).map_err(|_| ApiError::Internal)?,
     };
-    let mut transaction = library.database().begin(tenant).await?;
-    intake.settle(&mut transaction).await?;
-    make_folder(&mut transaction, fields.folder.as_deref()).await?;
+    intake.settle(transaction).await?;
+    make_folder(transaction, fields.folder.as_deref()).await?;
     let metadata = Value::Object(fields.metadata.clone());
     sqlx::query!(
         "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, width, height,
              filename, tags, metadata, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-        tenant.as_uuid(),
+        transaction.tenant().as_uuid(),
         intake.media,
         public_id.as_str(),
         fields.folder,
@@ -271,9 +313,7 @@ pub async fn create(
     .execute(transaction.connection())
     .await
     .map_err(refused)?;
-    let row = find(&mut transaction, intake.media).await?;
-    transaction.commit().await?;
-    published(library, tenant, row, None).await
+    find(transaction, intake.media).await
 }
 
 /// What becomes of a medium; what is `None` stays as it is.
@@ -432,7 +472,10 @@ async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Conditio
 }
 
 /// The row after its pointer was written, and the one that led to it before.
-async fn published(
+///
+/// # Errors
+/// [`ApiError::NoStore`]. That edges cannot be told now is no error: the row says so.
+pub async fn published(
     library: &Library,
     tenant: TenantKey,
     mut row: Row,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::answer::Answer;
 use crate::auth::{ApiKey, Caller, Scope};
 use crate::body::Body;
+use crate::delivery;
 use crate::idempotency::{Begun, Once};
 use crate::names;
 use crate::page::{List, Page, PageQuery};
@@ -87,6 +88,7 @@ pub async fn create(
     if body.expires_at.is_some_and(|end| end <= OffsetDateTime::now_utc()) {
         return Err(ApiError::field("expires_at", "is in the past"));
     }
+    delivery::hold(work.transaction()).await?;
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM api_keys WHERE revoked_at IS NULL"#)
         .fetch_one(work.connection())
         .await?;

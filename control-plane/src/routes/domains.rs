@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::answer::Answer;
 use crate::auth::{Caller, Scope, random_secret};
 use crate::body::Body;
+use crate::delivery;
 use crate::feed::{Subject, announce};
 use crate::idempotency::{Begun, Once};
 use crate::names;
@@ -95,6 +96,7 @@ pub async fn create(
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
+    delivery::hold(work.transaction()).await?;
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM domains"#);
     if count.fetch_one(work.connection()).await? >= DOMAINS_MAX {
         return Err(ApiError::field("host", format!("a tenant has at most {DOMAINS_MAX} domains: delete one")));

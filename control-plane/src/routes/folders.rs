@@ -7,17 +7,22 @@ use rocket::serde::json::Json;
 use rocket::{State, delete, get, put};
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::{IntoParams, ToSchema};
 
 use super::rest_of_path;
 use crate::auth::{Caller, Scope};
 use crate::media;
+use crate::openapi::optional;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
 
 /// A folder.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Folder {
+    /// Names with `/` between them.
     path: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -28,6 +33,15 @@ pub struct FolderQuery {
     /// Those in this one; `Some(None)` is the top.
     parent: Option<Option<String>>,
     page: PageQuery,
+}
+
+impl IntoParams for FolderQuery {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let parent = Object::with_type(Type::String);
+        let mut all = vec![optional("parent", ParameterIn::Query, "Those in this folder; empty is the top", parent)];
+        all.extend(PageQuery::into_params(place));
+        all
+    }
 }
 
 impl FolderQuery {
@@ -70,6 +84,12 @@ impl<'r> FromRequest<'r> for FolderPath {
 }
 
 /// Folders, by their paths.
+#[utoipa::path(
+    tag = "folders",
+    security(("tenantKey" = ["media:read"])),
+    params(FolderQuery),
+    responses((status = 200, description = "A page, by path", body = Page<Folder>))
+)]
 #[get("/folders")]
 pub async fn list(
     caller: Caller,
@@ -115,6 +135,13 @@ pub async fn list(
 }
 
 /// Makes a folder, and those that it is in.
+#[utoipa::path(
+    path = "/folders/{path}",
+    tag = "folders",
+    security(("tenantKey" = ["media:write"])),
+    params(("path" = String, Path, description = "With slashes, which may be sent as they are")),
+    responses((status = 200, description = "It was there", body = Folder), (status = 201, description = "Made", body = Folder))
+)]
 #[put("/folders/<_..>")]
 pub async fn put(
     caller: Caller,
@@ -135,6 +162,13 @@ pub async fn put(
 }
 
 /// Deletes a folder that nothing is in.
+#[utoipa::path(
+    path = "/folders/{path}",
+    tag = "folders",
+    security(("tenantKey" = ["media:write"])),
+    params(("path" = String, Path, description = "With slashes, which may be sent as they are")),
+    responses((status = 204, description = "It is no more"))
+)]
 #[delete("/folders/<_..>")]
 pub async fn delete(caller: Caller, path: FolderPath, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::MediaWrite)?;

@@ -2,31 +2,42 @@
 
 use isolation::{Database, TenantTransaction};
 use jobs::{Job, JobId, JobState, NewJob};
-use rocket::http::Header;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
-use rocket::{Responder, State, get, post};
+use rocket::{State, get, post};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
+use crate::idempotency::Work;
+use crate::openapi::optional;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
 
 /// A job, as its tenant sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct JobView {
     id: Uuid,
+    /// `media_batch` or `media_fetch`.
     kind: String,
+    /// `blocked`, `delayed`, `queued`, `running`, `done`, `failed` or `cancelled`.
     state: &'static str,
+    /// From 0 to 1.
     progress: f32,
     attempts: i16,
     attempts_max: i16,
     cancel_requested: bool,
+    /// What came of it, once it is done.
+    #[schema(value_type = Option<Object>)]
     result: Option<Value>,
+    /// Why the last attempt was not done.
     error: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -52,31 +63,30 @@ impl From<Job> for JobView {
     }
 }
 
-/// A job that was put in just now, and where it is.
-#[derive(Responder)]
-#[response(status = 202)]
-pub struct Enqueued {
-    body: Json<JobView>,
-    location: Header<'static>,
-}
-
-/// Puts a job in.
+/// Puts a job in; the answer tells where it is.
 ///
 /// # Errors
 /// [`ApiError::Database`].
-pub async fn enqueue(database: &Database, caller: &Caller, kind: &str, payload: Value) -> Result<Enqueued, ApiError> {
-    let mut transaction = database.begin(caller.tenant).await?;
-    let id = jobs::enqueue(&mut transaction, &NewJob::new(kind, payload)).await?;
-    let job = jobs::find(&mut transaction, id).await?;
-    transaction.commit().await?;
-    let location = Header::new("Location", format!("/v1/jobs/{id}"));
-    Ok(Enqueued { body: Json(job.into()), location })
+pub async fn enqueue(mut work: Work, kind: &str, payload: Value) -> Result<Answer, ApiError> {
+    let id = jobs::enqueue(work.transaction(), &NewJob::new(kind, payload)).await?;
+    let job = JobView::from(jobs::find(work.transaction(), id).await?);
+    let answer = Answer::accepted(&job)?;
+    work.commit(Answer { location: Some(format!("/v1/jobs/{id}")), ..answer }).await
 }
 
 /// Which jobs are asked for.
 pub struct JobQuery {
     state: Option<JobState>,
     page: PageQuery,
+}
+
+impl IntoParams for JobQuery {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let state = Object::with_type(Type::String);
+        let mut all = vec![optional("state", ParameterIn::Query, "Those in this state", state)];
+        all.extend(PageQuery::into_params(place));
+        all
+    }
 }
 
 impl JobQuery {
@@ -104,6 +114,12 @@ impl<'r> FromRequest<'r> for JobQuery {
 }
 
 /// Jobs, the newest first.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:read"])),
+    params(JobQuery),
+    responses((status = 200, description = "A page, newest first", body = Page<JobView>))
+)]
 #[get("/jobs")]
 pub async fn list(
     caller: Caller,
@@ -120,6 +136,11 @@ pub async fn list(
 }
 
 /// One job.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:read"])),
+    responses((status = 200, description = "It", body = JobView))
+)]
 #[get("/jobs/<id>")]
 pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
     caller.needs(Scope::MediaRead)?;
@@ -127,6 +148,11 @@ pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result
 }
 
 /// Ends a job, or asks its worker to.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:write"])),
+    responses((status = 200, description = "It is cancelled, or will be", body = JobView))
+)]
 #[post("/jobs/<id>/cancel")]
 pub async fn cancel(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
@@ -139,6 +165,11 @@ pub async fn cancel(caller: Caller, id: &str, database: &State<Database>) -> Res
 }
 
 /// Lets a job that was not done be tried again.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:write"])),
+    responses((status = 200, description = "It waits for a worker", body = JobView))
+)]
 #[post("/jobs/<id>/retry")]
 pub async fn retry(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
     caller.needs(Scope::MediaWrite)?;

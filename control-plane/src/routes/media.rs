@@ -10,31 +10,41 @@ use rocket::{Data, Either, Responder, State, delete, get, patch, post, put};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::jobs::{self, Enqueued};
-use super::{Created, Versioned, rest_of_path};
+use super::jobs::{self, JobView};
+use super::{Versioned, rest_of_path};
+use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
 use crate::body::Body;
 use crate::etag::Condition;
+use crate::idempotency::{Begun, Once};
 use crate::media::{self, Batch, Change, FetchOrder, Filter, Library, Media, Published, Row};
+use crate::openapi::optional;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
+use crate::sealing::Seal;
 
 /// What becomes of a medium; what is left out stays as it is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeMedia {
     public_id: Option<String>,
     folder: Option<String>,
     tags: Option<Vec<String>>,
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Option<Rfc3339>>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     filename: Option<Option<String>>,
 }
 
@@ -66,23 +76,45 @@ impl ChangeMedia {
 }
 
 /// Takes a file in.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body(content = upload::NewMedia, content_type = "multipart/form-data"),
+    responses((status = 201, description = "Made", body = Media, headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is"))))
+)]
 #[post("/media", data = "<data>")]
 pub async fn create(
     caller: Caller,
+    once: Once,
     content_type: Option<&ContentType>,
     data: Data<'_>,
     library: &State<Library>,
-) -> Result<Created<Media>, ApiError> {
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
-    let row = upload::create(library, caller.tenant, content_type, data).await?;
-    let location = format!("/v1/media/{}", row.id);
-    Ok(Created::new(row.version, location, row.seen_by(library, &caller.slug)))
+    upload::Maker { library, seal, caller: &caller }.create(once, content_type, data).await
 }
 
 /// Which media are asked for.
 pub struct MediaQuery {
     filter: Filter,
     page: PageQuery,
+}
+
+impl IntoParams for MediaQuery {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let kinds = ["image", "video", "audio", "document", "file"];
+        let text = || Object::builder().schema_type(Type::String);
+        let mut all = vec![
+            optional("folder", ParameterIn::Query, "Those in this folder; empty is the top", text()),
+            optional("tag", ParameterIn::Query, "Those with this tag", text()),
+            optional("kind", ParameterIn::Query, "Those of this kind", text().enum_values(Some(kinds))),
+            optional("public_id_prefix", ParameterIn::Query, "Those whose public id begins so", text()),
+        ];
+        all.extend(PageQuery::into_params(place));
+        all
+    }
 }
 
 impl MediaQuery {
@@ -128,6 +160,12 @@ impl<'r> FromRequest<'r> for MediaQuery {
 }
 
 /// Media, the newest first.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:read"])),
+    params(MediaQuery),
+    responses((status = 200, description = "A page, newest first", body = Page<Media>))
+)]
 #[get("/media")]
 pub async fn list(
     caller: Caller,
@@ -146,6 +184,11 @@ pub async fn list(
 }
 
 /// One medium.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:read"])),
+    responses((status = 200, description = "It", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
 #[get("/media/<id>", rank = 1)]
 pub async fn get(
     caller: Caller,
@@ -159,6 +202,13 @@ pub async fn get(
 }
 
 /// The medium that a public id means.
+#[utoipa::path(
+    path = "/media/by-public-id/{public_id}",
+    tag = "media",
+    security(("tenantKey" = ["media:read"])),
+    params(("public_id" = String, Path, description = "Slashes in it may be sent as they are")),
+    responses((status = 200, description = "It", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
 #[get("/media/by-public-id/<_..>")]
 pub async fn get_by_public_id(
     caller: Caller,
@@ -186,6 +236,13 @@ impl<'r> FromRequest<'r> for PublicIdInPath {
 }
 
 /// Changes what is said of a medium.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Condition),
+    request_body = ChangeMedia,
+    responses((status = 200, description = "Changed", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
 #[patch("/media/<id>", data = "<body>")]
 pub async fn change(
     caller: Caller,
@@ -202,6 +259,13 @@ pub async fn change(
 }
 
 /// Gives a medium other bytes.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Condition),
+    request_body(content = upload::NewFile, content_type = "multipart/form-data"),
+    responses((status = 200, description = "Replaced", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
 #[put("/media/<id>/file", data = "<data>")]
 pub async fn replace(
     caller: Caller,
@@ -217,7 +281,7 @@ pub async fn replace(
 }
 
 /// What was done, although edges are not told yet.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct NotPublished {
     published: bool,
 }
@@ -228,6 +292,12 @@ pub struct NotPublished {
 pub struct Accepted(Json<NotPublished>);
 
 /// Deletes a medium.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Condition),
+    responses((status = 204, description = "It is no more"), (status = 202, description = "It is no more, but edges are told later", body = NotPublished))
+)]
 #[delete("/media/<id>")]
 pub async fn delete(
     caller: Caller,
@@ -243,21 +313,53 @@ pub async fn delete(
 }
 
 /// Changes many media alike, later.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body = Batch,
+    responses((status = 202, description = "A worker will do it", body = JobView, headers(("Location" = String, description = "Where the job is"))))
+)]
 #[post("/media/batch", data = "<body>")]
-pub async fn batch(caller: Caller, body: Body<Batch>, library: &State<Library>) -> Result<Enqueued, ApiError> {
+pub async fn batch(
+    caller: Caller,
+    once: Once,
+    body: Body<Batch>,
+    library: &State<Library>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     body.check()?;
-    jobs::enqueue(library.database(), &caller, Batch::JOB, payload(&*body)?).await
+    match once.begin(library.database(), seal, caller.tenant, &body.fingerprint).await? {
+        Begun::First(work) => jobs::enqueue(work, Batch::JOB, payload(&*body)?).await,
+        Begun::Again(answer) => Ok(answer),
+    }
 }
 
 /// Takes in what is at a URL, later.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body = FetchOrder,
+    responses((status = 202, description = "A worker will do it", body = JobView, headers(("Location" = String, description = "Where the job is"))))
+)]
 #[post("/media/fetch", data = "<body>")]
-pub async fn fetch(caller: Caller, body: Body<FetchOrder>, library: &State<Library>) -> Result<Enqueued, ApiError> {
+pub async fn fetch(
+    caller: Caller,
+    once: Once,
+    body: Body<FetchOrder>,
+    library: &State<Library>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     body.check()?;
-    jobs::enqueue(library.database(), &caller, FetchOrder::JOB, payload(&*body)?).await
+    match once.begin(library.database(), seal, caller.tenant, &body.fingerprint).await? {
+        Begun::First(work) => jobs::enqueue(work, FetchOrder::JOB, payload(&*body)?).await,
+        Begun::Again(answer) => Ok(answer),
+    }
 }
 
 fn payload(order: &impl Serialize) -> Result<Value, ApiError> {

@@ -121,6 +121,22 @@ pub fn internal() -> Vec<Route> {
     presets::delete,
     openapi::description,
     openapi::page,
+    media::create,
+    media::list,
+    media::get,
+    media::get_by_public_id,
+    media::change,
+    media::replace,
+    media::delete,
+    media::batch,
+    media::fetch,
+    folders::list,
+    folders::put,
+    folders::delete,
+    jobs::list,
+    jobs::get,
+    jobs::cancel,
+    jobs::retry,
 ))]
 pub struct PublicApi;
 
@@ -128,6 +144,7 @@ pub struct PublicApi;
 #[derive(OpenApi)]
 #[openapi(paths(internal::feed, internal::snapshot))]
 pub struct InternalApi;
+
 /// Whatever comes after this in a request's path, slashes included, decoded once.
 fn rest_of_path(request: &Request<'_>, start: &str) -> Result<String, ApiError> {
     let raw = request.uri().path().raw().as_str().strip_prefix(start);

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::answer::Answer;
 use crate::auth::{Caller, Scope, random_secret};
 use crate::body::Body;
+use crate::delivery;
 use crate::feed::{Sealed, Subject, announce};
 use crate::idempotency::{Begun, Once};
 use crate::page::{List, Page, PageQuery};
@@ -80,6 +81,7 @@ pub async fn create(
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
+    delivery::hold(work.transaction()).await?;
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM signing_keys"#);
     if count.fetch_one(work.connection()).await? >= KEYS_MAX {
         return Err(ApiError::field("kid", format!("a tenant has at most {KEYS_MAX} signing keys: delete one")));
