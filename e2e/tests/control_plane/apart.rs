@@ -6,10 +6,24 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::{Value, json};
-use testkit::control_plane::{ADMIN_KEY, ControlPlane, EDGE_TOKEN, TestTenant};
+use testkit::control_plane::{ADMIN_KEY, ControlPlane, EDGE_TOKEN, MASTER_KEY, TestTenant};
 use testkit::http::{Request, Response};
 
+use crate::media_rig::{MediaRig, TestForm, id};
 use crate::support::ok;
+
+/// Lists of a tenant's.
+const LISTS: [&str; 9] = [
+    "/v1/api-keys",
+    "/v1/domains",
+    "/v1/folders",
+    "/v1/jobs",
+    "/v1/media",
+    "/v1/origins",
+    "/v1/overlays",
+    "/v1/presets",
+    "/v1/signing-keys",
+];
 
 /// What has to come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,14 +40,76 @@ use Expected::{Own, Refused, Status};
 /// What the other tenant has.
 struct Theirs {
     key_id: String,
+    medium: String,
+    job: String,
     /// Cursors of its lists, by path.
     cursors: BTreeMap<&'static str, String>,
 }
 
-/// How an operation is tried: what its target is, with which body, and what has to come of it. `None` where nobody has thought of it.
-fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Option<Value>, Expected)> {
+/// What an operation is tried with.
+enum Given {
+    Nothing,
+    Json(Value),
+    Form(TestForm),
+}
+
+impl From<Option<Value>> for Given {
+    fn from(body: Option<Value>) -> Self {
+        body.map_or(Self::Nothing, Self::Json)
+    }
+}
+
+/// How an operation is tried: what its target is, with which body, and what has to come of it. Empty where nobody has thought of it.
+fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Expected)> {
+    let Theirs { medium, job, .. } = theirs;
+    let file = || TestForm::file(b"of the asker");
+    match (method, path) {
+        // What takes ids in its body: a worker is told, and finds nothing.
+        ("post", "/v1/media/batch") => {
+            let order = |more: Value| {
+                let mut order = json!({"ids": [medium]});
+                order.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+                (path.to_owned(), Given::Json(order), Own)
+            };
+            vec![
+                order(json!({"action": "delete"})),
+                order(json!({"action": "tag", "tags": ["of-the-asker"]})),
+                order(json!({"action": "untag", "tags": ["theirs"]})),
+                order(json!({"action": "move", "folder": ""})),
+            ]
+        }
+        ("post", "/v1/media") => {
+            vec![(path.to_owned(), Given::Form(file().text("public_id", "theirs").text("folder", "theirs")), Own)]
+        }
+        ("put", "/v1/media/{id}/file") => {
+            vec![(format!("/v1/media/{medium}/file"), Given::Form(file()), Refused)]
+        }
+        // What finds by names finds the asker's own.
+        ("get", "/v1/media") => {
+            let found = ["folder=theirs", "tag=theirs", "public_id_prefix=theirs", "kind=document"];
+            let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
+            found.into_iter().chain(example(method, path, theirs)).collect()
+        }
+        ("get", "/v1/folders") => {
+            let found = (format!("{path}?parent=theirs"), Given::Nothing, Own);
+            std::iter::once(found).chain(example(method, path, theirs)).collect()
+        }
+        // Of an origin that the other tenant has.
+        ("put", "/v1/overlays/{name}") => {
+            let of_origin = Given::Json(json!({"source": "@theirs/a.png"}));
+            let of_origin = ("/v1/overlays/theirs".to_owned(), of_origin, Status(422));
+            std::iter::once(of_origin).chain(example(method, path, theirs)).collect()
+        }
+        ("post", "/v1/jobs/{id}/cancel") => vec![(format!("/v1/jobs/{job}/cancel"), Given::Nothing, Refused)],
+        ("post", "/v1/jobs/{id}/retry") => vec![(format!("/v1/jobs/{job}/retry"), Given::Nothing, Refused)],
+        _ => example(method, path, theirs).into_iter().collect(),
+    }
+}
+
+/// One that is tried in one way only.
+fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, Expected)> {
     let list = || format!("{path}?limit=1&cursor={}", theirs.cursors.get(path).expect("its list has two pages"));
-    Some(match (method, path) {
+    let (target, body, expected) = match (method, path) {
         // Of the operator and of edges: no tenant's key is good for any of these, with whatever ids.
         ("post", "/v1/tenants") => (path.into(), Some(json!({"slug": "blog", "name": "x"})), Refused),
         ("get", "/v1/tenants") => (path.into(), None, Refused),
@@ -46,42 +122,74 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Option<
         ("get" | "delete", "/v1/presets/{name}") => ("/v1/presets/theirs".into(), None, Refused),
         ("get" | "delete", "/v1/domains/{host}") => ("/v1/domains/theirs.example".into(), None, Refused),
         ("post", "/v1/domains/{host}/verify") => ("/v1/domains/theirs.example/verify".into(), None, Refused),
+        ("get" | "delete", "/v1/overlays/{name}") => ("/v1/overlays/theirs".into(), None, Refused),
+        ("get" | "delete", "/v1/origins/{name}") => ("/v1/origins/theirs".into(), None, Refused),
+        ("get" | "delete", "/v1/media/{id}") => (format!("/v1/media/{}", theirs.medium), None, Refused),
+        ("patch", "/v1/media/{id}") => {
+            (format!("/v1/media/{}", theirs.medium), Some(json!({"public_id": "of-the-asker", "tags": []})), Refused)
+        }
+        ("get", "/v1/media/by-public-id/{public_id}") => ("/v1/media/by-public-id/theirs".into(), None, Refused),
+        ("delete", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Refused),
+        ("get", "/v1/jobs/{id}") => (format!("/v1/jobs/{}", theirs.job), None, Refused),
         // Cursors are the tenant's, too.
-        ("get", "/v1/api-keys" | "/v1/signing-keys" | "/v1/presets" | "/v1/domains") => (list(), None, Status(400)),
+        ("get", path) if LISTS.contains(&path) => (list(), None, Status(400)),
         ("post", "/v1/purge") => (path.into(), Some(json!({"url": "/blog/w=1/@local/a.jpg"})), Status(422)),
         // Names.
         ("post", "/v1/api-keys") => (path.into(), Some(json!({"name": "theirs", "scopes": ["admin"]})), Own),
         ("post", "/v1/signing-keys") => (path.into(), Some(json!({"kid": "theirs"})), Own),
         ("put", "/v1/presets/{name}") => ("/v1/presets/theirs".into(), Some(json!({"ops": "w=1"})), Own),
         ("post", "/v1/domains") => (path.into(), Some(json!({"host": "theirs.example"})), Own),
+        ("put", "/v1/overlays/{name}") => ("/v1/overlays/theirs".into(), Some(json!({"source": "a.png"})), Own),
+        ("put", "/v1/origins/{name}") => ("/v1/origins/theirs".into(), Some(origin("https://example.com/")), Own),
+        ("put", "/v1/folders/{path}") => ("/v1/folders/theirs/within".into(), None, Own),
+        ("post", "/v1/media/fetch") => (path.into(), Some(json!({"url": "http://127.0.0.1:1/theirs"})), Own),
+        ("get", "/v1/policy") => (path.into(), None, Own),
+        ("put", "/v1/policy") => (path.into(), Some(json!({"open": true})), Own),
         // Of nobody.
         ("get", "/healthz" | "/readyz" | "/metrics" | "/v1/openapi.json" | "/v1/docs") => (path.into(), None, Own),
         _ => return None,
-    })
+    };
+    Some((target, body.into(), expected))
+}
+
+fn origin(base_url: &str) -> Value {
+    json!({"http": {"base_url": base_url}})
 }
 
 /// Two of everything, so that lists have a second page.
-async fn fill(api: &ControlPlane, tenant: &TestTenant) -> Theirs {
+async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
+    let api = &rig.api;
     let make =
         async |method: Method, target: &str, body: Value| ok(&api.json(method, &tenant.key, target, &body).await, 201);
     let key = make(Method::POST, "/v1/api-keys", json!({"name": "secretname", "scopes": ["media:read"]})).await;
+    let (mut media, mut jobs) = (Vec::new(), Vec::new());
     for name in ["theirs", "theirs2"] {
         make(Method::POST, "/v1/signing-keys", json!({"kid": name})).await;
         make(Method::PUT, &format!("/v1/presets/{name}"), json!({"ops": "w=7331"})).await;
         make(Method::POST, "/v1/domains", json!({"host": format!("{name}.example")})).await;
+        make(Method::PUT, &format!("/v1/origins/{name}"), origin("https://example.com/7331/")).await;
+        make(Method::PUT, &format!("/v1/overlays/{name}"), json!({"source": "@theirs/7331.png"})).await;
+        let form = TestForm::file(b"7331").text("public_id", name).text("folder", name).text("tags", "theirs");
+        let form = form.text("metadata", "{\"secretname\": 7331}");
+        media.push(id(&ok(&api.send(&form.request(Method::POST, "/v1/media", &tenant.key)).await, 201)));
+        let order = json!({"action": "tag", "tags": ["secretname"], "ids": media});
+        jobs.push(id(&ok(&api.json(Method::POST, &tenant.key, "/v1/media/batch", &order).await, 202)));
     }
+    ok(&api.json(Method::PUT, &tenant.key, "/v1/policy", &json!({"unsigned": {"widths": [7331]}})).await, 200);
+    rig.worker().await;
     let mut cursors = BTreeMap::new();
-    for list in ["/v1/api-keys", "/v1/signing-keys", "/v1/presets", "/v1/domains"] {
+    for list in LISTS {
         let page = ok(&api.get(&tenant.key, &format!("{list}?limit=1")).await, 200);
         cursors.insert(list, page["next_cursor"].as_str().expect("a second page").to_owned());
     }
-    Theirs { key_id: key["id"].as_str().expect("an id").to_owned(), cursors }
+    let (medium, job) = (media.swap_remove(0), jobs.swap_remove(0));
+    Theirs { key_id: id(&key), medium, job, cursors }
 }
 
 /// Everything that a tenant and edges see of it.
 async fn state(api: &ControlPlane, tenant: &TestTenant) -> Vec<Value> {
     let mut state = Vec::new();
-    for list in ["/v1/api-keys", "/v1/signing-keys", "/v1/presets", "/v1/domains"] {
+    for list in LISTS {
         let mut page = ok(&api.get(&tenant.key, list).await, 200);
         for item in page["items"].as_array_mut().expect("a list") {
             // Asking is a use.
@@ -89,6 +197,7 @@ async fn state(api: &ControlPlane, tenant: &TestTenant) -> Vec<Value> {
         }
         state.push(page);
     }
+    state.push(ok(&api.get(&tenant.key, "/v1/policy").await, 200));
     state.push(ok(&api.get(ADMIN_KEY, &format!("/v1/tenants/{}", tenant.slug)).await, 200));
     let snapshot = ok(&api.get(EDGE_TOKEN, "/internal/v1/snapshot").await, 200);
     let is_its = |one: &&Value| one["id"] == tenant.id.as_str();
@@ -102,29 +211,35 @@ async fn state(api: &ControlPlane, tenant: &TestTenant) -> Vec<Value> {
 
 #[tokio::test]
 async fn no_operation_reaches_another_tenants_things() {
-    let api = ControlPlane::start().await;
-    let (shop, blog) = (api.tenant("shop").await, api.tenant("blog").await);
-    let theirs = fill(&api, &blog).await;
-    let before = state(&api, &blog).await;
+    let rig = MediaRig::with_folder(&[("MASTER_KEY", MASTER_KEY.to_owned())]).await;
+    let (api, shop, blog) = (&rig.api, &rig.shop, rig.api.tenant("blog").await);
+    let theirs = fill(&rig, &blog).await;
+    let before = state(api, &blog).await;
 
     let document = ok(&api.send(&Request::get("/v1/openapi.json")).await, 200);
     let mut tries = Vec::new();
     for (path, operations) in document["paths"].as_object().expect("paths") {
         for method in operations.as_object().expect("operations").keys() {
-            let (target, body, expected) = example(method, path, &theirs)
-                .unwrap_or_else(|| panic!("{method} {path} is new: how is it tried with another tenant's ids?"));
-            assert!(!target.contains('{'), "{target}");
-            tries.push((expected, method.to_uppercase(), target, body));
+            let examples = examples(method, path, &theirs);
+            assert!(!examples.is_empty(), "{method} {path} is new: how is it tried with another tenant's ids?");
+            for (target, given, expected) in examples {
+                assert!(!target.contains('{'), "{target}");
+                tries.push((expected, method.to_uppercase(), target, given));
+            }
         }
     }
     // What makes something of the asker's own comes last, or it would be found under the other's name.
     tries.sort_by_key(|(expected, ..)| *expected);
-    for (expected, method, target, body) in tries {
-        let mut request = Request::new(method.parse().expect("a method"), &target);
-        request = request.header("authorization", format!("Bearer {}", shop.key));
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
+    for (expected, method, target, given) in tries {
+        let http_method: Method = method.parse().expect("a method");
+        let with_key = |request: Request| request.header("authorization", format!("Bearer {}", shop.key));
+        let request = match given {
+            Given::Nothing => with_key(Request::new(http_method, &target)),
+            Given::Json(body) => with_key(Request::new(http_method, &target))
+                .header("content-type", "application/json")
+                .body(body.to_string()),
+            Given::Form(form) => form.request(http_method, &target, &shop.key),
+        };
         let answer = api.send(&request).await;
         let status = answer.status.as_u16();
         match expected {
@@ -134,13 +249,21 @@ async fn no_operation_reaches_another_tenants_things() {
         }
         tells_nothing(&answer, &theirs, &blog, &format!("{method} {target}"));
     }
-    assert_eq!(state(&api, &blog).await, before, "something of the other tenant's has changed");
+    rig.worker().await;
+    let jobs = ok(&api.get(&shop.key, "/v1/jobs?state=done").await, 200);
+    let jobs = jobs["items"].as_array().expect("a list");
+    assert_eq!(jobs.len(), 4, "all batches are done");
+    for job in jobs {
+        assert_eq!(job["result"], json!({"done": 0, "missing": 1, "refused": 0}));
+    }
+    assert_eq!(state(api, &blog).await, before, "something of the other tenant's has changed");
 }
 
 /// Fails if an answer has anything in it that only the other tenant knows.
 fn tells_nothing(answer: &Response, theirs: &Theirs, tenant: &TestTenant, asked: &str) {
     let text = format!("{:?} {}", answer.headers, answer.text());
-    for secret in [&theirs.key_id, &tenant.id, &tenant.key, "secretname", "7331"] {
+    // Cursors and ids that were asked with are not told again either.
+    for secret in [&theirs.key_id, &theirs.medium, &theirs.job, &tenant.id, &tenant.key, "secretname", "7331"] {
         assert!(!text.contains(secret), "{asked} tells {secret}: {text}");
     }
 }

@@ -11,6 +11,7 @@ mod feed;
 mod idempotency;
 mod isolation;
 mod media;
+mod media_again;
 mod media_bad_input;
 mod media_faults;
 mod media_jobs;
