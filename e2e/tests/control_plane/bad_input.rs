@@ -113,5 +113,9 @@ async fn paths_and_methods_that_are_not_there() {
         problem(&api.get(ADMIN_KEY, target).await, 404, "no-such-path");
     }
     problem(&api.delete(ADMIN_KEY, "/v1/tenants").await, 405, "method-not-allowed");
+    // Of paths with slashes in their last part, too.
+    for target in ["/v1/folders/a/b", "/v1/media/by-public-id/a/b/c"] {
+        problem(&api.json(Method::POST, ADMIN_KEY, target, &json!({})).await, 405, "method-not-allowed");
+    }
     problem(&api.json(Method::PUT, ADMIN_KEY, "/v1/tenants/a", &json!({})).await, 405, "method-not-allowed");
 }

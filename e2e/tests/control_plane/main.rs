@@ -10,6 +10,7 @@ mod edges;
 mod feed;
 mod idempotency;
 mod isolation;
+mod limits;
 mod media;
 mod media_again;
 mod media_bad_input;

@@ -9,6 +9,7 @@ use testkit::edge::eventually;
 use testkit::http::{Request, Response};
 use tokio::task::JoinSet;
 
+use crate::media_rig::{BOUNDARY, MediaRig, TestForm};
 use crate::support::{ok, problem};
 
 async fn start(settings: &[(&'static str, &str)]) -> ControlPlane {
@@ -141,4 +142,51 @@ async fn a_limit_can_be_left_out() {
     ok(&answer, 201);
     assert_eq!((answer.header("ratelimit"), answer.header("ratelimit-policy")), (None, None));
     assert_eq!(api.get("", "/v1/presets").await.header("ratelimit"), None);
+}
+
+#[tokio::test]
+async fn neither_edges_nor_whoever_watches_are_in_the_way_of_each_other() {
+    let one = ["RATE_PER_SECOND", "RATE_BURST", "ADDRESS_RATE_PER_SECOND", "ADDRESS_RATE_BURST"].map(|name| (name, "1"));
+    let api = start(&one).await;
+    // All of them come from one address, which has nothing left itself.
+    exhaust(async |number| api.get(&nobodys_key(number), "/v1/presets").await).await;
+    for _ in 0..50 {
+        ok(&api.get(EDGE_TOKEN, "/internal/v1/feed").await, 200);
+        ok(&api.get(EDGE_TOKEN, "/internal/v1/snapshot").await, 200);
+        for path in ["/healthz", "/readyz", "/metrics", "/v1/docs"] {
+            let answer = api.send(&Request::get(path)).await;
+            assert_eq!((answer.status.as_u16(), answer.header("ratelimit")), (200, None), "{path}");
+        }
+    }
+    // A token that is none is a stranger's.
+    let refused = exhaust(async |_| api.get("not the token", "/internal/v1/feed").await).await;
+    problem(&refused, 429, "rate-limited");
+}
+
+#[tokio::test]
+async fn an_upload_too_many_is_refused_before_it_comes() {
+    let rig = MediaRig::with_folder(&[("RATE_PER_SECOND", "1".to_owned()), ("RATE_BURST", "1".to_owned())]).await;
+    // Only the beginning of it is sent. Those that are taken wait for the rest, so the first answer is to one that is not.
+    let form = TestForm::file(&vec![7; 5_000_000]).bytes();
+    let mut begun = format!(
+        "POST /v1/media HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\
+         Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n",
+        rig.shop.key,
+        form.len()
+    )
+    .into_bytes();
+    begun.extend_from_slice(&form[..1000]);
+    let mut uploads = JoinSet::new();
+    for _ in 0..8 {
+        let (addr, begun) = (rig.api.addr(), begun.clone());
+        uploads.spawn(async move { testkit::http::send_raw(addr, &begun).await.expect("an answer") });
+    }
+    let refused = uploads.join_next().await.expect("there are many").expect("no panic");
+    problem(&refused, 429, "rate-limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // Whoever sends all of it all the same reads the answer, too.
+    let mut whole = begun;
+    whole.extend_from_slice(&form[1000..]);
+    let refused = exhaust(async |_| testkit::http::send_raw(rig.api.addr(), &whole).await.expect("an answer")).await;
+    problem(&refused, 429, "rate-limited");
 }
