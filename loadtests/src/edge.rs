@@ -166,9 +166,7 @@ impl Edge {
     }
 
     fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.id)).context("the edge is gone")?;
-        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-        Ok(pages.context("its memory cannot be read")? * rustix::param::page_size() as u64)
+        memory::resident_bytes(self.id)
     }
 
     /// Where the operator's port is.

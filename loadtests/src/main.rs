@@ -156,7 +156,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
 }
 
 async fn study(arguments: &Arguments, name: StudyName) -> anyhow::Result<()> {
-    let report = name.study(&arguments.study_tools, arguments.quick).await?;
+    let report = name.study(&arguments.study_tools, &arguments.tools.proxy, arguments.quick).await?;
     write(&arguments.results.join(name.file()), &report)
 }
 

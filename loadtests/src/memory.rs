@@ -26,6 +26,25 @@ pub fn peak_bytes_of_tree(root: u32) -> anyhow::Result<u64> {
     Ok(peak_bytes(root)? + others.filter_map(|process| peak_bytes(process).ok()).sum::<u64>())
 }
 
+/// The resident memory of a process now, in bytes.
+///
+/// # Errors
+/// When it is gone.
+pub fn resident_bytes(process: u32) -> anyhow::Result<u64> {
+    let statm = fs::read_to_string(format!("/proc/{process}/statm"));
+    let statm = statm.with_context(|| format!("process {process} is gone"))?;
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    Ok(pages.context("its memory cannot be read")? * rustix::param::page_size() as u64)
+}
+
+/// Lets [`peak_bytes`] begin anew (`clear_refs`, proc(5)).
+///
+/// # Errors
+/// When it is gone, or somebody else's.
+pub fn forget_peak(process: u32) -> anyhow::Result<()> {
+    fs::write(format!("/proc/{process}/clear_refs"), "5").with_context(|| format!("process {process}"))
+}
+
 fn parse(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)

@@ -1,8 +1,10 @@
-//! Studies of the imaging engine alone, one folder or file each: what settings are chosen by, and what ops cost.
+//! Studies, one folder or file each, which write reports of their own: of the imaging engine alone, what settings are chosen by and
+//! what ops cost; and of the control plane's API.
 //!
-//! A study starts no server, and writes a report of its own. Must not change a setting; `crates/imaging` holds them.
+//! Those of the engine start no server. Must not change a setting; `crates/imaging` holds them.
 
 mod animation;
+mod api;
 mod efforts;
 mod encoders;
 mod ops;
@@ -40,6 +42,9 @@ pub struct StudyTools {
     /// GNU time.
     #[arg(long, value_name = "FILE", default_value = "/usr/bin/time")]
     pub time: PathBuf,
+    /// The control plane, built for release.
+    #[arg(long, value_name = "FILE", default_value = "target/release/control-plane")]
+    pub control_plane: PathBuf,
     /// A folder of photographs and drawings that join the painted pictures.
     #[arg(long, value_name = "FOLDER", env = "CALOTYPE_CORPUS")]
     pub corpus: Option<PathBuf>,
@@ -58,6 +63,8 @@ pub enum StudyName {
     Ops,
     /// What an animation costs in time and memory.
     Animation,
+    /// What the API of the control plane takes.
+    Api,
 }
 
 /// Everything that a study needs.
@@ -115,6 +122,7 @@ impl StudyName {
             Self::Efforts => "EFFORTS.md",
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
+            Self::Api => "API.md",
         }
     }
 
@@ -122,8 +130,12 @@ impl StudyName {
     ///
     /// # Errors
     /// When something cannot be measured.
-    pub async fn study(self, tools: &StudyTools, quick: bool) -> anyhow::Result<String> {
-        for program in [&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time] {
+    pub async fn study(self, tools: &StudyTools, proxy: &PathBuf, quick: bool) -> anyhow::Result<String> {
+        let programs = match self {
+            Self::Api => vec![&tools.control_plane, proxy],
+            _ => vec![&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time],
+        };
+        for program in programs {
             anyhow::ensure!(program.is_file(), "{} is missing; script/loadtest sees to it", program.display());
         }
         let folder = tempfile::Builder::new().prefix("calotype-study-").tempdir().context("no temporary folder")?;
@@ -134,20 +146,33 @@ impl StudyName {
             Self::Efforts => ("Fast and small encodes", efforts::study(&desk).await?),
             Self::Ops => ("What each op costs", ops::study(&desk).await?),
             Self::Animation => ("What an animation costs", animation::study(&desk).await?),
+            Self::Api => return of_api(tools, proxy, quick).await,
         };
         let machine = Machine::look().await;
-        let warning = if quick {
-            "**A quick run**: few pictures and rounds. Run without `--quick` before quoting a number.\n\n"
-        } else {
-            ""
-        };
         Ok(format!(
             "# {title}\n\nWritten by `script/loadtest --only {name}`; do not edit.\n\n{warning}{machine} libvips {libvips}.\n\n\
              CPU time is user and system time. The machine may be shared: CPU times are medians of interleaved rounds, and \
              differences of less than 10 % mean nothing.\n\n{body}",
             name = self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+            warning = warning(quick),
             machine = machine.describe(),
             libvips = desk.darkroom.libvips(),
         ))
     }
+}
+
+async fn of_api(tools: &StudyTools, proxy: &Path, quick: bool) -> anyhow::Result<String> {
+    let before = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let body = api::study(&tools.control_plane, proxy, quick).await?;
+    Ok(format!(
+        "# The API of the control plane\n\nWritten by `script/loadtest --only api`; do not edit.\n\n{warning}{machine} The load \
+         average before was {before}: where that is not near 0, others were at work, and waits are longer than they need be.\n\n{body}",
+        warning = warning(quick),
+        machine = Machine::look().await.describe(),
+        before = before.split(' ').next().unwrap_or("unknown"),
+    ))
+}
+
+fn warning(quick: bool) -> &'static str {
+    if quick { "**A quick run**: few rounds. Run without `--quick` before quoting a number.\n\n" } else { "" }
 }
