@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use tenancy::{Policy, PolicyFile, Secret, Tenant};
+use tenancy::{PolicyFile, Secret, Tenant};
 use transform_url::TenantSlug;
 use transform_url::native::{self, Request};
 use transform_url::signing::{KeyName, Message, SECRET_BYTES, check_wire_form};
@@ -131,8 +131,8 @@ fn slug(text: &str) -> anyhow::Result<TenantSlug> {
 fn signer(arguments: &SignArguments, tenant: Option<TenantSlug>) -> anyhow::Result<Signer> {
     if let Some(file) = &arguments.policy {
         let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-        let policy = PolicyFile::load(&text, 1).with_context(|| file.display().to_string())?;
-        return of_policy(&policy, tenant, arguments.key.as_deref()).with_context(|| file.display().to_string());
+        let tenants = PolicyFile::load(&text).with_context(|| file.display().to_string())?;
+        return of_policy(&tenants, tenant, arguments.key.as_deref()).with_context(|| file.display().to_string());
     }
     let signer = match std::env::var(KEY_VARIABLE) {
         Ok(value) => {
@@ -159,11 +159,13 @@ fn signer(arguments: &SignArguments, tenant: Option<TenantSlug>) -> anyhow::Resu
     }
 }
 
-fn of_policy(policy: &Policy, tenant: Option<TenantSlug>, key: Option<&str>) -> anyhow::Result<Signer> {
+fn of_policy(tenants: &[Tenant], tenant: Option<TenantSlug>, key: Option<&str>) -> anyhow::Result<Signer> {
     let tenant: &Tenant = match &tenant {
-        Some(slug) => policy.tenant(slug).with_context(|| format!("there is no tenant {slug}"))?,
+        Some(slug) => {
+            tenants.iter().find(|tenant| tenant.slug == *slug).with_context(|| format!("there is no tenant {slug}"))?
+        }
         None => {
-            let mut tenants = policy.tenants();
+            let mut tenants = tenants.iter();
             let (Some(tenant), None) = (tenants.next(), tenants.next()) else {
                 bail!("there are several tenants or none: write one into the path or give --tenant")
             };

@@ -19,7 +19,8 @@ pub use self::key::{ApiKey, random_secret};
 pub use self::scope::{Scope, Scopes};
 use crate::config::{ControlPlaneSettings, SecretText};
 use crate::problem::ApiError;
-use crate::requests::Exchange;
+use crate::rates::RateLimits;
+use crate::requests::{Exchange, managed};
 
 /// A tenant, by one of its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,24 +89,32 @@ fn token<'r>(request: &'r Request<'_>) -> Option<&'r str> {
     (all.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token.trim())
 }
 
-/// What is managed for every request; `None` would be a mistake of `server.rs`.
-fn managed<'r, T: Send + Sync + 'static>(request: &'r Request<'_>) -> Result<&'r T, ApiError> {
-    request.rocket().state::<T>().ok_or(ApiError::Internal)
+/// Counts a request that has shown no key that is known, by its address.
+fn stranger(request: &Request<'_>) -> Result<(), ApiError> {
+    // There is always one but for requests that tests make up.
+    let Some(client) = request.remote() else { return Ok(()) };
+    let limits = managed::<Arc<RateLimits>>(request)?;
+    Exchange::of(request).is_within(limits.charge_address(client.ip()))
 }
 
 async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
-    let token = token(request).ok_or(ApiError::Unauthenticated)?;
-    let Some(key) = ApiKey::parse(token) else {
-        let is_admin = managed::<Operators>(request)?.admin.is(token);
-        return Err(if is_admin { ApiError::TenantOnly } else { ApiError::Unauthenticated });
-    };
-    let found = managed::<Arc<KeyDirectory>>(request)?.find(key.hash()).await?;
-    found.ok_or(ApiError::Unauthenticated)
+    let token = token(request).unwrap_or_default();
+    if managed::<Operators>(request)?.admin.is(token) {
+        return Err(ApiError::TenantOnly);
+    }
+    let directory = managed::<Arc<KeyDirectory>>(request)?;
+    let hash = ApiKey::parse(token).map(|key| key.hash());
+    if hash.is_none_or(|hash| !directory.has_met(&hash)) {
+        stranger(request)?;
+    }
+    let hash = hash.ok_or(ApiError::Unauthenticated)?;
+    let caller = directory.find(hash).await?.ok_or(ApiError::Unauthenticated)?;
+    Exchange::of(request).is_within(managed::<Arc<RateLimits>>(request)?.charge_key(caller.key))?;
+    Ok(caller)
 }
 
 async fn admin(request: &Request<'_>) -> Result<Admin, ApiError> {
-    let token = token(request).ok_or(ApiError::Unauthenticated)?;
-    if managed::<Operators>(request)?.admin.is(token) {
+    if managed::<Operators>(request)?.admin.is(token(request).unwrap_or_default()) {
         return Ok(Admin);
     }
     // Whoever has a tenant's key is told that it is the wrong one.
@@ -113,8 +122,11 @@ async fn admin(request: &Request<'_>) -> Result<Admin, ApiError> {
 }
 
 fn edge(request: &Request<'_>) -> Result<EdgeNode, ApiError> {
-    let token = token(request).ok_or(ApiError::Unauthenticated)?;
-    if managed::<Operators>(request)?.edge.is(token) { Ok(EdgeNode) } else { Err(ApiError::Unauthenticated) }
+    if managed::<Operators>(request)?.edge.is(token(request).unwrap_or_default()) {
+        return Ok(EdgeNode);
+    }
+    stranger(request)?;
+    Err(ApiError::Unauthenticated)
 }
 
 #[rocket::async_trait]

@@ -1,26 +1,45 @@
 //! Bodies of requests: JSON of a bounded size, with what is wrong with it told by its place.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use rocket::data::{Data, FromData, Outcome, ToByteUnit};
 use rocket::request::Request;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
+use crate::idempotency::Fingerprint;
 use crate::problem::ApiError;
-use crate::requests::Exchange;
+use crate::requests::{Exchange, managed};
 
 /// Most bytes of a body that is not a file.
 const BODY_BYTES_MAX: u64 = 64 << 10;
 
+/// How long a body may take to come.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyTime(pub Duration);
+
 /// A body as its type wants it.
 #[derive(Debug)]
-pub struct Body<T>(pub T);
+pub struct Body<T> {
+    value: T,
+    /// Of its bytes.
+    pub fingerprint: Fingerprint,
+}
+
+impl<T> Body<T> {
+    /// What its type wanted.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+}
 
 impl<T> Deref for Body<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.value
     }
 }
 
@@ -40,11 +59,15 @@ async fn read<T: DeserializeOwned>(request: &Request<'_>, data: Data<'_>) -> Res
     if !request.content_type().is_some_and(|kind| kind.is_json()) {
         return Err(ApiError::NotJsonType);
     }
-    let bytes = data.open(BODY_BYTES_MAX.bytes()).into_bytes().await.map_err(|_| ApiError::BodyCut)?;
+    let BodyTime(time) = *managed(request)?;
+    let bytes = timeout(time, data.open(BODY_BYTES_MAX.bytes()).into_bytes()).await;
+    let bytes = bytes.map_err(|_| ApiError::BodySlow { seconds: time.as_secs() })?.map_err(|_| ApiError::BodyCut)?;
     if !bytes.is_complete() {
         return Err(ApiError::BodyTooLarge { limit: BODY_BYTES_MAX });
     }
-    from_slice(&bytes.into_inner()).map(Body)
+    let bytes = bytes.into_inner();
+    let fingerprint = Sha256::digest(&bytes).into();
+    from_slice(&bytes).map(|value| Body { value, fingerprint })
 }
 
 fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -12,6 +12,7 @@ use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
 
+use crate::cors::Cors;
 use crate::sealing::Seal;
 
 /// Rocket tells in its own words what each request's event says already.
@@ -25,6 +26,15 @@ const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
 
 /// Shortest admin key and edge token, in bytes: nobody should guess them.
 const TOKEN_BYTES_MIN: usize = 32;
+
+/// Most requests a second, and at once, that a limit is set to.
+const RATE_MAX: u32 = 1_000_000;
+
+/// Most origins whose pages may use the API: each answer is held against all.
+const ORIGINS_MAX: usize = 1000;
+
+/// Most name servers that are asked.
+const DNS_SERVERS_MAX: usize = 8;
 
 /// Settings of the control plane. `docs/configuration.md` lists them all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,6 +78,22 @@ pub struct ControlPlaneSettings {
     pub fetch_private: Vec<String>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
+    /// Requests a second with each key of a tenant; 0 is no limit.
+    pub rate_per_second: u32,
+    /// Requests with a key that may come at once.
+    pub rate_burst: u32,
+    /// Requests a second from each address that come without a known key; 0 is no limit.
+    pub address_rate_per_second: u32,
+    /// Requests of that kind that may come at once.
+    pub address_rate_burst: u32,
+    /// Origins whose pages may use the API from browsers; `*` is all.
+    pub cors_origins: Vec<String>,
+    /// How long a body may take to come.
+    pub body_seconds: u64,
+    /// Name servers that are asked whether a domain is a tenant's; the system's where none is named.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Whether connections are kept for further requests.
+    pub keep_alive: bool,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
@@ -98,6 +124,14 @@ impl Default for ControlPlaneSettings {
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
             delivery_url: "http://127.0.0.1:8080".to_owned(),
+            rate_per_second: 100,
+            rate_burst: 200,
+            address_rate_per_second: 10,
+            address_rate_burst: 100,
+            cors_origins: Vec::new(),
+            body_seconds: 10,
+            dns_servers: Vec::new(),
+            keep_alive: true,
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
@@ -128,6 +162,21 @@ impl Settings for ControlPlaneSettings {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
         self.check_uploads(mistakes);
+        for (key, rate, burst_key, burst) in [
+            ("rate_per_second", self.rate_per_second, "rate_burst", self.rate_burst),
+            ("address_rate_per_second", self.address_rate_per_second, "address_rate_burst", self.address_rate_burst),
+        ] {
+            mistakes.unless(rate <= RATE_MAX, key, rate, "0 (no limit) to 1000000");
+            mistakes.unless((1..=RATE_MAX).contains(&burst), burst_key, burst, "1 to 1000000");
+        }
+        for origin in self.cors_origins.iter().filter(|origin| !Cors::is_origin(origin)) {
+            mistakes.add("cors_origins", origin, Cors::ALLOWED);
+        }
+        let origins = self.cors_origins.len();
+        mistakes.unless(origins <= ORIGINS_MAX, "cors_origins", origins, "at most 1000 of them");
+        let servers = self.dns_servers.len();
+        mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
+        mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);

@@ -3,7 +3,11 @@
 //! Resources have a version that grows with each change, and it is their entity tag.
 
 use rocket::request::{FromRequest, Outcome, Request};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
 
+use crate::openapi::optional;
 use crate::problem::ApiError;
 use crate::requests::Exchange;
 
@@ -23,6 +27,16 @@ pub enum Condition {
     IsNew,
     /// That it is of this version.
     Version(i64),
+}
+
+impl IntoParams for Condition {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = || Object::with_type(Type::String);
+        vec![
+            optional("If-Match", ParameterIn::Header, "Only if it is of this version, or, `*`, there is one", text()),
+            optional("If-None-Match", ParameterIn::Header, "`*`: only if there is none", text()),
+        ]
+    }
 }
 
 impl Condition {

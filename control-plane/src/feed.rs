@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use isolation::{TenantKey, TenantTransaction};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 pub use self::head::FeedHead;
 use crate::problem::ApiError;
@@ -22,6 +23,10 @@ pub const SIGNING_KEY: &str = "signing_key";
 pub enum Subject<'a> {
     /// The tenant itself.
     Tenant,
+    /// What edges have of the tenant and are to take back; never told again in a snapshot.
+    Purge,
+    /// A host of the tenant's own, which it has proved to have.
+    Domain(&'a str),
     /// A preset, by its name.
     Preset(&'a str),
     /// A signing key, by its `kid`; its secret stays sealed.
@@ -34,6 +39,8 @@ impl Subject<'_> {
     fn kind_and_name(self) -> (&'static str, String) {
         match self {
             Self::Tenant => ("tenant", String::new()),
+            Self::Purge => ("purge", String::new()),
+            Self::Domain(host) => ("domain", host.to_owned()),
             Self::Preset(name) => ("preset", name.to_owned()),
             Self::SigningKey(kid) => (SIGNING_KEY, kid.to_owned()),
             Self::Media(public_id) => ("media", public_id.to_owned()),
@@ -41,7 +48,7 @@ impl Subject<'_> {
     }
 }
 
-/// Tells edges what it is now; `None` when it is no more.
+/// Tells edges what it is now; `None` when it is no more. Returns the id of the change, whose number is not known before the commit.
 ///
 /// # Errors
 /// [`ApiError::Database`].
@@ -49,11 +56,13 @@ pub async fn announce(
     transaction: &mut TenantTransaction,
     subject: Subject<'_>,
     body: Option<Value>,
-) -> Result<(), ApiError> {
+) -> Result<Uuid, ApiError> {
+    let id = Uuid::now_v7();
     let (kind, name) = subject.kind_and_name();
     let tenant = transaction.tenant().as_uuid();
     sqlx::query!(
-        "INSERT INTO feed_events (tenant_id, kind, name, body) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO feed_events (id, tenant_id, kind, name, body) VALUES ($1, $2, $3, $4, $5)",
+        id,
         tenant,
         kind,
         name,
@@ -61,7 +70,7 @@ pub async fn announce(
     )
     .execute(transaction.connection())
     .await?;
-    Ok(())
+    Ok(id)
 }
 
 /// A signing key as edges are told of it. One that cannot be opened is left out: it would hold up the changes of all tenants.

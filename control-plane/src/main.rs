@@ -4,21 +4,27 @@
 
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
+mod answer;
 mod auth;
 mod body;
 mod config;
+mod cors;
 mod etag;
 mod feed;
 mod form;
+mod idempotency;
 mod media;
 mod names;
+mod openapi;
 mod page;
 mod problem;
+mod rates;
 mod requests;
 mod reseal;
 mod routes;
 mod sealing;
 mod server;
+mod txt;
 mod worker;
 
 use std::path::PathBuf;

@@ -7,7 +7,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use isolation::TenantKey;
 use rocket::request::{FromRequest, Outcome, Request};
 use serde::Serialize;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::openapi::optional;
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
 
@@ -28,7 +32,7 @@ pub struct PageQuery {
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
@@ -48,6 +52,17 @@ pub struct List {
 impl List {
     fn mark(self) -> String {
         format!("{}/{}/", self.name, self.tenant.map(|tenant| tenant.to_string()).unwrap_or_default())
+    }
+}
+
+impl IntoParams for PageQuery {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let limit = Object::builder().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(LIMIT_MAX));
+        let cursor = Object::builder().schema_type(Type::String).max_length(Some(CURSOR_BYTES_MAX));
+        vec![
+            optional("limit", ParameterIn::Query, "Items of the page, 50 if not said", limit),
+            optional("cursor", ParameterIn::Query, "`next_cursor` of the page before", cursor),
+        ]
     }
 }
 

@@ -12,9 +12,11 @@ use rocket::response::{Responder, Response, Result as Rendered};
 use serde::Serialize;
 use storage::StorageError;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use crate::auth::Scope;
 use crate::requests::Exchange;
+use crate::txt::TxtError;
 
 /// Why a request is refused, or failed.
 #[derive(Debug, Error)]
@@ -79,6 +81,18 @@ pub enum ApiError {
     /// The body did not come whole.
     #[error("the body ended early")]
     BodyCut,
+    /// The body did not come in time.
+    #[error("the body did not come within {seconds} seconds")]
+    BodySlow {
+        /// In which it should have.
+        seconds: u64,
+    },
+    /// More requests than are allowed.
+    #[error("more requests come than are allowed; try again in {seconds} s")]
+    RateLimited {
+        /// After which one more is allowed.
+        seconds: u64,
+    },
     /// Not JSON, or not what is wanted.
     #[error("the body cannot be used: line {line}, column {column}: {reason}")]
     Json {
@@ -100,6 +114,27 @@ pub enum ApiError {
     /// Not a cursor of this list.
     #[error("cursor: not one that this list has given")]
     Cursor,
+    /// Another tenant has proved it.
+    #[error("another tenant has proved that the host is its own")]
+    DomainTaken,
+    /// The record is not there.
+    #[error("the TXT record does not say so yet: set it as \"record\" tells, and try again once it can be seen")]
+    DomainUnproved,
+    /// It is not known whether the record is there.
+    #[error("name servers cannot be asked for the record; try again")]
+    Dns(#[from] TxtError),
+    /// An `Idempotency-Key` that is none.
+    #[error("Idempotency-Key is one header of 1 to 255 printable ASCII characters")]
+    BadIdempotencyKey,
+    /// An `Idempotency-Key` where no answer is kept.
+    #[error("answers to this are not kept: send it without Idempotency-Key")]
+    IdempotencyUnsupported,
+    /// The same `Idempotency-Key` with another path or body.
+    #[error("another request came with this Idempotency-Key: use a new key for each")]
+    IdempotencyMismatch,
+    /// The request with this `Idempotency-Key` is being done.
+    #[error("the first request with this Idempotency-Key is not answered yet; try again")]
+    IdempotencyRunning,
     /// A secret that cannot be kept.
     #[error("secrets cannot be kept here: the operator has to set control-plane.master_key")]
     NoMasterKey,
@@ -141,7 +176,7 @@ impl From<JobsError> for ApiError {
 }
 
 /// Seconds after which what failed for a passing reason may be tried again.
-const RETRY_SECONDS: u32 = 1;
+const RETRY_SECONDS: u64 = 1;
 
 impl ApiError {
     /// A field that is not allowed.
@@ -173,9 +208,18 @@ impl ApiError {
             Self::FileTooLarge { .. } => (Status::PayloadTooLarge, "file-too-large"),
             Self::UploadTime => (Status::RequestTimeout, "upload-time"),
             Self::BodyCut => (Status::BadRequest, "body-cut"),
+            Self::BodySlow { .. } => (Status::RequestTimeout, "body-slow"),
+            Self::RateLimited { .. } => (Status::TooManyRequests, "rate-limited"),
             Self::Json { .. } => (Status::BadRequest, "bad-json"),
             Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
             Self::Cursor => (Status::BadRequest, "bad-cursor"),
+            Self::DomainTaken => (Status::Conflict, "domain-taken"),
+            Self::DomainUnproved => (Status::UnprocessableEntity, "domain-unproved"),
+            Self::Dns(_) => (Status::ServiceUnavailable, "dns-unavailable"),
+            Self::BadIdempotencyKey => (Status::BadRequest, "bad-idempotency-key"),
+            Self::IdempotencyUnsupported => (Status::BadRequest, "idempotency-unsupported"),
+            Self::IdempotencyMismatch => (Status::UnprocessableEntity, "idempotency-mismatch"),
+            Self::IdempotencyRunning => (Status::Conflict, "idempotency-running"),
             Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
             Self::NoStore => (Status::NotImplemented, "no-store"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
@@ -184,6 +228,18 @@ impl ApiError {
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
             Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),
+        }
+    }
+
+    /// Seconds after which the same may work.
+    fn retry_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Dns(_)
+            | Self::IdempotencyRunning
+            | Self::Store(_)
+            | Self::Database(DatabaseError::Unavailable(_)) => Some(RETRY_SECONDS),
+            Self::RateLimited { seconds } => Some(*seconds),
+            _ => None,
         }
     }
 
@@ -203,6 +259,7 @@ impl ApiError {
         let error: &dyn std::error::Error = match self {
             Self::Database(error) => error,
             Self::Store(error) => error,
+            Self::Dns(error) => error,
             _ => return None,
         };
         let mut text = error.to_string();
@@ -215,8 +272,9 @@ impl ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct Problem {
+/// Why a request was refused, or failed.
+#[derive(Serialize, ToSchema)]
+pub struct Problem {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
@@ -227,7 +285,7 @@ struct Problem {
 
 impl<'r> Responder<'r, 'static> for ApiError {
     fn respond_to(self, request: &'r Request<'_>) -> Rendered<'static> {
-        let (status, code) = self.status_and_code();
+        let ((status, code), retry) = (self.status_and_code(), self.retry_seconds());
         Exchange::of(request).failed(code, self.cause());
         let problem = Problem {
             kind: format!("urn:calotype:problem:{code}"),
@@ -243,8 +301,12 @@ impl<'r> Responder<'r, 'static> for ApiError {
         if status == Status::Unauthorized {
             response.header(Header::new("WWW-Authenticate", "Bearer"));
         }
-        if status == Status::ServiceUnavailable {
-            response.header(Header::new("Retry-After", RETRY_SECONDS.to_string()));
+        if status == Status::RequestTimeout {
+            // The rest of the body is not waited for.
+            response.header(Header::new("Connection", "close"));
+        }
+        if let Some(seconds) = retry {
+            response.header(Header::new("Retry-After", seconds.to_string()));
         }
         response.ok()
     }

@@ -20,6 +20,7 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::problem::ApiError;
+use crate::rates::Allowance;
 
 /// Events that may wait to be written; those after them are counted and dropped, so that a stuck pipe stops no request.
 const EVENTS_MAX: usize = 4096;
@@ -43,6 +44,7 @@ struct Told {
     cause: Option<String>,
     tenant: Option<TenantKey>,
     key: Option<Uuid>,
+    allowance: Option<Allowance>,
 }
 
 impl Exchange {
@@ -83,12 +85,30 @@ impl Exchange {
         told.cause = cause;
     }
 
+    /// It was counted: lets it go on where that is within what is allowed, and tells the client in any case.
+    ///
+    /// # Errors
+    /// [`ApiError::RateLimited`].
+    pub fn is_within(&self, allowance: Option<Allowance>) -> Result<(), ApiError> {
+        let Some(allowance) = allowance else { return Ok(()) };
+        self.told.lock().allowance = Some(allowance);
+        allowance.retry_seconds().map_or(Ok(()), |seconds| Err(ApiError::RateLimited { seconds }))
+    }
+
     /// It came with this key.
     pub fn came_from(&self, tenant: TenantKey, key: Uuid) {
         let mut told = self.told.lock();
         told.tenant = Some(tenant);
         told.key = Some(key);
     }
+}
+
+/// What is managed for every request; an error would be a mistake of `server.rs`.
+///
+/// # Errors
+/// [`ApiError::Internal`].
+pub fn managed<'r, T: Send + Sync + 'static>(request: &'r Request<'_>) -> Result<&'r T, ApiError> {
+    request.rocket().state::<T>().ok_or(ApiError::Internal)
 }
 
 /// The fields of a request's query, decoded, in their order.
@@ -148,7 +168,7 @@ impl Requests {
 
     fn tell(&self, request: &Request<'_>, status: u16, duration: Duration) {
         let exchange = Exchange::of(request);
-        let Told { code, cause, tenant, key } = exchange.told.lock().clone();
+        let Told { code, cause, tenant, key, .. } = exchange.told.lock().clone();
         let route = request.route().map(|route| route.uri.as_str());
         let class = ["1xx", "2xx", "3xx", "4xx", "5xx"].get(usize::from(status / 100).wrapping_sub(1));
         let labels = [request.method().as_str(), route.unwrap_or("none"), class.unwrap_or(&"other")];
@@ -202,6 +222,10 @@ impl Fairing for Requests {
         response.set_raw_header("X-Content-Type-Options", "nosniff");
         // Answers have secrets in them, and change from one moment to the next.
         response.set_raw_header("Cache-Control", "no-store");
+        if let Some(allowance) = exchange.told.lock().allowance {
+            response.set_raw_header("RateLimit-Policy", allowance.policy());
+            response.set_raw_header("RateLimit", allowance.state());
+        }
         self.running.dec();
         self.tell(request, response.status().code, exchange.started.elapsed());
     }

@@ -7,6 +7,7 @@ use isolation::{Database, TenantKey};
 
 use crate::config::ControlPlaneSettings;
 use crate::feed::SIGNING_KEY;
+use crate::idempotency;
 use crate::sealing::{Place, Seal};
 
 /// Tenants that are listed in one go.
@@ -47,6 +48,7 @@ async fn of_tenant(database: &Database, seal: &Seal, tenant: TenantKey) -> anyho
             .await?;
         resealed += 1;
     }
+    resealed += idempotency::reseal(&mut transaction, seal).await?;
     transaction.commit().await?;
     Ok(resealed)
 }

@@ -55,11 +55,13 @@ pub enum SealError {
 }
 
 /// The master keys.
+#[derive(Clone)]
 pub struct Seal {
     /// The first one seals.
     keys: Vec<MasterKey>,
 }
 
+#[derive(Clone)]
 struct MasterKey {
     mark: [u8; MARK_BYTES],
     cipher: XChaCha20Poly1305,

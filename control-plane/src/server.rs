@@ -1,6 +1,7 @@
 //! The server: what it manages, every route it has, and what is answered where there is none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bootstrap::metrics;
 use isolation::Database;
@@ -8,16 +9,20 @@ use prometheus::Registry;
 use rocket::config::{Config, Ident, LogLevel, Shutdown, Sig};
 use rocket::fairing::AdHoc;
 use rocket::futures::future::BoxFuture;
-use rocket::http::{ContentType, Method, Status};
-use rocket::{Build, Request, Rocket, Shutdown as RocketShutdown, State, catch, catchers, get, routes};
+use rocket::http::{ContentType, Header, Method, Status};
+use rocket::{Build, Request, Responder, Rocket, Shutdown as RocketShutdown, State, catch, catchers, get, routes};
 
 use crate::auth::{KeyDirectory, Operators};
+use crate::body::BodyTime;
 use crate::config::ControlPlaneSettings;
+use crate::cors::Cors;
 use crate::feed::FeedHead;
 use crate::media::Library;
 use crate::problem::ApiError;
+use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
+use crate::txt::TxtRecords;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
 const MERCY_SECONDS: u32 = 2;
@@ -31,13 +36,17 @@ pub fn build(
     database: Database,
     registry: &Registry,
 ) -> anyhow::Result<Rocket<Build>> {
-    let keys = Arc::new(KeyDirectory::new(database.clone()));
+    let keys = Arc::new(KeyDirectory::new(database.clone(), settings.connections));
+    let limits = Arc::new(RateLimits::new(settings, registry)?);
+    let forgetful = Arc::clone(&limits);
     let config = Config {
         address: settings.listen.ip(),
         port: settings.listen.port(),
         ident: Ident::none(),
         // Nobody is believed whom they name as their client.
         ip_header: None,
+        // Any other number than 0 means the same for HTTP/1.1: they are kept for as long as the client likes.
+        keep_alive: u32::from(settings.keep_alive),
         log_level: LogLevel::Off,
         cli_colors: false,
         shutdown: Shutdown {
@@ -55,12 +64,16 @@ pub fn build(
     let follower = Arc::clone(&head);
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
+        .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
             let (address, port) = (rocket.config().address, rocket.config().port);
             Box::pin(async move { tracing::info!(%address, port, "serving") })
         }))
         .attach(AdHoc::on_liftoff("key uses", move |rocket| {
             until(rocket.shutdown(), async move { writer.write_uses().await })
+        }))
+        .attach(AdHoc::on_liftoff("rates", move |rocket| {
+            until(rocket.shutdown(), async move { forgetful.forget().await })
         }))
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
@@ -69,6 +82,9 @@ pub fn build(
         .manage(Operators::of(settings))
         .manage(keys)
         .manage(head)
+        .manage(TxtRecords::new(&settings.dns_servers))
+        .manage(limits)
+        .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(settings.seal())
         .manage(Library::open(settings, database.clone())?)
         .manage(database)
@@ -91,45 +107,74 @@ fn until<'a>(shutdown: RocketShutdown, work: impl Future<Output = ()> + Send + '
 }
 
 /// The process runs.
+#[utoipa::path(tag = "operation", responses((status = 200, description = "It does", content_type = "text/plain")))]
 #[get("/healthz")]
-fn healthz() -> &'static str {
+pub fn healthz() -> &'static str {
     "ok"
 }
 
 /// It can do what it is for.
+#[utoipa::path(tag = "operation", responses((status = 200, description = "It can", content_type = "text/plain")))]
 #[get("/readyz")]
-async fn readyz(database: &State<Database>) -> Result<&'static str, ApiError> {
+pub async fn readyz(database: &State<Database>) -> Result<&'static str, ApiError> {
     sqlx::query("SELECT 1").execute(database.across()).await?;
     Ok("ready")
 }
 
+/// Metrics, as Prometheus reads them.
+#[utoipa::path(tag = "operation", responses((status = 200, description = "They", content_type = "text/plain")))]
 #[get("/metrics")]
-fn prometheus_metrics(registry: &State<Registry>) -> (ContentType, Vec<u8>) {
+pub fn prometheus_metrics(registry: &State<Registry>) -> (ContentType, Vec<u8>) {
     let kind = ContentType::new("text", "plain").with_params([("version", "0.0.4"), ("charset", "utf-8")]);
     (kind, metrics::encode(registry))
 }
 
 /// Whatever no handler answered: what a guard refused, and what nothing is served for.
 #[catch(default)]
-fn refused(status: Status, request: &Request<'_>) -> ApiError {
+fn refused(status: Status, request: &Request<'_>) -> Result<Allowed, ApiError> {
+    let methods = methods(request);
+    if request.method() == Method::Options && status == Status::NotFound && !methods.is_empty() {
+        return Ok(Allowed { nothing: (), allow: Header::new("Allow", methods.join(", ")) });
+    }
+    Err(refusal(status, request, &methods))
+}
+
+fn refusal(status: Status, request: &Request<'_>, methods: &[&str]) -> ApiError {
     if let Some(refusal) = Exchange::of(request).take_refusal() {
         return refusal;
     }
     match status.code {
-        404 | 422 if is_served_otherwise(request) => ApiError::Method,
+        404 | 422 if !methods.is_empty() && !methods.contains(&request.method().as_str()) => ApiError::Method,
         400..500 => ApiError::NoRoute,
         _ => ApiError::Internal,
     }
 }
 
-/// Whether another method would have been answered.
-fn is_served_otherwise(request: &Request<'_>) -> bool {
+/// What may be asked for at a path.
+#[derive(Responder)]
+#[response(status = 204)]
+struct Allowed {
+    nothing: (),
+    allow: Header<'static>,
+}
+
+/// The methods that the path of a request takes, `OPTIONS` included; none where nothing is served.
+pub fn methods(request: &Request<'_>) -> Vec<&'static str> {
     let path: Vec<_> = request.uri().path().segments().collect();
-    request.rocket().routes().any(|route| {
+    let mut methods = Vec::new();
+    for route in request.rocket().routes() {
         let wanted: Vec<_> = route.uri.path().trim_matches('/').split('/').collect();
-        route.method != request.method()
-            && !(route.method == Method::Get && request.method() == Method::Head)
-            && wanted.len() == path.len()
-            && wanted.iter().zip(&path).all(|(wanted, is)| wanted.starts_with('<') || wanted == is)
-    })
+        let is_there = wanted.len() == path.len()
+            && wanted.iter().zip(&path).all(|(wanted, is)| wanted.starts_with('<') || wanted == is);
+        if is_there && !methods.contains(&route.method.as_str()) {
+            methods.push(route.method.as_str());
+        }
+    }
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    if !methods.is_empty() {
+        methods.push("OPTIONS");
+    }
+    methods
 }

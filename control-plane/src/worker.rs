@@ -32,6 +32,12 @@ const JOBS_AT_ONCE: usize = 2;
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
 
+/// How long answers to requests with an `Idempotency-Key` are kept.
+const ANSWERS_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Answers that are forgotten in one go.
+const ANSWERS_PAGE: i32 = 1000;
+
 /// Works until it is told to stop, or `once`.
 ///
 /// # Errors
@@ -143,7 +149,21 @@ impl Worker {
         let older_than = now - self.feed_age;
         let events = sqlx::query_scalar!(r#"SELECT trim_feed($1) AS "events!""#, older_than);
         let events = events.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
-        tracing::info!(jobs, events, "forgotten");
+        let answers = self.forget_answers(now - ANSWERS_AGE).await?;
+        tracing::info!(jobs, events, answers, "forgotten");
         Ok(())
+    }
+    /// In small steps, so that nobody waits for a lock.
+    async fn forget_answers(&self, older_than: OffsetDateTime) -> Result<u64, DatabaseError> {
+        let mut forgotten = 0;
+        loop {
+            let gone =
+                sqlx::query_scalar!(r#"SELECT trim_idempotency_keys($1, $2) AS "gone!""#, older_than, ANSWERS_PAGE);
+            let gone = gone.fetch_one(self.database.across()).await?;
+            forgotten += u64::from(gone.unsigned_abs());
+            if gone < ANSWERS_PAGE {
+                return Ok(forgotten);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bootstrap::metrics;
@@ -30,6 +31,8 @@ pub struct Admin {
     pub drain: Arc<Drain>,
     /// The policy in force.
     pub policy: Arc<PolicyInForce>,
+    /// Whether tenants are known, where a control plane tells of them.
+    pub tenants_known: Option<Arc<AtomicBool>>,
     /// The cache, for the state of its disk.
     pub cache: RenditionCache<EdgeError>,
     /// The imaging library.
@@ -61,6 +64,8 @@ const PLAYGROUND_LINK: &str = "<li><a href=/playground>/playground</a> try ops o
 struct Readiness {
     ready: bool,
     draining: bool,
+    /// False until the control plane has told of its tenants for the first time.
+    tenants_known: bool,
     policy_sequence: u64,
     /// `ready`, `off`, or why the disk part of the cache does not work; the edge serves from memory then.
     cache_disk: String,
@@ -144,9 +149,11 @@ impl Admin {
                 state.fault().map(ToString::to_string).unwrap_or_default()
             }
         };
-        let policy_sequence = self.policy.get().policy.sequence();
-        let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        json(status, &Readiness { ready: !draining, draining, policy_sequence, cache_disk })
+        let policy_sequence = self.policy.get().sequence;
+        let tenants_known = self.tenants_known.as_ref().is_none_or(|known| known.load(Ordering::Acquire));
+        let ready = tenants_known && !draining;
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json(status, &Readiness { ready, draining, tenants_known, policy_sequence, cache_disk })
     }
 
     fn capabilities(&self) -> Response<Vec<u8>> {

@@ -4,6 +4,7 @@
 
 mod caches;
 mod connections;
+mod control_plane;
 mod transform;
 
 use std::net::SocketAddr;
@@ -13,10 +14,12 @@ use std::time::Duration;
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
 use serde::{Deserialize, Serialize};
+use storage::StoreSettings;
 use tenancy::{Rates, RatesTable};
 
 pub use self::caches::{CacheTable, OriginalsTable};
 pub use self::connections::ConnectionsTable;
+pub use self::control_plane::{ControlPlaneTable, base_url};
 pub use self::transform::{LimitsTable, TransformTable};
 use crate::client::{ForwardedHeader, TrustedProxies};
 use crate::drain::Patience;
@@ -51,8 +54,12 @@ pub struct EdgeSettings {
     pub rates: RatesTable,
     /// Threads that serve connections; 0 means one a core.
     pub threads: usize,
-    /// The static policy file (TOML).
-    pub policy_file: PathBuf,
+    /// The static policy file (TOML); not needed with a control plane.
+    pub policy_file: Option<PathBuf>,
+    /// The control plane that is followed.
+    pub control_plane: ControlPlaneTable,
+    /// Where the control plane puts uploads.
+    pub uploads: StoreSettings,
     /// How long a stop waits for requests that are being answered.
     pub drain_seconds: u64,
     /// How long a stop goes on taking connections before that, so that balancers notice.
@@ -86,6 +93,11 @@ impl AdminToken {
     /// What requests are held against.
     pub fn hash(&self) -> blake3::Hash {
         blake3::hash(self.0.as_bytes())
+    }
+
+    /// The token itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 }
 
@@ -127,7 +139,9 @@ impl Default for EdgeSettings {
             connections: ConnectionsTable::default(),
             rates: RatesTable::default(),
             threads: 0,
-            policy_file: PathBuf::from("policy.toml"),
+            policy_file: None,
+            control_plane: ControlPlaneTable::default(),
+            uploads: StoreSettings::default(),
             drain_seconds: 10,
             drain_notice_seconds: 0,
             upgrade_socket: None,
@@ -170,6 +184,10 @@ impl Settings for EdgeSettings {
         self.check_memory(mistakes);
         self.check_caches(mistakes);
         self.second_level.check(mistakes);
+        self.control_plane.check(mistakes);
+        for (key, value, allowed) in self.uploads.mistakes() {
+            mistakes.add(format!("uploads.{key}"), value, allowed);
+        }
         self.log.check(mistakes);
     }
 }
@@ -244,7 +262,7 @@ mod tests {
 
     fn leaves(key: &str, value: &Value, into: &mut Vec<String>) {
         match value {
-            Value::Object(table) => {
+            Value::Object(table) if !table.is_empty() => {
                 for (name, value) in table {
                     let dot = if key.is_empty() { "" } else { "." };
                     leaves(&format!("{key}{dot}{name}"), value, into);

@@ -18,11 +18,11 @@ use transform_url::{Ops, OriginName, TenantSlug, Transform};
 use crate::authorise::{authorise, check_expiry};
 use crate::marks::{source_mark, tag_marks, tenant_mark};
 use crate::origins::OpenOrigin;
-use crate::policy::ActivePolicy;
 use crate::problem::EdgeError;
 use crate::rates::TenantRates;
 use crate::registered::Registered;
 use crate::source::{Source, SourcePath};
+use crate::tenants::{ActivePolicy, ActiveTenant};
 
 /// What is to be delivered.
 pub struct Decision {
@@ -108,11 +108,12 @@ impl Decision {
         whose: &mut Option<Arc<Tenant>>,
     ) -> Result<Self, EdgeError> {
         let request = native::parse(target, host_tenant)?;
-        let tenant = whose_is(active, &request)?;
+        let whose_it_is = whose_is(active, &request)?;
+        let tenant = &whose_it_is.tenant;
         *whose = Some(Arc::clone(tenant));
         let expires = authorise(tenant, &request)?;
         check_expiry(expires, now)?;
-        Self::authorised(active, tenant, &request, expires)
+        Self::authorised(whose_it_is, &request, (active.sequence, expires))
     }
 
     /// What a path means, whether or not anybody may ask for it: for purging.
@@ -121,23 +122,21 @@ impl Decision {
     /// What is wrong with it.
     pub fn of_path(active: &ActivePolicy, host_tenant: Option<&TenantSlug>, path: &[u8]) -> Result<Self, EdgeError> {
         let request = native::parse(path, host_tenant)?;
-        Self::authorised(active, whose_is(active, &request)?, &request, None)
+        Self::authorised(whose_is(active, &request)?, &request, (active.sequence, None))
     }
 
     fn authorised(
-        active: &ActivePolicy,
-        tenant: &Arc<Tenant>,
+        active: &ActiveTenant,
         request: &Request<'_>,
-        expires: Option<u64>,
+        (sequence, expires): (u64, Option<u64>),
     ) -> Result<Self, EdgeError> {
-        let (origin, path) = locate(active, tenant, &request.source)?;
+        let (origin, path) = locate(active, &request.source)?;
         let wanted = match &request.delivery {
             Delivery::Original => Wanted::Original,
-            Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(active, tenant, ops, (&origin, &path))?)),
+            Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(active, ops, (&origin, &path))?)),
         };
-        let rates = active.rates.get(&tenant.id).cloned();
-        let sequence = active.policy.sequence();
-        Ok(Self { tenant: Arc::clone(tenant), origin, path, wanted, rates, sequence, expires })
+        let (tenant, rates) = (Arc::clone(&active.tenant), active.rates.clone());
+        Ok(Self { tenant, origin, path, wanted, rates, sequence, expires })
     }
 
     /// Names the original, with its tenant.
@@ -173,8 +172,8 @@ impl Decision {
     }
 }
 
-fn whose_is<'a>(active: &'a ActivePolicy, request: &Request<'_>) -> Result<&'a Arc<Tenant>, EdgeError> {
-    let tenant = active.policy.tenant(&request.tenant);
+fn whose_is<'a>(active: &'a ActivePolicy, request: &Request<'_>) -> Result<&'a Arc<ActiveTenant>, EdgeError> {
+    let tenant = active.tenant(&request.tenant);
     tenant.ok_or_else(|| EdgeError::UnknownTenant(request.tenant.to_string()))
 }
 
@@ -184,43 +183,49 @@ type Place = (Arc<OpenOrigin>, SourcePath);
 ///
 /// # Errors
 /// What the tenant does not have.
-pub fn locate(active: &ActivePolicy, tenant: &Tenant, source: &transform_url::Source) -> Result<Place, EdgeError> {
+pub fn locate(active: &ActiveTenant, source: &transform_url::Source) -> Result<Place, EdgeError> {
     match source {
-        transform_url::Source::Origin { origin, path } => locate_in(active, tenant, origin, path),
-        transform_url::Source::Upload(_) => Err(EdgeError::NotImplemented("serving uploads by public id".to_owned())),
-        transform_url::Source::Url(text) => locate_url(active, tenant, text),
+        transform_url::Source::Origin { origin, path } => locate_in(active, origin, path),
+        transform_url::Source::Upload(public_id) => {
+            let uploads = active.origins.uploads().ok_or(EdgeError::NoUploads)?;
+            let path = ObjectPath::new(public_id.as_str()).map_err(StorageError::from)?;
+            Ok((Arc::clone(uploads), SourcePath::Object(path)))
+        }
+        transform_url::Source::Url(text) => locate_url(active, text),
     }
 }
 
 /// A URL is a source where the tenant's list says so; the client that fetches it asks the list again at each redirect.
-fn locate_url(active: &ActivePolicy, tenant: &Tenant, text: &str) -> Result<Place, EdgeError> {
+fn locate_url(active: &ActiveTenant, text: &str) -> Result<Place, EdgeError> {
     let url = fetch::parse_url(text).map_err(|error| EdgeError::BadSourceUrl(error.to_string()))?;
-    let web = active.origins.urls(&tenant.id).filter(|_| tenant.urls.allow(&url));
+    let web = active.origins.urls(&active.tenant).filter(|_| active.tenant.urls.allow(&url));
     Ok((Arc::clone(web.ok_or(EdgeError::SourceNotAllowed)?), SourcePath::Url(Box::new(url))))
 }
 
-fn locate_in(active: &ActivePolicy, tenant: &Tenant, origin: &OriginName, path: &str) -> Result<Place, EdgeError> {
-    let open = active.origins.get(&tenant.id, origin).ok_or_else(|| EdgeError::UnknownOrigin(origin.to_string()))?;
+fn locate_in(active: &ActiveTenant, origin: &OriginName, path: &str) -> Result<Place, EdgeError> {
+    let open =
+        active.origins.get(&active.tenant, origin).ok_or_else(|| EdgeError::UnknownOrigin(origin.to_string()))?;
     let path = ObjectPath::new(path).map_err(StorageError::from)?;
     Ok((Arc::clone(open), SourcePath::Object(path)))
 }
 
 /// The registered image of this name.
-fn registered(active: &ActivePolicy, tenant: &Tenant, name: &Name) -> Result<Registered, EdgeError> {
+fn registered(active: &ActiveTenant, name: &Name) -> Result<Registered, EdgeError> {
+    let tenant = &active.tenant;
     let image = tenant.images.get(name).ok_or_else(|| EdgeError::UnknownImage(name.to_string()))?;
-    let (origin, path) = locate_in(active, tenant, &image.origin, &image.path)?;
+    let (origin, path) = locate(active, image)?;
     let source = source_mark(&tenant.id, &origin, &path);
     Ok(Registered { name: name.to_string(), tenant: tenant.id.clone(), source, origin, path })
 }
 
 fn resolve(
-    active: &ActivePolicy,
-    tenant: &Tenant,
+    active: &ActiveTenant,
     ops: &Ops,
     (origin, path): (&OpenOrigin, &SourcePath),
 ) -> Result<WantedRendition, EdgeError> {
+    let tenant = &active.tenant;
     let transform = ops.resolve(|name| tenant.presets.get(name))?;
-    let image = |name| registered(active, tenant, name);
+    let image = |name| registered(active, name);
     let overlay = transform.overlay().map(|overlay| image(&overlay.name)).transpose()?;
     let fallback = transform.fallback().map(image).transpose()?;
     let version = transform.ops().v.as_ref().map_or("", |version| version.as_str());

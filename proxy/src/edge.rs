@@ -114,7 +114,7 @@ impl Edge {
     /// What the URL means under the policy in force.
     fn decide(&self, head: &RequestHeader, whose: &mut Option<Arc<Tenant>>) -> Result<Arc<Decision>, EdgeError> {
         let active = self.policy.get();
-        let host_tenant = active.policy.tenant_of_host(host(head)).map(|tenant| &tenant.slug);
+        let host_tenant = active.tenant_of_host(host(head)).map(|active| &active.tenant.slug);
         let target = head.raw_path();
         let now = UnixMillis::now().0 / 1000;
         if let Some(decision) = recent::recall(&active, host_tenant, target) {

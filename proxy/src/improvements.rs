@@ -138,7 +138,7 @@ impl Improvements {
         let Order { decision, class } = &next.what;
         let Wanted::Rendition(wanted) = &decision.wanted else { return Ended::Outdated };
         // Who asks under the new policy lets it wait again, if that still wants it.
-        if self.policy.get().policy.sequence() != decision.sequence {
+        if self.policy.get().sequence != decision.sequence {
             return Ended::Outdated;
         }
         match self.replace(&Plan { decision, wanted, class: *class }, next.key).await {

@@ -12,6 +12,7 @@ mod cache_headers;
 mod client;
 mod config;
 mod connections;
+mod control_plane;
 mod decision;
 mod drain;
 mod edge;
@@ -52,8 +53,10 @@ mod spans;
 mod stores;
 mod succession;
 mod systemd;
+mod tenants;
 mod tls;
 mod upgrade;
+mod uploads;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +76,7 @@ use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::{AdminToken, EdgeSettings};
 use crate::connections::Connections;
+use crate::control_plane::Follower;
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
@@ -92,6 +96,7 @@ use crate::source_cache::SourceCache;
 use crate::stores::Stores;
 use crate::succession::Succession;
 use crate::tls::Certificates;
+use crate::uploads::UploadStore;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
@@ -134,7 +139,7 @@ fn main() -> ExitCode {
     }
     let registry = metrics::registry("proxy", env!("CARGO_PKG_VERSION"));
     logging::start(&settings.log);
-    let policy = match PolicyInForce::load(&settings.policy_file, &registry) {
+    let policy = match PolicyInForce::load(settings.policy_file().as_deref(), &registry) {
         Ok(policy) => Arc::new(policy),
         Err(error) => return usage(&error),
     };
@@ -190,6 +195,12 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let engine = Engine::start(&EngineOptions::default())?;
     tell_what_is_missing(&engine);
     let stores = io.block_on(Stores::open(settings, cache, registry, io.handle()))?;
+    if let Some(store) = settings.uploads.open().map_err(|reason| anyhow::anyhow!("uploads.{reason}"))? {
+        let uploads = UploadStore::new(store, Arc::clone(stores.cache.bans()));
+        policy.change_feed(|layer| layer.uploads = Some(uploads));
+    }
+    let follower =
+        Follower::open(&settings.control_plane, Arc::clone(&policy), Arc::clone(stores.cache.bans()), registry)?;
     let filler = Arc::new(filler(settings, &engine, registry, &stores)?);
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
     // As late as can be: from here on the edge before this one takes no purges.
@@ -211,6 +222,7 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
         registry: registry.clone(),
         drain: Arc::clone(&drain),
         policy: Arc::clone(&policy),
+        tenants_known: follower.as_ref().map(Follower::is_known),
         cache: stores.cache.clone(),
         engine,
         purger: Purger {
@@ -224,6 +236,9 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
             .playground
             .then(|| Playground::new(settings.listen, Arc::clone(&policy), io.handle().clone())),
     };
+    if let Some(follower) = follower {
+        io.spawn(follower.run());
+    }
     io.spawn(policy.watch());
     io.spawn(improvements.run(drain.watch()));
     if let Some(certificates) = &certificates {

@@ -6,7 +6,7 @@ use cache::ANY_TAG;
 use fetch::CacheTags;
 use tenancy::TenantId;
 
-use crate::origins::OpenOrigin;
+use crate::origins::{OpenOrigin, UPLOADS};
 use crate::source::SourcePath;
 
 /// Names a tenant.
@@ -17,6 +17,11 @@ pub fn tenant_mark(tenant: &TenantId) -> u64 {
 /// Names a source of a tenant.
 pub fn source_mark(tenant: &TenantId, origin: &OpenOrigin, path: &SourcePath) -> u64 {
     hash(&["source", tenant.as_str(), &origin.identity, path.as_str()])
+}
+
+/// Names an upload of a tenant: the mark of its source.
+pub fn upload_mark(tenant: &TenantId, public_id: &str) -> u64 {
+    hash(&["source", tenant.as_str(), UPLOADS, public_id])
 }
 
 /// Names a tag of a tenant.

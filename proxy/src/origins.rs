@@ -3,16 +3,20 @@
 //! Must not read originals: that is the fill's and the original's business.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fetch::{FetchConfig, Fetcher, HeaderMap, PrivateHosts};
 use http::{HeaderName, HeaderValue};
 use storage::{FolderStore, ObjectPath, ObjectStore, S3Config, S3Credentials, S3Store, Secret};
-use tenancy::{HttpOrigin, Origin, OriginKind, Policy, S3Origin, TenantId, UrlSources};
+use tenancy::{HttpOrigin, Origin, OriginKind, S3Origin, Tenant, UrlSources};
 use tokio::sync::Semaphore;
 use transform_url::OriginName;
 
 use crate::source::{Source, WebSource};
+use crate::uploads::{TenantUploads, UploadStore};
+
+/// The identity of a tenant's uploads.
+pub const UPLOADS: &str = "uploads";
 
 /// An origin that can be read from.
 #[derive(Debug)]
@@ -37,51 +41,85 @@ impl OpenOrigin {
     }
 }
 
-/// Every origin of a policy, opened.
-#[derive(Debug, Default)]
-pub struct OpenOrigins(HashMap<TenantId, OpenTenant>);
-
-/// The origins of one tenant.
-#[derive(Debug, Default)]
-struct OpenTenant {
-    named: HashMap<OriginName, Arc<OpenOrigin>>,
+/// The origins of one tenant, each opened when it is first asked for: of a hundred thousand tenants few are at a time.
+#[derive(Debug)]
+pub struct OpenOrigins {
+    named: HashMap<OriginName, LazyOrigin>,
     /// What its URLs lead to, if it has any.
-    urls: Option<Arc<OpenOrigin>>,
+    urls: Option<LazyOrigin>,
+    /// Its uploads, if it can have any.
+    uploads: Option<Arc<OpenOrigin>>,
+}
+
+#[derive(Debug)]
+struct LazyOrigin {
+    /// `None` for all that the tenant's URLs lead to.
+    origin: Option<Arc<Origin>>,
+    opened: OnceLock<Arc<OpenOrigin>>,
+}
+
+impl LazyOrigin {
+    /// Takes over what was opened `before`, with its connections, unless it is another origin now or could not be opened.
+    fn new(origin: Option<&Arc<Origin>>, urls: &Arc<UrlSources>, before: Option<&Self>) -> Self {
+        let opened = before.and_then(|before| before.opened.get());
+        let is_same =
+            |open: &&Arc<OpenOrigin>| open.store.is_ok() && open.origin.as_ref() == origin && open.urls == *urls;
+        let same = opened.filter(is_same).map(|open| OnceLock::from(Arc::clone(open)));
+        Self { origin: origin.cloned(), opened: same.unwrap_or_default() }
+    }
+
+    fn open(&self, tenant: &Tenant) -> &Arc<OpenOrigin> {
+        self.opened.get_or_init(|| {
+            let open = match &self.origin {
+                Some(origin) => open_one(origin, &tenant.urls),
+                None => open_urls(&tenant.urls),
+            };
+            if let Err(reason) = &open.store {
+                tracing::error!(tenant = %tenant.slug, origin = open.identity, reason, "origin cannot be opened");
+            }
+            Arc::new(open)
+        })
+    }
 }
 
 impl OpenOrigins {
-    /// Opens the origins of `policy`; those that did not change keep the store, with its connections, that they had.
-    pub fn open(policy: &Policy, before: &Self) -> Self {
-        let mut opened: HashMap<_, OpenTenant> = HashMap::new();
-        for tenant in policy.tenants() {
-            let open_tenant = opened.entry(tenant.id.clone()).or_default();
-            for (name, origin) in &tenant.origins {
-                let same = before.get(&tenant.id, name);
-                let same = same.filter(|open| {
-                    open.store.is_ok() && open.origin.as_ref() == Some(origin) && open.urls == tenant.urls
-                });
-                let open = same.map_or_else(|| Arc::new(open_one(origin, &tenant.urls)), Arc::clone);
-                if let Err(reason) = &open.store {
-                    tracing::error!(tenant = %tenant.slug, origin = %name, reason, "origin cannot be opened");
-                }
-                open_tenant.named.insert(name.clone(), open);
-            }
-            if !tenant.urls.allowed.is_empty() {
-                let same = before.urls(&tenant.id).filter(|open| open.urls == tenant.urls);
-                open_tenant.urls = Some(same.map_or_else(|| Arc::new(open_urls(&tenant.urls)), Arc::clone));
-            }
-        }
-        Self(opened)
+    /// The origins of `tenant`, whose uploads are in `uploads`; those that did not change keep what was opened `before`.
+    pub fn new(tenant: &Tenant, uploads: Option<&Arc<UploadStore>>, before: Option<&Self>) -> Self {
+        let named = |(name, origin): (&OriginName, &Arc<Origin>)| {
+            let before = before.and_then(|before| before.named.get(name));
+            (name.clone(), LazyOrigin::new(Some(origin), &tenant.urls, before))
+        };
+        let named = tenant.origins.iter().map(named).collect();
+        let before = before.and_then(|before| before.urls.as_ref());
+        let urls = (!tenant.urls.allowed.is_empty()).then(|| LazyOrigin::new(None, &tenant.urls, before));
+        let uploads = uploads.map(|all| {
+            let source = Source::Uploads(TenantUploads::new(all, &tenant.id));
+            let (identity, urls, store) = (UPLOADS.to_owned(), Arc::clone(&tenant.urls), Ok(source));
+            Arc::new(OpenOrigin { origin: None, urls, identity, store, listing: Arc::new(Semaphore::new(1)) })
+        });
+        Self { named, urls, uploads }
     }
 
-    /// The origin of this name.
-    pub fn get(&self, tenant: &TenantId, name: &OriginName) -> Option<&Arc<OpenOrigin>> {
-        self.0.get(tenant)?.named.get(name)
+    /// Opens all that are not, so that what is wrong with them shows now.
+    pub fn open_all(&self, tenant: &Tenant) {
+        for origin in self.named.values().chain(&self.urls) {
+            origin.open(tenant);
+        }
+    }
+
+    /// The origin of this name. `tenant` is whose origins these are.
+    pub fn get(&self, tenant: &Tenant, name: &OriginName) -> Option<&Arc<OpenOrigin>> {
+        self.named.get(name).map(|origin| origin.open(tenant))
+    }
+
+    /// The tenant's uploads, if it can have any.
+    pub fn uploads(&self) -> Option<&Arc<OpenOrigin>> {
+        self.uploads.as_ref()
     }
 
     /// What the tenant's URLs lead to, if it allows any.
-    pub fn urls(&self, tenant: &TenantId) -> Option<&Arc<OpenOrigin>> {
-        self.0.get(tenant)?.urls.as_ref()
+    pub fn urls(&self, tenant: &Tenant) -> Option<&Arc<OpenOrigin>> {
+        self.urls.as_ref().map(|origin| origin.open(tenant))
     }
 }
 
@@ -141,10 +179,7 @@ fn ports(urls: &UrlSources) -> impl Iterator<Item = u16> {
 }
 
 /// A client for a bucket.
-///
-/// # Errors
-/// Why none can be made.
-pub fn open_s3(origin: &S3Origin) -> Result<ObjectStore, String> {
+fn open_s3(origin: &S3Origin) -> Result<ObjectStore, String> {
     let credentials = match (&origin.access_key_id, &origin.secret_access_key) {
         (Some(id), Some(secret)) => S3Credentials::new(id, Secret::new(secret.expose())),
         _ => S3Credentials::Environment,

@@ -1,6 +1,6 @@
 //! The policy in force, and the watch on its file.
 //!
-//! Must not judge requests. A file with mistakes never replaces a policy that works.
+//! Must not judge requests, and must not know how the control plane is followed: it is handed tenants. A file with mistakes never replaces a policy that works.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
-use tenancy::{Policy, PolicyFile};
+use tenancy::{PolicyFile, Tenant};
 
-use crate::origins::OpenOrigins;
-use crate::rates::RatesOfTenants;
+use crate::tenants::{ActivePolicy, Layer};
 
 /// How often the file is looked at. A poll sees every way of replacing a file, on every file system.
 const POLL: Duration = Duration::from_millis(500);
@@ -21,33 +21,23 @@ const POLL: Duration = Duration::from_millis(500);
 /// Longest policy file that is read.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// A policy, its opened origins and the counts of its rates.
-#[derive(Debug)]
-pub struct ActivePolicy {
-    /// What requests are judged by.
-    pub policy: Policy,
-    /// Where originals come from.
-    pub origins: OpenOrigins,
-    /// What tenants with rates are counted by.
-    pub rates: RatesOfTenants,
-}
-
 /// The policy in force; replaced as a whole.
 pub struct PolicyInForce {
     active: ArcSwap<ActivePolicy>,
-    file: PathBuf,
-    /// The file as it was when it was first read.
-    loaded: Stamp,
+    /// Held by whoever puts another one in force.
+    changing: Mutex<()>,
+    /// The file, as it was when it was first read.
+    file: Option<(PathBuf, Stamp)>,
     reloads: IntCounterVec,
     sequence: IntGauge,
 }
 
 impl PolicyInForce {
-    /// Loads the file.
+    /// Loads the file; without one, nobody is served so far.
     ///
     /// # Errors
     /// When it cannot be read or has mistakes; the message names them all.
-    pub fn load(file: &Path, registry: &Registry) -> anyhow::Result<Self> {
+    pub fn load(file: Option<&Path>, registry: &Registry) -> anyhow::Result<Self> {
         let reloads = IntCounterVec::new(
             Opts::new("calotype_policy_reloads_total", "Times that a changed policy file was read, by result."),
             &["result"],
@@ -59,18 +49,16 @@ impl PolicyInForce {
             reloads.with_label_values(&[result]);
         }
         registry.register(Box::new(sequence.clone()))?;
-        let loaded = Stamp::of(file);
-        let policy = parse(&read(file)?, 1)?;
-        sequence.set(1);
-        let origins = OpenOrigins::open(&policy, &OpenOrigins::default());
-        let rates = RatesOfTenants::of(&policy, &RatesOfTenants::default());
-        Ok(Self {
-            active: ArcSwap::from_pointee(ActivePolicy { policy, origins, rates }),
-            file: file.to_owned(),
-            loaded,
+        let policy = Self {
+            active: ArcSwap::default(),
+            changing: Mutex::default(),
+            file: file.map(|file| (file.to_owned(), Stamp::of(file))),
             reloads,
             sequence,
-        })
+        };
+        let tenants = file.map(|file| parse(&read(file)?)).transpose()?.unwrap_or_default();
+        policy.replace_file(tenants);
+        Ok(policy)
     }
 
     /// The policy in force now.
@@ -83,44 +71,53 @@ impl PolicyInForce {
         self.active.load_full()
     }
 
+    /// Changes the tenants of the control plane, all at once.
+    pub fn change_feed(&self, change: impl FnOnce(&mut Layer)) {
+        self.change(|active| change(&mut active.feed));
+    }
+
     /// Watches the file for ever and puts what it says in force.
     pub async fn watch(self: Arc<Self>) {
-        let mut seen = self.loaded;
+        let Some((file, mut seen)) = self.file.clone() else { return };
         let mut tick = tokio::time::interval(POLL);
         loop {
             tick.tick().await;
-            let stamp = Stamp::of(&self.file);
+            let stamp = Stamp::of(&file);
             if stamp == seen {
                 continue;
             }
             seen = stamp;
-            match read(&self.file) {
-                Ok(text) => self.replace(&text),
-                Err(error) => {
-                    self.reloads.with_label_values(&["refused"]).inc();
-                    tracing::error!("{error:#}; the last policy stays in force");
+            let result = match read(&file).and_then(|text| parse(&text)) {
+                Ok(tenants) => {
+                    let sequence = self.replace_file(tenants);
+                    tracing::info!(file = %file.display(), sequence, "policy reloaded");
+                    "applied"
                 }
-            }
+                Err(error) => {
+                    tracing::error!(file = %file.display(), "{error:#}; the last policy stays in force");
+                    "refused"
+                }
+            };
+            self.reloads.with_label_values(&[result]).inc();
         }
     }
 
-    fn replace(&self, text: &str) {
-        let before = self.active.load();
-        let sequence = before.policy.sequence() + 1;
-        match parse(text, sequence) {
-            Ok(policy) => {
-                let origins = OpenOrigins::open(&policy, &before.origins);
-                let rates = RatesOfTenants::of(&policy, &before.rates);
-                self.active.store(Arc::new(ActivePolicy { policy, origins, rates }));
-                self.sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
-                self.reloads.with_label_values(&["applied"]).inc();
-                tracing::info!(file = %self.file.display(), sequence, "policy reloaded");
-            }
-            Err(error) => {
-                self.reloads.with_label_values(&["refused"]).inc();
-                tracing::error!(file = %self.file.display(), %error, "policy not reloaded; the last one stays in force");
-            }
-        }
+    fn replace_file(&self, tenants: Vec<Tenant>) -> u64 {
+        self.change(|active| {
+            active.file.replace(tenants);
+            active.file.open_all();
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ActivePolicy)) -> u64 {
+        let _changing = self.changing.lock();
+        let mut active = ActivePolicy::clone(&self.active.load());
+        change(&mut active);
+        active.sequence += 1;
+        let sequence = active.sequence;
+        self.active.store(Arc::new(active));
+        self.sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
+        sequence
     }
 }
 
@@ -134,8 +131,8 @@ impl Stamp {
     }
 }
 
-fn parse(text: &str, sequence: u64) -> anyhow::Result<Policy> {
-    Ok(PolicyFile::load(text, sequence)?)
+fn parse(text: &str) -> anyhow::Result<Vec<Tenant>> {
+    Ok(PolicyFile::load(text)?)
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

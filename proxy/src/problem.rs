@@ -77,9 +77,9 @@ pub enum EdgeError {
     /// The tenant does not hand out originals to everybody.
     #[error("this tenant serves originals to signed URLs only; ask for a rendition, or sign the URL")]
     OriginalsOff,
-    /// Part of the contract, not built yet.
-    #[error("{0} is not available yet")]
-    NotImplemented(String),
+    /// A public id where the tenant can have no uploads.
+    #[error("this tenant has no uploads: name one of its origins, as in @origin/path")]
+    NoUploads,
     /// The original is empty.
     #[error("the original is empty")]
     Empty,
@@ -174,7 +174,7 @@ impl EdgeError {
             Self::SignatureExpired => (StatusCode::FORBIDDEN, "signature-expired"),
             Self::ExpiryRequired => (StatusCode::FORBIDDEN, "expiry-required"),
             Self::OriginalsOff => (StatusCode::FORBIDDEN, "originals-off"),
-            Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "not-implemented"),
+            Self::NoUploads => (StatusCode::NOT_FOUND, "no-uploads"),
             Self::Empty => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "source-empty"),
             Self::Source(error) => source_status_and_code(error),
             Self::BadSourceUrl(_) => (StatusCode::BAD_REQUEST, "bad-path"),
@@ -416,7 +416,7 @@ mod tests {
             EdgeError::BadSourceUrl("a".into()),
             EdgeError::SourceNotAllowed,
             EdgeError::Loop,
-            EdgeError::NotImplemented("a".into()),
+            EdgeError::NoUploads,
             EdgeError::BrokenOrigin("a".into()),
             EdgeError::UnknownImage("a".into()),
             EdgeError::RegisteredImage { name: "a".into(), error: Arc::new(StorageError::NotFound.into()) },

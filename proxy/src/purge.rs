@@ -8,16 +8,16 @@ use std::sync::Arc;
 use cache::{Bans, PurgeError, Scope};
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use tenancy::Tenant;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use transform_url::{Source, TenantSlug, native};
 
 use crate::decision::{self, Decision, Wanted};
 use crate::marks::{source_mark, tag_mark, tenant_mark};
-use crate::policy::{ActivePolicy, PolicyInForce};
+use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
 use crate::second_level::{AnnounceError, SecondLevel};
+use crate::tenants::{ActivePolicy, ActiveTenant};
 
 /// Longest body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -39,7 +39,7 @@ pub struct Purger {
 /// What to purge: exactly one of `url`, `source`, `tag` and `all`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Order {
+pub struct Order {
     /// Whose; not needed with a whole `url`, and left out with `all` to purge everybody's.
     tenant: Option<String>,
     /// One delivery URL's path, in every format that it is answered in.
@@ -51,6 +51,13 @@ struct Order {
     /// Everything.
     #[serde(default)]
     all: bool,
+}
+
+impl Order {
+    /// The same for a tenant, whatever it says of whose it is.
+    pub fn of(self, tenant: &str) -> Self {
+        Self { tenant: Some(tenant.to_owned()), ..self }
+    }
 }
 
 /// The answer: what was purged was begun before this number.
@@ -108,16 +115,11 @@ impl Purger {
         let order = serde_json::from_slice(body).map_err(|error| PurgeRefusal::BadOrder(error.to_string()))?;
         let scopes = scopes(&self.policy.get(), &order)?;
         let (bans, ordered) = (Arc::clone(&self.bans), scopes.clone());
-        let written = self.io.spawn_blocking(move || {
-            // Every one is put in force, whether or not one before it could be written down.
-            ordered.into_iter().map(|scope| bans.purge(scope)).collect::<Vec<_>>()
-        });
+        let written = self.io.spawn_blocking(move || bans.purge_all(&ordered));
         let written = written.await.map_err(|_| EdgeError::Internal)?;
+        // Others are told of it whether or not it could be written down here.
         let announced = self.announce(scopes).await;
-        let mut purge = 0;
-        for number in written {
-            purge = number?;
-        }
+        let purge = written?;
         announced?;
         tracing::info!(tenant = order.tenant, url = order.url, source = order.source, tag = order.tag, purge, "purged");
         Ok(Purged { purge })
@@ -142,22 +144,27 @@ impl Purger {
 }
 
 /// What an order covers; a URL has several renditions.
-fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefusal> {
+///
+/// # Errors
+/// An order that is none, or names what there is not.
+pub fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefusal> {
     let bad = |why: &str| Err(PurgeRefusal::BadOrder(why.to_owned()));
     let tenant = order.tenant.as_deref().map(|name| named(active, name)).transpose()?;
     match (order, tenant) {
         (Order { url: Some(url), source: None, tag: None, all: false, .. }, tenant) => of_url(active, url, tenant),
-        (Order { url: None, source: Some(source), tag: None, all: false, .. }, Some(tenant)) => {
+        (Order { url: None, source: Some(source), tag: None, all: false, .. }, Some(active)) => {
             let source = Source::parse(source).map_err(EdgeError::from)?;
-            let (origin, path) = decision::locate(active, tenant, &source)?;
-            let source = source_mark(&tenant.id, &origin, &path);
-            Ok(vec![Scope::Source { tenant: tenant_mark(&tenant.id), source }])
+            let (origin, path) = decision::locate(active, &source)?;
+            let id = &active.tenant.id;
+            let source = source_mark(id, &origin, &path);
+            Ok(vec![Scope::Source { tenant: tenant_mark(id), source }])
         }
-        (Order { url: None, source: None, tag: Some(tag), all: false, .. }, Some(tenant)) => {
-            Ok(vec![Scope::Tag { tenant: tenant_mark(&tenant.id), tag: tag_mark(&tenant.id, tag) }])
+        (Order { url: None, source: None, tag: Some(tag), all: false, .. }, Some(active)) => {
+            let id = &active.tenant.id;
+            Ok(vec![Scope::Tag { tenant: tenant_mark(id), tag: tag_mark(id, tag) }])
         }
-        (Order { url: None, source: None, tag: None, all: true, .. }, Some(tenant)) => {
-            Ok(vec![Scope::Tenant { tenant: tenant_mark(&tenant.id) }])
+        (Order { url: None, source: None, tag: None, all: true, .. }, Some(active)) => {
+            Ok(vec![Scope::Tenant { tenant: tenant_mark(&active.tenant.id) }])
         }
         (Order { url: None, source: None, tag: None, all: true, .. }, None) => Ok(vec![Scope::Everything]),
         (Order { url: None, source: None, tag: None, all: false, .. }, _) => bad("it says nothing of what to purge"),
@@ -168,19 +175,19 @@ fn scopes(active: &ActivePolicy, order: &Order) -> Result<Vec<Scope>, PurgeRefus
     }
 }
 
-fn named<'a>(active: &'a ActivePolicy, name: &str) -> Result<&'a Arc<Tenant>, EdgeError> {
+fn named<'a>(active: &'a ActivePolicy, name: &str) -> Result<&'a Arc<ActiveTenant>, EdgeError> {
     let slug = TenantSlug::new(name).map_err(|_| EdgeError::UnknownTenant(name.to_owned()))?;
-    active.policy.tenant(&slug).ok_or_else(|| EdgeError::UnknownTenant(name.to_owned()))
+    active.tenant(&slug).ok_or_else(|| EdgeError::UnknownTenant(name.to_owned()))
 }
 
 /// With a tenant the path may lack its tenant part, as on a host of its own.
-fn of_url(active: &ActivePolicy, url: &str, tenant: Option<&Arc<Tenant>>) -> Result<Vec<Scope>, PurgeRefusal> {
+fn of_url(active: &ActivePolicy, url: &str, whose: Option<&Arc<ActiveTenant>>) -> Result<Vec<Scope>, PurgeRefusal> {
     // Signatures are no part of what is cached.
     let path = url.split('?').next().unwrap_or_default().as_bytes();
     let has_tenant = native::parse(path, None).is_ok_and(|request| {
-        tenant.is_none_or(|tenant| tenant.slug == request.tenant) && active.policy.tenant(&request.tenant).is_some()
+        whose.is_none_or(|whose| whose.tenant.slug == request.tenant) && active.tenant(&request.tenant).is_some()
     });
-    let host_tenant = tenant.filter(|_| !has_tenant).map(|tenant| &tenant.slug);
+    let host_tenant = whose.filter(|_| !has_tenant).map(|whose| &whose.tenant.slug);
     let decision = Decision::of_path(active, host_tenant, path)?;
     let tenant = tenant_mark(&decision.tenant.id);
     match &decision.wanted {

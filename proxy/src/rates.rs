@@ -18,7 +18,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tenancy::{Rate, Rates};
 
 use self::addresses::{ByAddress, by_address};
-pub use self::tenants::{RatesOfTenants, TenantRates};
+pub use self::tenants::TenantRates;
 use crate::client::counted_as;
 
 /// What is counted.

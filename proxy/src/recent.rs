@@ -10,7 +10,7 @@ use std::sync::Arc;
 use transform_url::TenantSlug;
 
 use crate::decision::Decision;
-use crate::policy::ActivePolicy;
+use crate::tenants::ActivePolicy;
 
 /// URLs remembered by each thread.
 const SLOTS: usize = 2048;

@@ -14,11 +14,15 @@ use storage::{ByteRange, ObjectBody, ObjectMeta, ObjectPath, ObjectStore, Served
 use tenancy::HttpOrigin;
 use thiserror::Error;
 
+use crate::uploads::TenantUploads;
+
 /// Where originals are read from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A folder or a bucket.
     Objects(ObjectStore),
+    /// A tenant's uploads, by their public ids.
+    Uploads(TenantUploads),
     /// A web server, or all that a tenant's URLs may lead to.
     Web(WebSource),
 }
@@ -234,7 +238,11 @@ impl SourceError {
 impl Source {
     /// False for a folder of this machine.
     pub fn is_remote(&self) -> bool {
-        !matches!(self, Self::Objects(ObjectStore::Folder(_)))
+        match self {
+            Self::Objects(store) => !matches!(store, ObjectStore::Folder(_)),
+            Self::Uploads(uploads) => uploads.is_remote(),
+            Self::Web(_) => true,
+        }
     }
 
     /// Opens an original for reading. When this returns, what is known of it is there and the body waits to be read.
@@ -252,7 +260,11 @@ impl Source {
                     body: SourceBody::Object(object.body),
                 })
             }
-            (Self::Objects(_), SourcePath::Url(_)) => Err(cannot_fetch()),
+            (Self::Uploads(uploads), SourcePath::Object(path)) => {
+                let (meta, range, body) = uploads.get(path.as_str(), ask).await?;
+                Ok(SourceObject { meta, range, body: SourceBody::Object(body) })
+            }
+            (Self::Objects(_) | Self::Uploads(_), SourcePath::Url(_)) => Err(cannot_fetch()),
             (Self::Web(web), path) => {
                 let response = web.fetcher.get(&*web.url(path)?, &ask.for_web()).await?;
                 let range = response.range.map(|range| ServedRange { first: range.first, last: range.last });
@@ -269,7 +281,8 @@ impl Source {
     pub async fn head(&self, path: &SourcePath, ask: &Ask) -> Result<SourceMeta, SourceError> {
         match (self, path) {
             (Self::Objects(store), SourcePath::Object(path)) => Ok(store.head(path).await?.into()),
-            (Self::Objects(_), SourcePath::Url(_)) => Err(cannot_fetch()),
+            (Self::Uploads(uploads), SourcePath::Object(path)) => Ok(uploads.head(path.as_str()).await?),
+            (Self::Objects(_) | Self::Uploads(_), SourcePath::Url(_)) => Err(cannot_fetch()),
             (Self::Web(web), path) => Ok(web.fetcher.head(&*web.url(path)?, &ask.for_web()).await?.into()),
         }
     }

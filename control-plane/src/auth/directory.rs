@@ -1,7 +1,7 @@
 //! Which tenant a key is of: asked of the database, and remembered for a moment.
 //!
-//! A key that is revoked stops within [`REMEMBERED`]. What is remembered of keys that nobody has is bounded, too, so that
-//! guessing costs neither memory nor more than one question each.
+//! A key that is revoked stops within [`REMEMBERED`]. What is remembered of keys that nobody has is bounded, too, and kept apart, so that
+//! guessing costs neither memory nor others their place. Few questions about keys that were never met run at a time.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -11,6 +11,8 @@ use isolation::{Database, DatabaseError, TenantKey};
 use lru::LruCache;
 use parking_lot::Mutex;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Caller, Scope, Scopes};
@@ -21,6 +23,12 @@ const REMEMBERED: Duration = Duration::from_millis(500);
 /// Answers that are remembered.
 const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(100_000).expect("not 0");
 
+/// Keys that nobody has that are remembered.
+const UNKNOWN_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not 0");
+
+/// How long a question about a key that was never met waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
+
 /// Time between two times that uses are written.
 const USES_EVERY: Duration = Duration::from_secs(30);
 
@@ -28,6 +36,10 @@ const USES_EVERY: Duration = Duration::from_secs(30);
 pub struct KeyDirectory {
     database: Database,
     known: Mutex<LruCache<[u8; 32], Known>>,
+    /// Keys that nobody has.
+    unknown: Mutex<LruCache<[u8; 32], Known>>,
+    /// Questions about keys that were never met.
+    questions: Semaphore,
     /// When keys were last used, where that is not written yet.
     uses: Mutex<HashMap<(TenantKey, Uuid), OffsetDateTime>>,
 }
@@ -41,8 +53,16 @@ struct Known {
 
 impl KeyDirectory {
     /// An empty one.
-    pub fn new(database: Database) -> Self {
-        Self { database, known: Mutex::new(LruCache::new(KEYS_MAX)), uses: Mutex::default() }
+    pub fn new(database: Database, connections: u32) -> Self {
+        let (known, unknown) = (Mutex::new(LruCache::new(KEYS_MAX)), Mutex::new(LruCache::new(UNKNOWN_MAX)));
+        // Half of the connections, at least one.
+        let questions = Semaphore::new(connections.div_ceil(2) as usize);
+        Self { database, known, unknown, questions, uses: Mutex::default() }
+    }
+
+    /// Whether somebody has or had the key with this hash, as far as that is remembered.
+    pub fn has_met(&self, hash: &[u8; 32]) -> bool {
+        self.known.lock().contains(hash)
     }
 
     /// Who has the key with this hash.
@@ -50,14 +70,12 @@ impl KeyDirectory {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn find(&self, hash: [u8; 32]) -> Result<Option<Caller>, DatabaseError> {
-        let remembered = self.known.lock().get(&hash).cloned();
+        let met = self.known.lock().get(&hash).cloned();
+        let is_met = met.is_some();
+        let remembered = met.or_else(|| self.unknown.lock().get(&hash).cloned());
         let known = match remembered.filter(|known| known.asked.elapsed() < REMEMBERED) {
             Some(known) => known,
-            None => {
-                let known = self.ask(hash).await?;
-                self.known.lock().put(hash, known.clone());
-                known
-            }
+            None => self.ask_anew(hash, is_met).await?,
         };
         let now = OffsetDateTime::now_utc();
         let caller = known.caller.filter(|_| known.expires_at.is_none_or(|end| now < end));
@@ -65,6 +83,23 @@ impl KeyDirectory {
             self.uses.lock().insert((caller.tenant, caller.key), now);
         }
         Ok(caller)
+    }
+
+    async fn ask_anew(&self, hash: [u8; 32], is_met: bool) -> Result<Known, DatabaseError> {
+        // Whoever is known does not wait behind strangers.
+        let turn = if is_met { None } else { Some(timeout(TURN, self.questions.acquire()).await) };
+        if matches!(turn, Some(Err(_) | Ok(Err(_)))) {
+            return Err(sqlx::Error::PoolTimedOut.into());
+        }
+        let known = self.ask(hash).await?;
+        if known.caller.is_some() {
+            self.unknown.lock().pop(&hash);
+            self.known.lock().put(hash, known.clone());
+        } else {
+            self.known.lock().pop(&hash);
+            self.unknown.lock().put(hash, known.clone());
+        }
+        Ok(known)
     }
 
     async fn ask(&self, hash: [u8; 32]) -> Result<Known, DatabaseError> {

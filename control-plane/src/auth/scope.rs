@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One thing that a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Scope {
     /// Read media, folders and jobs.
     #[serde(rename = "media:read")]
@@ -23,7 +24,8 @@ pub enum Scope {
 }
 
 impl Scope {
-    const ALL: [Self; 4] = [Self::MediaRead, Self::MediaWrite, Self::DeliveryWrite, Self::Admin];
+    /// All that there are.
+    pub const ALL: [Self; 4] = [Self::MediaRead, Self::MediaWrite, Self::DeliveryWrite, Self::Admin];
 
     /// Its name in the API and in the database.
     pub fn as_str(self) -> &'static str {

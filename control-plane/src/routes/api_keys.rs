@@ -6,20 +6,23 @@ use rocket::serde::json::Json;
 use rocket::{State, delete, get, post};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Created;
+use crate::answer::Answer;
 use crate::auth::{ApiKey, Caller, Scope};
 use crate::body::Body;
+use crate::idempotency::{Begun, Once};
 use crate::names;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
+use crate::sealing::Seal;
 
 /// Most keys of a tenant that are not revoked.
 const KEYS_MAX: i64 = 1000;
 
 /// A key as it was made: the only time that it is shown whole.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct NewKey {
     id: Uuid,
     name: String,
@@ -30,7 +33,7 @@ pub struct NewKey {
 }
 
 /// A key as it is listed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Key {
     id: Uuid,
     name: String,
@@ -47,7 +50,7 @@ pub struct Key {
 }
 
 /// What a new key may do, and until when.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     name: String,
@@ -57,34 +60,51 @@ pub struct CreateKey {
 }
 
 /// Makes a key.
+#[utoipa::path(
+    tag = "api keys",
+    security(("tenantKey" = ["admin"])),
+    params(Once),
+    request_body = CreateKey,
+    responses((status = 201, description = "Made: the key is shown this once", body = NewKey, headers(("Location" = String, description = "Where it is"))))
+)]
 #[post("/api-keys", data = "<body>")]
 pub async fn create(
     caller: Caller,
+    once: Once,
     body: Body<CreateKey>,
     database: &State<Database>,
-) -> Result<Created<NewKey>, ApiError> {
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::Admin)?;
     let name = names::title(&body.name)?;
     if body.scopes.is_empty() {
         return Err(ApiError::field("scopes", "a key without any is good for nothing"));
     }
+    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
     if body.expires_at.is_some_and(|end| end <= OffsetDateTime::now_utc()) {
         return Err(ApiError::field("expires_at", "is in the past"));
     }
-    let mut transaction = database.begin(caller.tenant).await?;
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM api_keys WHERE revoked_at IS NULL"#)
-        .fetch_one(transaction.connection())
+        .fetch_one(work.connection())
         .await?;
     if count >= KEYS_MAX {
         return Err(ApiError::field("name", format!("a tenant has at most {KEYS_MAX} keys: revoke one")));
     }
-    let key = insert(&mut transaction, name, &body.scopes, body.expires_at).await?;
-    transaction.commit().await?;
-    let location = format!("/v1/api-keys/{}", key.id);
-    Ok(Created::new(1, location, key))
+    let key = insert(work.transaction(), name, &body.scopes, body.expires_at).await?;
+    let answer = Answer::created(1, format!("/v1/api-keys/{}", key.id), &key)?;
+    work.commit(answer.with_secret()).await
 }
 
 /// All keys of the tenant, in the order in which they were made.
+#[utoipa::path(
+    tag = "api keys",
+    security(("tenantKey" = ["admin"])),
+    params(PageQuery),
+    responses((status = 200, description = "A page, oldest first", body = Page<Key>))
+)]
 #[get("/api-keys")]
 pub async fn list(caller: Caller, query: PageQuery, database: &State<Database>) -> Result<Json<Page<Key>>, ApiError> {
     caller.needs(Scope::Admin)?;
@@ -104,6 +124,11 @@ pub async fn list(caller: Caller, query: PageQuery, database: &State<Database>) 
 }
 
 /// Revokes a key: within a second it is good for nothing. Revoking it again changes nothing.
+#[utoipa::path(
+    tag = "api keys",
+    security(("tenantKey" = ["admin"])),
+    responses((status = 204, description = "It is good for nothing any more"))
+)]
 #[delete("/api-keys/<id>")]
 pub async fn revoke(caller: Caller, id: &str, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::Admin)?;

@@ -12,10 +12,14 @@ use rocket::serde::json::Json;
 use rocket::{Shutdown, State, get};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::EdgeNode;
 use crate::feed::{FeedHead, unseal_signing_key, unseal_signing_keys};
+use crate::openapi::optional;
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
 use crate::sealing::Seal;
@@ -35,6 +39,22 @@ pub struct FeedQuery {
     epoch: Option<Uuid>,
     after: i64,
     wait: Duration,
+}
+
+impl IntoParams for FeedQuery {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let whole = |minimum| Object::builder().schema_type(Type::Integer).minimum(Some(minimum));
+        vec![
+            optional("epoch", ParameterIn::Query, "Of what the edge knows", Object::with_type(Type::String)),
+            optional("after", ParameterIn::Query, "The number of the last change that it knows", whole(0)),
+            optional(
+                "wait",
+                ParameterIn::Query,
+                "Seconds to wait for a change",
+                whole(0).maximum(Some(WAIT_SECONDS_MAX as f64)),
+            ),
+        ]
+    }
 }
 
 impl FeedQuery {
@@ -69,7 +89,7 @@ impl<'r> FromRequest<'r> for FeedQuery {
 }
 
 /// Changes, or that they are not to be had.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct FeedAnswer {
     epoch: Uuid,
     /// The number of the newest change.
@@ -81,7 +101,7 @@ pub struct FeedAnswer {
 }
 
 /// One change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct FeedEvent {
     seq: i64,
     tenant: Uuid,
@@ -92,7 +112,7 @@ pub struct FeedEvent {
 }
 
 /// A page of all tenants.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Snapshot {
     epoch: Uuid,
     /// Changes after this one may not be in this page. Those after that of the first page are to be taken in afterwards.
@@ -103,16 +123,22 @@ pub struct Snapshot {
 }
 
 /// All that edges know of a tenant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TenantSnapshot {
     id: Uuid,
     slug: String,
     state: String,
+    #[schema(value_type = Object)]
     policy: Value,
+    #[schema(value_type = HashMap<String, String>)]
     presets: Value,
+    #[schema(value_type = HashMap<String, String>)]
     images: Value,
+    #[schema(value_type = HashMap<String, Object>)]
     origins: Value,
+    #[schema(value_type = Vec<String>)]
     domains: Value,
+    #[schema(value_type = HashMap<String, Object>)]
     signing_keys: Value,
 }
 
@@ -123,6 +149,12 @@ struct Position {
 }
 
 /// Changes after the one that the edge names, as soon as there are some.
+#[utoipa::path(
+    tag = "edges",
+    security(("edgeToken" = [])),
+    params(FeedQuery),
+    responses((status = 200, description = "Changes, or that a snapshot is needed", body = FeedAnswer))
+)]
 #[get("/feed")]
 pub async fn feed(
     _edge: EdgeNode,
@@ -151,6 +183,11 @@ pub async fn feed(
 }
 
 /// All tenants, by pages.
+#[utoipa::path(
+    tag = "edges",
+    security(("edgeToken" = [])),
+    responses((status = 200, description = "A page of tenants", body = Snapshot))
+)]
 #[get("/snapshot?<after>")]
 pub async fn snapshot(
     _edge: EdgeNode,

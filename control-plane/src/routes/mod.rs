@@ -3,20 +3,28 @@
 //! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod domains;
 mod folders;
 mod internal;
 mod jobs;
 mod media;
 mod presets;
+mod purge;
 mod signing_keys;
 mod tenants;
 
-use rocket::http::{Header, RawStr};
+use std::convert::Infallible;
+
+use rocket::http::Header;
+use rocket::http::uri::Segments;
+use rocket::http::uri::fmt::Path;
+use rocket::request::FromSegments;
 use rocket::serde::json::Json;
-use rocket::{Request, Responder, Route, routes};
+use rocket::{Responder, Route, routes};
+use utoipa::OpenApi;
 
 use crate::etag::etag;
-use crate::problem::ApiError;
+use crate::openapi;
 
 /// All of them, below `/v1`.
 pub fn all() -> Vec<Route> {
@@ -32,6 +40,12 @@ pub fn all() -> Vec<Route> {
         signing_keys::create,
         signing_keys::list,
         signing_keys::delete,
+        domains::create,
+        domains::list,
+        domains::get,
+        domains::verify,
+        domains::delete,
+        purge::order,
         presets::list,
         presets::get,
         presets::put,
@@ -52,6 +66,8 @@ pub fn all() -> Vec<Route> {
         jobs::get,
         jobs::cancel,
         jobs::retry,
+        openapi::description,
+        openapi::page,
     ]
 }
 
@@ -60,12 +76,66 @@ pub fn internal() -> Vec<Route> {
     routes![internal::feed, internal::snapshot]
 }
 
-/// Whatever comes after this in a request's path, slashes included, decoded once.
-fn rest_of_path(request: &Request<'_>, start: &str) -> Result<String, ApiError> {
-    let raw = request.uri().path().raw().as_str().strip_prefix(start);
-    let decoded = raw.and_then(|raw| RawStr::new(raw).percent_decode().ok());
-    decoded.map(|rest| rest.into_owned()).ok_or(ApiError::NoRoute)
+/// The rest of a path, slashes included, decoded once.
+pub struct RestOfPath(String);
+
+impl<'r> FromSegments<'r> for RestOfPath {
+    type Error = Infallible;
+
+    fn from_segments(segments: Segments<'r, Path>) -> Result<Self, Infallible> {
+        Ok(Self(segments.collect::<Vec<_>>().join("/")))
+    }
 }
+
+/// The descriptions of [`all`].
+#[derive(OpenApi)]
+#[openapi(paths(
+    tenants::create,
+    tenants::list,
+    tenants::get,
+    tenants::change,
+    tenants::delete,
+    api_keys::create,
+    api_keys::list,
+    api_keys::revoke,
+    signing_keys::create,
+    signing_keys::list,
+    signing_keys::delete,
+    domains::create,
+    domains::list,
+    domains::get,
+    domains::verify,
+    domains::delete,
+    purge::order,
+    presets::list,
+    presets::get,
+    presets::put,
+    presets::delete,
+    media::create,
+    media::list,
+    media::get,
+    media::get_by_public_id,
+    media::change,
+    media::replace,
+    media::delete,
+    media::batch,
+    media::fetch,
+    folders::list,
+    folders::put,
+    folders::delete,
+    jobs::list,
+    jobs::get,
+    jobs::cancel,
+    jobs::retry,
+    openapi::description,
+    openapi::page,
+))]
+pub struct PublicApi;
+
+/// Those of [`internal`].
+#[derive(OpenApi)]
+#[openapi(paths(internal::feed, internal::snapshot))]
+pub struct InternalApi;
 
 /// A thing of a version.
 #[derive(Responder)]

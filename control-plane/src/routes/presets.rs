@@ -9,6 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use transform_url::Ops;
 use transform_url::value::Name;
+use utoipa::ToSchema;
 
 use super::{Created, Versioned};
 use crate::auth::{Caller, Scope};
@@ -23,7 +24,7 @@ use crate::problem::ApiError;
 const PRESETS_MAX: i64 = 1000;
 
 /// A preset.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Preset {
     name: String,
     ops: String,
@@ -36,13 +37,19 @@ pub struct Preset {
 }
 
 /// What a preset is to be.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutPreset {
     ops: String,
 }
 
 /// All presets of the tenant, by their names.
+#[utoipa::path(
+    tag = "presets",
+    security(("tenantKey" = [])),
+    params(PageQuery),
+    responses((status = 200, description = "A page, by name", body = Page<Preset>))
+)]
 #[get("/presets")]
 pub async fn list(
     caller: Caller,
@@ -65,6 +72,11 @@ pub async fn list(
 }
 
 /// One preset.
+#[utoipa::path(
+    tag = "presets",
+    security(("tenantKey" = [])),
+    responses((status = 200, description = "It", body = Preset, headers(("ETag" = String, description = "Its version"))))
+)]
 #[get("/presets/<name>")]
 pub async fn get(caller: Caller, name: &str, database: &State<Database>) -> Result<Versioned<Preset>, ApiError> {
     let name = known(name)?;
@@ -81,6 +93,13 @@ pub async fn get(caller: Caller, name: &str, database: &State<Database>) -> Resu
 }
 
 /// Makes a preset, or replaces it.
+#[utoipa::path(
+    tag = "presets",
+    security(("tenantKey" = ["delivery:write"])),
+    params(Condition),
+    request_body = PutPreset,
+    responses((status = 200, description = "Replaced", body = Preset, headers(("ETag" = String, description = "Its version"))), (status = 201, description = "Made", body = Preset, headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is"))))
+)]
 #[put("/presets/<name>", data = "<body>")]
 pub async fn put(
     caller: Caller,
@@ -129,6 +148,12 @@ pub async fn put(
 }
 
 /// Deletes a preset: URLs that name it are refused from then on.
+#[utoipa::path(
+    tag = "presets",
+    security(("tenantKey" = ["delivery:write"])),
+    params(Condition),
+    responses((status = 204, description = "It is no more"))
+)]
 #[delete("/presets/<name>")]
 pub async fn delete(
     caller: Caller,

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 use transform_url::signing::{KeyName, SECRET_BYTES};
+use utoipa::ToSchema;
 
-use super::Created;
+use crate::answer::Answer;
 use crate::auth::{Caller, Scope, random_secret};
 use crate::body::Body;
 use crate::feed::{SIGNING_KEY, Subject, announce};
+use crate::idempotency::{Begun, Once};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::sealing::{Place, Seal};
@@ -23,7 +25,7 @@ use crate::sealing::{Place, Seal};
 const KEYS_MAX: i64 = 100;
 
 /// A key as it was made: the only time that its secret is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct NewSigningKey {
     kid: String,
     secret: String,
@@ -32,7 +34,7 @@ pub struct NewSigningKey {
 }
 
 /// A key as it is listed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct SigningKey {
     kid: String,
     #[serde(with = "time::serde::rfc3339")]
@@ -40,7 +42,7 @@ pub struct SigningKey {
 }
 
 /// What a key is to be called, and its secret, if there is one already.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSigningKey {
     kid: String,
@@ -48,13 +50,21 @@ pub struct CreateSigningKey {
 }
 
 /// Makes a key, with a secret of its own or a given one.
+#[utoipa::path(
+    tag = "signing keys",
+    security(("tenantKey" = ["delivery:write"])),
+    params(Once),
+    request_body = CreateSigningKey,
+    responses((status = 201, description = "Made: the secret is shown this once", body = NewSigningKey, headers(("Location" = String, description = "Where it is"))))
+)]
 #[post("/signing-keys", data = "<body>")]
 pub async fn create(
     caller: Caller,
+    once: Once,
     body: Body<CreateSigningKey>,
     database: &State<Database>,
     seal: &State<Seal>,
-) -> Result<Created<NewSigningKey>, ApiError> {
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let kid = KeyName::new(&body.kid).map_err(|_| ApiError::field("kid", format!("is {}", KeyName::ALLOWED)))?;
     let secret = match &body.secret {
@@ -67,9 +77,12 @@ pub async fn create(
     };
     let place = Place { tenant: caller.tenant, kind: SIGNING_KEY, name: kid.as_str() };
     let sealed = seal.seal(secret.as_bytes(), place).map_err(|_| ApiError::Internal)?.ok_or(ApiError::NoMasterKey)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM signing_keys"#);
-    if count.fetch_one(transaction.connection()).await? >= KEYS_MAX {
+    if count.fetch_one(work.connection()).await? >= KEYS_MAX {
         return Err(ApiError::field("kid", format!("a tenant has at most {KEYS_MAX} signing keys: delete one")));
     }
     let inserted = sqlx::query_scalar!(
@@ -78,20 +91,26 @@ pub async fn create(
         kid.as_str(),
         sealed
     )
-    .fetch_one(transaction.connection())
+    .fetch_one(work.connection())
     .await;
     let created_at = inserted.map_err(|error| match error.into() {
         DatabaseError::Exists { .. } => ApiError::Exists("signing key of this kid"),
         error => ApiError::Database(error),
     })?;
     let told = json!({ "sealed": STANDARD.encode(&sealed) });
-    announce(&mut transaction, Subject::SigningKey(kid.as_str()), Some(told)).await?;
-    transaction.commit().await?;
+    announce(work.transaction(), Subject::SigningKey(kid.as_str()), Some(told)).await?;
     let (kid, location) = (kid.as_str().to_owned(), format!("/v1/signing-keys/{}", kid.as_str()));
-    Ok(Created::new(1, location, NewSigningKey { kid, secret, created_at }))
+    let answer = Answer::created(1, location, &NewSigningKey { kid, secret, created_at })?;
+    work.commit(answer.with_secret()).await
 }
 
 /// All signing keys of the tenant, by their names, without their secrets.
+#[utoipa::path(
+    tag = "signing keys",
+    security(("tenantKey" = ["delivery:write"])),
+    params(PageQuery),
+    responses((status = 200, description = "A page, by kid", body = Page<SigningKey>))
+)]
 #[get("/signing-keys")]
 pub async fn list(
     caller: Caller,
@@ -114,6 +133,11 @@ pub async fn list(
 }
 
 /// Deletes a key: what was signed with it is good for nothing from then on.
+#[utoipa::path(
+    tag = "signing keys",
+    security(("tenantKey" = ["delivery:write"])),
+    responses((status = 204, description = "It is no more"))
+)]
 #[delete("/signing-keys/<kid>")]
 pub async fn delete(caller: Caller, kid: &str, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;

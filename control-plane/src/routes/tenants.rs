@@ -7,6 +7,7 @@ use rocket::{State, delete, get, patch, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::api_keys::{self, NewKey};
@@ -15,6 +16,7 @@ use crate::auth::{Admin, Scope};
 use crate::body::Body;
 use crate::etag::Condition;
 use crate::feed::{Subject, announce};
+use crate::idempotency::NotKept;
 use crate::names;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
@@ -22,7 +24,7 @@ use crate::problem::ApiError;
 const LIST: List = List { name: "tenants", tenant: None };
 
 /// Whether a tenant is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TenantState {
     /// It is.
@@ -41,7 +43,7 @@ impl TenantState {
 }
 
 /// A tenant, as the operator sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Tenant {
     id: Uuid,
     slug: String,
@@ -56,7 +58,7 @@ pub struct Tenant {
 }
 
 /// A new tenant, with its first key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct CreatedTenant {
     #[serde(flatten)]
     tenant: Tenant,
@@ -64,7 +66,7 @@ pub struct CreatedTenant {
 }
 
 /// What a tenant begins with.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
     slug: String,
@@ -72,7 +74,7 @@ pub struct CreateTenant {
 }
 
 /// What becomes of a tenant; what is left out stays as it is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeTenant {
     name: Option<String>,
@@ -80,9 +82,16 @@ pub struct ChangeTenant {
 }
 
 /// Makes a tenant and its first key, which may do everything for it and is shown this once.
+#[utoipa::path(
+    tag = "tenants",
+    security(("adminKey" = [])),
+    request_body = CreateTenant,
+    responses((status = 201, description = "Made, with its first key", body = CreatedTenant, headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is"))))
+)]
 #[post("/tenants", data = "<body>")]
 pub async fn create(
     _admin: Admin,
+    _not_kept: NotKept,
     body: Body<CreateTenant>,
     database: &State<Database>,
 ) -> Result<Created<CreatedTenant>, ApiError> {
@@ -114,6 +123,12 @@ pub async fn create(
 }
 
 /// All tenants, by their names in URLs.
+#[utoipa::path(
+    tag = "tenants",
+    security(("adminKey" = [])),
+    params(PageQuery),
+    responses((status = 200, description = "A page, by slug", body = Page<Tenant>))
+)]
 #[get("/tenants")]
 pub async fn list(_admin: Admin, query: PageQuery, database: &State<Database>) -> Result<Json<Page<Tenant>>, ApiError> {
     let after = query.after(LIST)?.unwrap_or_default();
@@ -131,6 +146,11 @@ pub async fn list(_admin: Admin, query: PageQuery, database: &State<Database>) -
 }
 
 /// One tenant.
+#[utoipa::path(
+    tag = "tenants",
+    security(("adminKey" = [])),
+    responses((status = 200, description = "It", body = Tenant, headers(("ETag" = String, description = "Its version"))))
+)]
 #[get("/tenants/<slug>")]
 pub async fn get(_admin: Admin, slug: &str, database: &State<Database>) -> Result<Versioned<Tenant>, ApiError> {
     let tenant = find(database, slug).await?;
@@ -138,6 +158,13 @@ pub async fn get(_admin: Admin, slug: &str, database: &State<Database>) -> Resul
 }
 
 /// Renames, suspends or restores a tenant.
+#[utoipa::path(
+    tag = "tenants",
+    security(("adminKey" = [])),
+    params(Condition),
+    request_body = ChangeTenant,
+    responses((status = 200, description = "As it is now", body = Tenant, headers(("ETag" = String, description = "Its version"))))
+)]
 #[patch("/tenants/<slug>", data = "<body>")]
 pub async fn change(
     _admin: Admin,
@@ -166,6 +193,12 @@ pub async fn change(
 }
 
 /// Deletes a tenant with everything that it has. Only a suspended one: that is how a slip of the hand is told from a decision.
+#[utoipa::path(
+    tag = "tenants",
+    security(("adminKey" = [])),
+    params(Condition),
+    responses((status = 204, description = "It is no more"))
+)]
 #[delete("/tenants/<slug>")]
 pub async fn delete(
     _admin: Admin,
@@ -216,5 +249,6 @@ async fn lock(database: &Database, slug: &str, condition: Condition) -> Result<(
 }
 
 async fn announce_tenant(transaction: &mut TenantTransaction, tenant: &Tenant) -> Result<(), ApiError> {
-    announce(transaction, Subject::Tenant, Some(json!({ "slug": tenant.slug, "state": tenant.state }))).await
+    announce(transaction, Subject::Tenant, Some(json!({ "slug": tenant.slug, "state": tenant.state }))).await?;
+    Ok(())
 }

@@ -68,21 +68,22 @@ impl BanLog {
         self.records > WORDY_RECORDS + 2 * in_force
     }
 
-    /// Writes one ban and waits until it is on disk.
+    /// Writes bans and waits until they are on disk.
     ///
     /// # Errors
-    /// When it is not.
-    pub(crate) fn append(&mut self, scope: Scope, number: u64) -> io::Result<()> {
+    /// When they are not; none of them is remembered then.
+    pub(crate) fn append(&mut self, bans: &[(Scope, u64)]) -> io::Result<()> {
         let end = (HEADER_BYTES + self.records * RECORD_BYTES) as u64;
         if self.is_torn {
             self.file.set_len(end)?;
             self.file.seek(SeekFrom::Start(end))?;
         }
         self.is_torn = true;
-        self.file.write_all(&record(self.epoch, scope, number))?;
+        let records: Vec<u8> = bans.iter().flat_map(|(scope, number)| record(self.epoch, *scope, *number)).collect();
+        self.file.write_all(&records)?;
         self.file.sync_data()?;
         self.is_torn = false;
-        self.records += 1;
+        self.records += bans.len();
         Ok(())
     }
 

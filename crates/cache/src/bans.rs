@@ -178,18 +178,33 @@ impl Bans {
     /// # Errors
     /// [`PurgeError`], which says whether it is in force.
     pub fn purge(&self, scope: Scope) -> Result<u64, PurgeError> {
+        self.purge_all(&[scope])
+    }
+
+    /// Bans what any of `scopes` covers, as [`Self::purge`] does, with one wait for the disk. Gives the number of the last.
+    ///
+    /// # Errors
+    /// [`PurgeError`], which says whether all of them or none are in force.
+    pub fn purge_all(&self, scopes: &[Scope]) -> Result<u64, PurgeError> {
         let mut log = self.log.lock();
         if log.is_handed_over {
             return Err(PurgeError::HandedOver);
         }
-        let number = self.latest.load(Ordering::Acquire) + 1;
-        self.table.write().add(scope, number);
+        let latest = self.latest.load(Ordering::Acquire);
+        let bans: Vec<_> = scopes.iter().copied().zip(latest + 1..).collect();
+        let latest = bans.last().map_or(latest, |(_, number)| *number);
+        {
+            let mut table = self.table.write();
+            for (scope, number) in &bans {
+                table.add(*scope, *number);
+            }
+        }
         // After the table: who reads the new number also finds the ban.
-        self.latest.store(number, Ordering::Release);
+        self.latest.store(latest, Ordering::Release);
         match &mut log.file {
-            LogFile::NotNeeded => Ok(number),
+            LogFile::NotNeeded => Ok(latest),
             LogFile::Missing => Err(PurgeError::NoFolder),
-            LogFile::Open(log) => log.append(scope, number).map(|()| number).map_err(PurgeError::Write),
+            LogFile::Open(log) => log.append(&bans).map(|()| latest).map_err(PurgeError::Write),
         }
     }
 

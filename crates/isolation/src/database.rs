@@ -8,6 +8,10 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::{DatabaseError, TenantKey};
 
+/// Milliseconds that a transaction may rest between two statements. What it has locked is given back at the latest then, should whoever
+/// began it be gone without a word.
+const IDLE_IN_TRANSACTION: &str = "60000";
+
 /// How the database is reached.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
@@ -37,9 +41,11 @@ impl Database {
     pub fn open(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
         let connect = PgConnectOptions::from_str(&options.url).map_err(DatabaseError::Url)?;
         let milliseconds = options.statement_time.as_millis().to_string();
-        let connect = connect
-            .application_name(options.application)
-            .options([("statement_timeout", milliseconds.as_str()), ("timezone", "UTC")]);
+        let connect = connect.application_name(options.application).options([
+            ("statement_timeout", milliseconds.as_str()),
+            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
+            ("timezone", "UTC"),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(options.connections)
             .acquire_timeout(options.acquire_time)

@@ -1,21 +1,20 @@
 //! What the policy file says about signatures.
 
-use tenancy::{Mistake, Policy, PolicyError, PolicyFile, Tenant};
-use transform_url::TenantSlug;
+use tenancy::{Mistake, PolicyError, PolicyFile, Tenant};
 
 /// 32 bytes, the least.
 const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
 
-fn load(text: &str) -> Policy {
-    PolicyFile::load(text, 1).expect("is a policy")
+fn load(text: &str) -> Vec<Tenant> {
+    PolicyFile::load(text).expect("is a policy")
 }
 
-fn demo(policy: &Policy) -> &Tenant {
-    policy.tenant(&TenantSlug::new("demo").expect("a slug")).expect("there")
+fn demo(tenants: &[Tenant]) -> &Tenant {
+    tenants.iter().find(|tenant| tenant.slug.as_str() == "demo").expect("there")
 }
 
 fn mistakes(text: &str) -> Vec<Mistake> {
-    match PolicyFile::load(text, 1).expect_err(text) {
+    match PolicyFile::load(text).expect_err(text) {
         PolicyError::Mistakes(mistakes) => mistakes,
         error => panic!("{error}"),
     }
@@ -91,13 +90,13 @@ fn a_line_that_is_not_toml_is_told_by_its_place_only() {
         "[tenants.demo.keys]\nk = \"swordfish\\q\"",
         "[tenants.demo.keys]\nk = 'a'\nk = 'swordfish'",
     ] {
-        let error = PolicyFile::load(text, 1).expect_err(text);
+        let error = PolicyFile::load(text).expect_err(text);
         let PolicyError::Syntax { line, .. } = &error else { panic!("{error}") };
         assert!(*line >= 2, "{error}");
         assert!(!format!("{error} {error:?}").contains("swordfish"), "{error:?}");
     }
-    let error = PolicyFile::load("[tenants.a]\n  opne = true", 1).expect_err("unknown key");
+    let error = PolicyFile::load("[tenants.a]\n  opne = true").expect_err("unknown key");
     assert!(error.to_string().contains("line 2, column 3: unknown field `opne`"), "{error}");
-    let error = PolicyFile::load("[tenants.a]\nsigned = 'maybe'", 1).expect_err("unknown word");
+    let error = PolicyFile::load("[tenants.a]\nsigned = 'maybe'").expect_err("unknown word");
     assert!(error.to_string().contains("`required` or `optional`"), "{error}");
 }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod control_plane;
 pub mod database;
+pub mod dns;
 pub mod edge;
 pub mod faulty;
 pub mod http;

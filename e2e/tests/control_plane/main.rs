@@ -2,8 +2,10 @@
 
 mod api_keys;
 mod bad_input;
+mod domains;
 mod edges;
 mod feed;
+mod idempotency;
 mod isolation;
 mod media;
 mod media_bad_input;
@@ -14,6 +16,7 @@ mod migrating;
 mod operating;
 mod plans;
 mod presets;
+mod purges;
 mod signing_keys;
 mod support;
 mod tenants;

@@ -92,7 +92,7 @@ async fn ops_that_mean_nothing_here() {
 
 #[tokio::test]
 async fn what_is_promised_for_later_says_so() {
-    check(&[("/demo/w=40/holiday.jpg", 501, "not-implemented")]).await;
+    check(&[("/demo/w=40/holiday.jpg", 404, "no-uploads")]).await;
 }
 
 #[tokio::test]

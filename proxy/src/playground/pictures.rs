@@ -8,14 +8,13 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 use storage::{ListLimit, ObjectPath, ObjectPrefix, ObjectStore, StorageError};
-use tenancy::Tenant;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use transform_url::OriginName;
 
 use crate::origins::OpenOrigin;
-use crate::policy::ActivePolicy;
 use crate::source::Source;
+use crate::tenants::{ActivePolicy, ActiveTenant};
 
 /// For the whole list, all origins together.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -60,16 +59,17 @@ struct OriginPictures {
 /// Everything that can be picked under this policy, in the order of the names.
 pub async fn list(active: &Arc<ActivePolicy>, io: &Handle) -> Vec<TenantPictures> {
     let deadline = Instant::now() + TIME_LIMIT;
-    let mut tenants: Vec<&Arc<Tenant>> = active.policy.tenants().filter(|tenant| tenant.open).collect();
-    tenants.sort_unstable_by_key(|tenant| tenant.slug.as_str());
+    let mut tenants: Vec<&Arc<ActiveTenant>> = active.tenants().filter(|active| active.tenant.open).collect();
+    tenants.sort_unstable_by_key(|active| active.tenant.slug.as_str());
     let mut wanted = Vec::new();
     let mut found = Vec::with_capacity(tenants.len());
-    for (at, tenant) in tenants.into_iter().enumerate() {
+    for (at, active) in tenants.into_iter().enumerate() {
+        let tenant = &active.tenant;
         let mut names: Vec<&OriginName> = tenant.origins.keys().collect();
         names.sort_unstable();
         names.truncate(ORIGINS_MAX - wanted.len());
         for name in names {
-            wanted.extend(active.origins.get(&tenant.id, name).map(|open| (at, name.clone(), Arc::clone(open))));
+            wanted.extend(active.origins.get(tenant, name).map(|open| (at, name.clone(), Arc::clone(open))));
         }
         let mut presets: Vec<String> = tenant.presets.keys().map(ToString::to_string).collect();
         presets.sort_unstable();

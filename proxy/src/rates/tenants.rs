@@ -1,13 +1,12 @@
 //! The counts of tenants: one of its own for each rate, kept over a change of the policy that keeps the rate.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use governor::RateLimiter;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use tenancy::{Policy, Rate, Rates, TenantId};
+use tenancy::{Rate, Rates, Tenant};
 
 use super::{Kind, quota};
 
@@ -25,6 +24,14 @@ struct Count<C: Clock> {
 pub struct TenantRates<C: Clock = MonotonicClock> {
     requests: Option<Arc<Count<C>>>,
     fills: Option<Arc<Count<C>>>,
+}
+
+impl TenantRates {
+    /// The counts of a tenant that has rates, going on from those it had `before`.
+    pub fn of(tenant: &Tenant, before: Option<&Self>) -> Option<Arc<Self>> {
+        let is_limited = tenant.rates != Rates::default();
+        is_limited.then(|| Arc::new(Self::new(tenant.rates, before, &MonotonicClock)))
+    }
 }
 
 impl<C: Clock + Clone> TenantRates<C> {
@@ -51,26 +58,5 @@ impl<C: Clock + Clone> TenantRates<C> {
             Kind::Fill => &self.fills,
         };
         count.as_ref().map(|count| &count.limiter)
-    }
-}
-
-/// The counts of all tenants that have rates.
-#[derive(Debug, Default)]
-pub struct RatesOfTenants(HashMap<TenantId, Arc<TenantRates>>);
-
-impl RatesOfTenants {
-    /// The counts for a policy that follows `before`'s.
-    pub fn of(policy: &Policy, before: &Self) -> Self {
-        let limited = policy.tenants().filter(|tenant| tenant.rates != Rates::default());
-        let counts = limited.map(|tenant| {
-            let before = before.get(&tenant.id).map(AsRef::as_ref);
-            (tenant.id.clone(), Arc::new(TenantRates::new(tenant.rates, before, &MonotonicClock)))
-        });
-        Self(counts.collect())
-    }
-
-    /// The counts of a tenant; `None` if it has no rates.
-    pub fn get(&self, tenant: &TenantId) -> Option<&Arc<TenantRates>> {
-        self.0.get(tenant)
     }
 }

@@ -1,0 +1,105 @@
+//! What the control plane is asked, over HTTP.
+//!
+//! Must not know what is made of the answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fetch::{FetchConfig, FetchError, FetchLimits, Fetcher, GetOptions, HeaderMap, PrivateHosts, Url};
+use http::{HeaderValue, header};
+use serde::de::DeserializeOwned;
+use tenancy::TenantId;
+use tenancy::feed::{FeedAnswer, Snapshot};
+use thiserror::Error;
+
+use super::journal::Position;
+
+/// How long the control plane may wait until it has something to tell.
+const WAIT: Duration = Duration::from_secs(25);
+
+/// Time for its answer beyond that.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time for a page of a snapshot.
+const PAGE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Largest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 512 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// It cannot be reached, or refuses.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// What it says cannot be read.
+    #[error("its answer cannot be read: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// A client of one control plane.
+pub struct Client {
+    base: Url,
+    fetcher: Fetcher,
+}
+
+impl Client {
+    /// A client that is known by `token`.
+    ///
+    /// # Errors
+    /// A token that no header can have.
+    pub fn new(base: Url, token: &str) -> Result<Self, header::InvalidHeaderValue> {
+        let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))?;
+        authorization.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization)]);
+        let own = base.clone();
+        let config = FetchConfig {
+            ports: base.port_or_known_default().into_iter().collect(),
+            // The operator's own word, unlike that of tenants.
+            private: PrivateHosts::new(base.host_str()),
+            headers,
+            limits: FetchLimits { head_timeout: WAIT + PATIENCE, ..FetchLimits::default() },
+            ..FetchConfig::new(Arc::new(move |url| url.origin() == own.origin()))
+        };
+        Ok(Self { base, fetcher: Fetcher::new(config) })
+    }
+
+    /// Changes after a position, as soon as there are some.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn feed(&self, position: Option<&Position>) -> Result<FeedAnswer, ClientError> {
+        let mut url = self.url("internal/v1/feed");
+        if let Some(Position { epoch, seq }) = position {
+            url.query_pairs_mut()
+                .append_pair("epoch", epoch)
+                .append_pair("after", &seq.to_string())
+                .append_pair("wait", &WAIT.as_secs().to_string());
+        }
+        self.get(url, WAIT + PATIENCE).await
+    }
+
+    /// A page of all tenants: the first one, or that after `after`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn snapshot(&self, after: Option<&TenantId>) -> Result<Snapshot, ClientError> {
+        let mut url = self.url("internal/v1/snapshot");
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after.as_str());
+        }
+        self.get(url, PAGE_LIMIT).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: Url, limit: Duration) -> Result<T, ClientError> {
+        let options = GetOptions { deadline: Some(Instant::now() + limit), ..GetOptions::new(ANSWER_BYTES_MAX) };
+        let response = self.fetcher.get(&url, &options).await?;
+        Ok(serde_json::from_slice(&response.body.collect().await?)?)
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path()));
+        url
+    }
+}
