@@ -1,4 +1,4 @@
-# The edge on Debian 13 with a libvips of its own:  docker build -t calotype .
+# The edge, and the control plane, on Debian 13 with a libvips of its own:  docker build -t calotype .
 #
 # Debian 13 has libvips 8.16; this builds 8.18, with everything that an edge reads and writes and nothing else. The codecs are
 # Debian's, so that their security updates come with a new build of the image. Nothing under the GPL or AGPL is in it that the
@@ -65,8 +65,8 @@ COPY --from=rust /usr/local/cargo /usr/local/cargo
 ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:$PATH
 WORKDIR /src/calotype
 COPY . .
-RUN cargo build --release --locked -p proxy -p cli \
- && install -D -t /out target/release/proxy target/release/calotype \
+RUN cargo build --release --locked -p proxy -p control-plane -p cli \
+ && install -D -t /out target/release/proxy target/release/control-plane target/release/calotype \
  && rm -rf target
 
 
@@ -81,13 +81,13 @@ RUN apt-get update \
       libwebpdemux2 libwebpmux3 zlib1g \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin calotype \
- && install -d -o calotype -g calotype -m 0700 /var/cache/calotype \
+ && install -d -o calotype -g calotype -m 0700 /var/cache/calotype /var/lib/calotype \
  && install -d -m 0755 /etc/calotype
 
 COPY --from=libvips /usr/local/lib/ /usr/local/lib/
 COPY --from=build /out/ /usr/local/bin/
 # The last thing built: an image whose libraries are not all there is no image.
-RUN ldconfig && proxy --version && calotype --version
+RUN ldconfig && proxy --version && control-plane --version && calotype --version
 
 # The environment wins over a settings file, so --check-health finds the admin port whatever else is set.
 ENV CALOTYPE_PROXY__LISTEN=0.0.0.0:8080 \
@@ -102,4 +102,5 @@ EXPOSE 8080 9180
 # no init is needed as PID 1. Give it drain_seconds + 12 s before SIGKILL (docker stop --timeout 30).
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["proxy", "--check-health"]
+# The control plane is the same image with --entrypoint control-plane.
 ENTRYPOINT ["proxy"]

@@ -113,10 +113,9 @@ CALL isolate('images');
 CREATE TABLE origins (
     tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
     name text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('s3', 'http')),
-    -- What is not secret.
+    -- As in the policy file, without what is secret.
     config jsonb NOT NULL,
-    -- What is, sealed with the master key; NULL when there is nothing.
+    -- What is, in the same form, sealed with the master key; NULL when there is nothing.
     secrets bytea,
     version bigint NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),

@@ -107,8 +107,7 @@ BEGIN ATOMIC
         (SELECT jsonb_object_agg(name, ops) FROM presets WHERE presets.tenant_id = tenants.id),
         (SELECT jsonb_object_agg(name, source) FROM images WHERE images.tenant_id = tenants.id),
         (
-            SELECT jsonb_object_agg(
-                name, jsonb_build_object('kind', kind, 'config', config, 'secrets', encode(secrets, 'base64')))
+            SELECT jsonb_object_agg(name, jsonb_build_object('config', config, 'sealed', encode(secrets, 'base64')))
             FROM origins WHERE origins.tenant_id = tenants.id
         ),
         (
@@ -116,7 +115,7 @@ BEGIN ATOMIC
             WHERE domains.tenant_id = tenants.id AND proved_at IS NOT NULL
         ),
         (
-            SELECT jsonb_object_agg(kid, encode(secret, 'base64')) FROM signing_keys
+            SELECT jsonb_object_agg(kid, jsonb_build_object('sealed', encode(secret, 'base64'))) FROM signing_keys
             WHERE signing_keys.tenant_id = tenants.id
         )
     FROM tenants

@@ -23,13 +23,25 @@ const SECRET_RANDOM_BYTES: usize = 32;
 /// The file as it is. No `Debug`: it is secret.
 #[derive(Serialize, Deserialize)]
 pub struct Credentials {
-    /// The tenant's name, which is its id too.
+    /// What administers tenants at the control plane; files of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_key: Option<String>,
+    /// The tenant's name.
     pub tenant: String,
+    /// Its unchanging id at the control plane, which signatures are for; outside of one the name is the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// Its key at the control plane, once it was made there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
     /// What signs its URLs.
     pub signing: SigningCredentials,
     /// What purges at the edge; files of older versions have none.
     #[serde(default)]
     pub admin_token: Option<String>,
+    /// Where the control plane is, or was when it last ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// A key.
@@ -65,16 +77,33 @@ impl Credentials {
     /// Reads the file and makes the secrets that are missing.
     pub fn read_or_make(data: &Path) -> anyhow::Result<Self> {
         let mut credentials = match Self::read(data)? {
-            Some(credentials) if credentials.admin_token.is_some() => return Ok(credentials),
             Some(credentials) => credentials,
-            None => {
-                let signing = SigningCredentials { kid: FIRST_KEY.to_owned(), secret: random_secret()? };
-                Self { tenant: DEMO.to_owned(), signing, admin_token: None }
-            }
+            None => Self {
+                admin_key: None,
+                tenant: DEMO.to_owned(),
+                tenant_id: None,
+                api_key: None,
+                signing: SigningCredentials { kid: FIRST_KEY.to_owned(), secret: random_word()? },
+                admin_token: None,
+                server: None,
+            },
         };
-        credentials.admin_token = Some(random_secret()?);
-        private_file::write(&Self::path(data), &format!("{}\n", serde_json::to_string_pretty(&credentials)?))?;
+        let missing =
+            [&mut credentials.admin_key, &mut credentials.admin_token].into_iter().filter(|key| key.is_none());
+        let mut is_new = false;
+        for key in missing {
+            *key = Some(random_word()?);
+            is_new = true;
+        }
+        if is_new {
+            credentials.write(data)?;
+        }
         Ok(credentials)
+    }
+
+    /// Replaces the file.
+    pub fn write(&self, data: &Path) -> anyhow::Result<()> {
+        private_file::write(&Self::path(data), &format!("{}\n", serde_json::to_string_pretty(self)?))
     }
 
     /// The tenant's name.
@@ -83,8 +112,14 @@ impl Credentials {
     }
 }
 
-fn random_secret() -> anyhow::Result<String> {
+/// A word that nobody can guess, of hexadecimal digits.
+pub fn random_word() -> anyhow::Result<String> {
+    Ok(random_bytes()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Bytes that nobody can guess.
+pub fn random_bytes() -> anyhow::Result<[u8; SECRET_RANDOM_BYTES]> {
     let mut bytes = [0; SECRET_RANDOM_BYTES];
     getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
 }

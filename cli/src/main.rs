@@ -5,12 +5,14 @@
 #![allow(clippy::print_stdout, reason = "a command speaks on standard output")]
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
+mod client;
 mod credentials;
 mod private_file;
 mod purge;
 mod sign;
 mod transform;
 mod up;
+mod upload;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Transform(transform::TransformArguments),
     /// Signs a delivery URL and prints it.
     Sign(sign::SignArguments),
+    /// Uploads files and prints where they are delivered.
+    Upload(upload::UploadArguments),
     /// Takes pictures back: they are made anew when they are next asked for.
     Purge(purge::PurgeArguments),
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Command::Up(arguments) => up::run(&arguments),
         Command::Transform(arguments) => transform::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
+        Command::Upload(arguments) => upload::run(&arguments),
         Command::Purge(arguments) => purge::run(&arguments),
     };
     match done {

@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::{ArgGroup, Args};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Request, StatusCode};
+use serde::Serialize;
 use tokio::time::timeout;
 
+use crate::client::Server;
 use crate::credentials::Credentials;
 
 /// Holds the edge's token; the name of its own setting.
@@ -24,9 +22,6 @@ const TOKEN_VARIABLE: &str = "CALOTYPE_PROXY__ADMIN_TOKEN";
 
 /// How long an edge may take: it waits for its disk.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-
-/// Longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Arguments of `calotype purge`.
 #[derive(Args)]
@@ -74,13 +69,6 @@ struct Order<'a> {
     all: bool,
 }
 
-/// What it answers with when it refuses.
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
-    detail: String,
-}
-
 /// Runs the command: every edge is asked, and each that did not do it is told.
 pub fn run(arguments: &PurgeArguments) -> anyhow::Result<()> {
     let token = token(arguments)?;
@@ -119,27 +107,13 @@ fn token(arguments: &PurgeArguments) -> anyhow::Result<String> {
 }
 
 async fn ask(admin: &str, token: &str, body: Bytes) -> anyhow::Result<()> {
-    let uri: Uri = format!("{}/purge", admin.trim_end_matches('/')).parse().context("not a URL")?;
-    ensure!(uri.scheme_str() == Some("http"), "only http:// is spoken, as the admin port does");
-    let authority = uri.authority().context("the URL has no host")?.clone();
-    let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream.context("cannot be reached")?)).await?;
-    // Ends with the sender.
-    tokio::spawn(connection);
-    let request = Request::post(uri.path())
-        .header(HOST, authority.as_str())
+    let server = Server::parse(admin)?;
+    let request = Request::post(server.target("/purge"))
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(body))
         .context("the token or URL cannot be sent")?;
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let text = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map(|body| body.to_bytes());
-    if status == StatusCode::OK {
-        return Ok(());
-    }
-    match text.ok().and_then(|text| serde_json::from_slice::<Problem>(&text).ok()) {
-        Some(problem) => bail!("{} ({})", problem.detail, problem.code),
-        None => bail!("answered {status}"),
-    }
+    let answer = server.send(request).await?;
+    ensure!(answer.status == StatusCode::OK, "{}", answer.refusal());
+    Ok(())
 }

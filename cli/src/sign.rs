@@ -57,8 +57,10 @@ pub struct SignArguments {
 
 /// A key, and whose it is.
 pub struct Signer {
-    /// The tenant's name, which is its id outside of a control plane.
+    /// The tenant's name.
     pub tenant: TenantSlug,
+    /// Its unchanging id, which outside of a control plane is its name.
+    pub tenant_id: String,
     /// The key's name.
     pub key: KeyName,
     /// Its secret.
@@ -83,14 +85,15 @@ pub fn run(arguments: &SignArguments) -> anyhow::Result<()> {
 impl Signer {
     /// The path after the tenant part, with the query that signs it.
     pub fn sign(&self, path: &str, expires: Option<u64>) -> String {
-        let message = Message { tenant_id: self.tenant.as_str(), path, expires, key: self.key.as_str() };
+        let message = Message { tenant_id: &self.tenant_id, path, expires, key: self.key.as_str() };
         format!("{path}?{}", message.query(self.secret.expose().as_bytes()))
     }
 
     /// The key that `calotype up` keeps.
     pub fn of_credentials(credentials: Credentials) -> anyhow::Result<Self> {
         let tenant = credentials.tenant()?;
-        Self::checked(tenant, &credentials.signing.kid, credentials.signing.secret)
+        let signer = Self::checked(tenant, &credentials.signing.kid, credentials.signing.secret)?;
+        Ok(Self { tenant_id: credentials.tenant_id.unwrap_or(signer.tenant_id), ..signer })
     }
 
     fn checked(tenant: TenantSlug, key: &str, secret: String) -> anyhow::Result<Self> {
@@ -101,7 +104,7 @@ impl Signer {
             "the secret of key {key} has {} bytes, allowed are {min} to {max}",
             secret.len()
         );
-        Ok(Self { tenant, key, secret: Secret::new(secret) })
+        Ok(Self { tenant_id: tenant.to_string(), tenant, key, secret: Secret::new(secret) })
     }
 }
 
@@ -185,7 +188,8 @@ fn of_policy(tenants: &[Tenant], tenant: Option<TenantSlug>, key: Option<&str>) 
             names => format!("choose one of the keys of tenant {} with --key: {}", tenant.slug, names.join(", ")),
         }
     })?;
-    Ok(Signer { tenant: tenant.slug.clone(), key: key.clone(), secret: secret.clone() })
+    let tenant_id = tenant.id.to_string();
+    Ok(Signer { tenant_id, tenant: tenant.slug.clone(), key: key.clone(), secret: secret.clone() })
 }
 
 fn expires(arguments: &SignArguments) -> anyhow::Result<Option<u64>> {

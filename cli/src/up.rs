@@ -1,35 +1,50 @@
-//! `calotype up [FOLDER]`: the whole product on loopback, with a folder of pictures as tenant `demo`'s origin.
+//! `calotype up [FOLDER]`: the whole product on loopback, with a folder of pictures as an origin of the tenant `demo`.
+//!
+//! Each part is a process of its own, and so is the database, unless there is one. Must not leave one of them behind, however it
+//! ends itself.
 
-use std::fs::File;
-use std::io::Read;
-use std::net::SocketAddr;
+mod database;
+mod demo;
+mod parts;
+mod secrets;
+mod tenant;
+
+use std::fs::{File, TryLockError};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use devstack::process::Process;
+use devstack::process::{Process, answers};
+use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
-use transform_url::encoding::encode_source;
 
+use self::database::DatabaseUrls;
+use self::demo::Examples;
+use self::parts::Parts;
+use self::secrets::Secrets;
+use self::tenant::Tenants;
+use crate::client::Server;
 use crate::credentials::Credentials;
 use crate::private_file;
 use crate::sign::Signer;
 
 /// How long a part may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(20);
-
-/// How long a part may take to stop; more than its own drain limit.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Where access events go, in the state folder: too many for a terminal.
 const ACCESS_LOG: &str = "access.log";
 
+/// The same for requests to the control plane.
+const REQUEST_LOG: &str = "requests.log";
+
+/// The header that `curl -H @FILE` reads, so that no key has to be on a command line.
+const AUTHORIZATION: &str = "authorization";
+
 /// The setting of the page to try ops on.
 const PLAYGROUND: &str = "CALOTYPE_PROXY__PLAYGROUND";
-
-/// How many example URLs are printed.
-const EXAMPLES: usize = 3;
 
 /// Arguments of `calotype up`.
 #[derive(Args)]
@@ -42,11 +57,14 @@ pub struct UpArguments {
     /// Where health and metrics are served.
     #[arg(long, env = "CALOTYPE_PROXY__ADMIN_LISTEN", default_value = "127.0.0.1:9180")]
     admin_listen: SocketAddr,
+    /// Where the API of the control plane is served.
+    #[arg(long, env = "CALOTYPE_CONTROL_PLANE__LISTEN", default_value = "127.0.0.1:8000")]
+    api_listen: SocketAddr,
     /// Where state is kept.
     #[arg(long, env = "CALOTYPE_DATA", default_value = ".data")]
     data: PathBuf,
-    /// A policy file of your own instead of the demo's.
-    #[arg(long, conflicts_with = "folder")]
+    /// A policy file with further tenants.
+    #[arg(long)]
     policy: Option<PathBuf>,
 }
 
@@ -54,170 +72,217 @@ pub struct UpArguments {
 pub fn run(arguments: &UpArguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.data).with_context(|| format!("{} cannot be made", arguments.data.display()))?;
     let data = arguments.data.canonicalize()?;
-    let (policy, examples) = match &arguments.policy {
-        Some(policy) => (policy.canonicalize().with_context(|| policy.display().to_string())?, Examples::default()),
-        None => demo_policy(arguments.folder.as_deref(), &data)?,
-    };
+    let _alone = lock(&data)?;
+    let folder = demo::folder(arguments.folder.as_deref(), &data)?;
+    let policy =
+        arguments.policy.as_ref().map(|policy| policy.canonicalize().with_context(|| policy.display().to_string()));
+    let policy = policy.transpose()?;
+    // Told before anything is started, and before somebody else's server is taken for ours.
+    for address in [arguments.listen, arguments.admin_listen, arguments.api_listen] {
+        TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on"))?;
+    }
+    let credentials = Credentials::read_or_make(&data)?;
+    let secrets = Secrets::read_or_make(&data)?;
+    let objects = data.join("objects");
+    std::fs::create_dir_all(&objects).with_context(|| format!("{} cannot be made", objects.display()))?;
+    let up = Up { arguments, data, objects, folder, policy, secrets };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(arguments, &data, &policy, &examples))
+    runtime.block_on(up.until_stopped(credentials))
 }
 
-async fn serve(arguments: &UpArguments, data: &Path, policy: &Path, examples: &Examples) -> anyhow::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = Credentials::read_or_make(data)?.admin_token.unwrap_or_default();
-    let mut edge = start_edge(arguments, data, policy, &token)?;
-    tokio::select! {
-        ready = ready(&mut edge, arguments.admin_listen) => ready?,
-        _ = term.recv() => return stop(edge).await,
-        _ = int.recv() => return stop(edge).await,
+/// Held as long as this process lives: two would write over each other's state.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another `calotype up` uses {}", data.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| path.display().to_string()),
     }
-    greet(arguments, data, policy, examples);
-    tokio::select! {
-        status = edge.exited() => bail!("the edge ended by itself: {}", status?),
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+}
+
+struct Up<'a> {
+    arguments: &'a UpArguments,
+    data: PathBuf,
+    /// Where uploads are kept.
+    objects: PathBuf,
+    /// What is served as it lies.
+    folder: PathBuf,
+    policy: Option<PathBuf>,
+    secrets: Secrets,
+}
+
+impl Up<'_> {
+    async fn until_stopped(&self, mut credentials: Credentials) -> anyhow::Result<()> {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut parts = Parts::default();
+        let ended = tokio::select! {
+            ended = self.run(&mut parts, &mut credentials) => ended,
+            _ = term.recv() => Ok(()),
+            _ = int.recv() => Ok(()),
+        };
+        if ended.is_ok() {
+            println!("\nstopping…");
+        }
+        let stopped = parts.stop().await;
+        ended.and(stopped)
     }
-    println!("\nstopping…");
-    stop(edge).await
+
+    /// Starts one part after the other, and goes on until one of them ends.
+    async fn run(&self, parts: &mut Parts, credentials: &mut Credentials) -> anyhow::Result<()> {
+        let (urls, is_private) = match database::given()? {
+            Some(url) => (DatabaseUrls::of(&url), false),
+            None => {
+                let postgres = parts.database.insert(database::start(&self.data).await?);
+                database::make_users(postgres).await?;
+                (DatabaseUrls::of_private(postgres), true)
+            }
+        };
+        let migration = parts.migration.insert(self.start(self.control_plane(&urls, credentials), Some("migrate"))?);
+        let status = migration.exited().await?;
+        if !status.success() {
+            bail!("the database cannot be brought up to date: {status}");
+        }
+        parts.migration = None;
+
+        let mut control_plane = self.control_plane(&urls, credentials);
+        control_plane.stdout(self.log(REQUEST_LOG)?);
+        parts.control_plane = Some(self.start(control_plane, None)?);
+        parts.worker = Some(self.start(self.control_plane(&urls, credentials), Some("worker"))?);
+        ready(parts, self.arguments.api_listen).await?;
+        let server = format!("http://{}", self.arguments.api_listen);
+        let tenants = Tenants { server: Server::parse(&server)?, data: &self.data, is_private };
+        tokio::select! {
+            made = tenants.make(credentials) => made?,
+            ended = parts.one_ended() => return Err(ended),
+        }
+        self.note(credentials, server)?;
+
+        parts.edge = Some(self.start(self.edge(credentials)?, None)?);
+        ready(parts, self.arguments.admin_listen).await?;
+        self.greet(&demo::examples(&self.folder, &Signer::of_credentials(Credentials::read_or_make(&self.data)?)?)?);
+        Err(parts.one_ended().await)
+    }
+
+    /// Notes where the control plane is, and the header that asks it.
+    fn note(&self, credentials: &mut Credentials, server: String) -> anyhow::Result<()> {
+        if credentials.server.as_ref() != Some(&server) {
+            credentials.server = Some(server);
+            credentials.write(&self.data)?;
+        }
+        let key = credentials.api_key.as_deref().unwrap_or_default();
+        private_file::write(&self.data.join(AUTHORIZATION), &format!("Authorization: Bearer {key}\n"))
+    }
+
+    fn start(&self, mut command: Command, task: Option<&str>) -> anyhow::Result<Process> {
+        command.arg("--stop-with-parent").args(task).stdin(Stdio::null());
+        let program = Path::new(command.as_std().get_program()).display().to_string();
+        Process::start(command)
+            .with_context(|| format!("{program} cannot be started; build it with: cargo build --release"))
+    }
+
+    fn log(&self, name: &str) -> anyhow::Result<File> {
+        let path = self.data.join(name);
+        File::create(&path).with_context(|| format!("{} cannot be written", path.display()))
+    }
+
+    fn control_plane(&self, urls: &DatabaseUrls, credentials: &Credentials) -> Command {
+        let mut command = Command::new(sibling("control-plane"));
+        command
+            .env("CALOTYPE_CONTROL_PLANE__LISTEN", self.arguments.api_listen.to_string())
+            .env("CALOTYPE_CONTROL_PLANE__DATABASE_URL", &urls.app)
+            .env("CALOTYPE_CONTROL_PLANE__MIGRATE_URL", &urls.migrate)
+            .env("CALOTYPE_CONTROL_PLANE__WORKER_URL", &urls.worker)
+            .env("CALOTYPE_CONTROL_PLANE__ADMIN_KEY", credentials.admin_key.as_deref().unwrap_or_default())
+            .env("CALOTYPE_CONTROL_PLANE__EDGE_TOKEN", &self.secrets.edge_token)
+            .env("CALOTYPE_CONTROL_PLANE__MASTER_KEY", &self.secrets.master_key)
+            .env("CALOTYPE_CONTROL_PLANE__UPLOADS__FOLDER", &self.objects)
+            .env("CALOTYPE_CONTROL_PLANE__DELIVERY_URL", format!("http://{}", self.arguments.listen));
+        suit(
+            &mut command,
+            &[
+                ("CALOTYPE_CONTROL_PLANE__LOG__FORMAT", "text".to_owned()),
+                ("CALOTYPE_CONTROL_PLANE__LOG__LEVEL", "warn,rocket=error,control_plane::routes=error".to_owned()),
+            ],
+        );
+        command
+    }
+
+    fn edge(&self, credentials: &Credentials) -> anyhow::Result<Command> {
+        let mut command = Command::new(sibling("proxy"));
+        command
+            .arg("--config")
+            .arg(demo::write_settings(&self.folder, &credentials.tenant, &self.data)?)
+            .stdout(self.log(ACCESS_LOG)?)
+            .env("CALOTYPE_PROXY__LISTEN", self.arguments.listen.to_string())
+            .env("CALOTYPE_PROXY__ADMIN_LISTEN", self.arguments.admin_listen.to_string())
+            .env("CALOTYPE_PROXY__CONTROL_PLANE__URL", format!("http://{}", self.arguments.api_listen))
+            .env("CALOTYPE_PROXY__CONTROL_PLANE__TOKEN", &self.secrets.edge_token)
+            .env("CALOTYPE_PROXY__CONTROL_PLANE__DIR", self.data.join("feed"))
+            .env("CALOTYPE_PROXY__UPLOADS__FOLDER", &self.objects)
+            // The disk cache's library walks the stack for each of its errors otherwise.
+            .env("RUST_LIB_BACKTRACE", "0");
+        if let Some(policy) = &self.policy {
+            command.env("CALOTYPE_PROXY__POLICY_FILE", policy);
+        }
+        suit(
+            &mut command,
+            &[
+                (PLAYGROUND, true.to_string()),
+                ("CALOTYPE_PROXY__ADMIN_TOKEN", credentials.admin_token.clone().unwrap_or_default()),
+                ("CALOTYPE_PROXY__CACHE__DIR", self.data.join("cache").display().to_string()),
+                ("CALOTYPE_PROXY__CACHE__DISK_BYTES", (1u64 << 30).to_string()),
+                ("CALOTYPE_PROXY__LOG__FORMAT", "text".to_owned()),
+                ("CALOTYPE_PROXY__LOG__LEVEL", "warn,proxy=info".to_owned()),
+            ],
+        );
+        Ok(command)
+    }
+
+    fn greet(&self, examples: &Examples) {
+        let (edge, admin, api) = (self.arguments.listen, self.arguments.admin_listen, self.arguments.api_listen);
+        let program = std::env::current_exe().map_or("calotype".into(), |path| path.display().to_string());
+        let data = self.data.display();
+        println!("Calotype serves pictures on http://{edge}");
+        for example in &examples.open {
+            println!("  http://{edge}{example}");
+        }
+        if let Some(example) = &examples.signed {
+            println!("Signed for an hour; `calotype sign PATH` signs others:\n  http://{edge}{example}");
+        }
+        println!("Upload: {program} upload --data {data} photo.jpg");
+        println!("        curl -H @{data}/{AUTHORIZATION} -F file=@photo.jpg http://{api}/v1/media");
+        println!("API:    http://{api}/v1, keys in {}", Credentials::path(&self.data).display());
+        if std::env::var_os(PLAYGROUND).is_none_or(|set| set == "true") {
+            println!("Try it: http://{admin}/playground");
+        }
+        println!("Admin:  http://{admin}/readyz  http://{admin}/metrics  http://{api}/metrics");
+        if let Some(policy) = &self.policy {
+            println!("Policy: {} (changes apply at once)", policy.display());
+        }
+        println!("Logs:   {data}/{ACCESS_LOG}  {data}/{REQUEST_LOG}");
+        println!("Stop with Ctrl-C.");
+    }
 }
 
-async fn stop(edge: Process) -> anyhow::Result<()> {
-    edge.stop(STOP_LIMIT).await.map(drop)
+/// A program beside this one.
+fn sibling(name: &str) -> PathBuf {
+    std::env::current_exe().map_or(name.into(), |path| path.with_file_name(name))
 }
 
-fn start_edge(arguments: &UpArguments, data: &Path, policy: &Path, token: &str) -> anyhow::Result<Process> {
-    let program = std::env::current_exe()?.with_file_name("proxy");
-    let access_log = data.join(ACCESS_LOG);
-    let access_log =
-        File::create(&access_log).with_context(|| format!("{} cannot be written", access_log.display()))?;
-    let mut command = tokio::process::Command::new(&program);
-    command
-        .arg("--stop-with-parent")
-        .stdout(access_log)
-        .env("CALOTYPE_PROXY__LISTEN", arguments.listen.to_string())
-        .env("CALOTYPE_PROXY__ADMIN_LISTEN", arguments.admin_listen.to_string())
-        .env("CALOTYPE_PROXY__POLICY_FILE", policy)
-        // The disk cache's library walks the stack for each of its errors otherwise.
-        .env("RUST_LIB_BACKTRACE", "0");
-    // What the caller has set wins over what suits a developer's machine.
-    for (name, value) in [
-        (PLAYGROUND, true.to_string()),
-        ("CALOTYPE_PROXY__ADMIN_TOKEN", token.to_owned()),
-        ("CALOTYPE_PROXY__CACHE__DIR", data.join("cache").display().to_string()),
-        ("CALOTYPE_PROXY__CACHE__DISK_BYTES", (1u64 << 30).to_string()),
-        ("CALOTYPE_PROXY__LOG__FORMAT", "text".to_owned()),
-        ("CALOTYPE_PROXY__LOG__LEVEL", "warn,proxy=info".to_owned()),
-    ] {
+/// Sets what suits a developer's machine. What the caller has set wins over it.
+fn suit(command: &mut Command, settings: &[(&str, String)]) {
+    for (name, value) in settings {
         if std::env::var_os(name).is_none() {
             command.env(name, value);
         }
     }
-    Process::start(command)
-        .with_context(|| format!("{} cannot be started; build it with: cargo build --release", program.display()))
 }
 
-async fn ready(edge: &mut Process, admin: SocketAddr) -> anyhow::Result<()> {
-    let started = Instant::now();
+/// Waits until the part that was started last answers there.
+async fn ready(parts: &mut Parts, address: SocketAddr) -> anyhow::Result<()> {
     tokio::select! {
-        status = edge.exited() => bail!("the edge ended while starting: {}", status?),
-        answers = devstack::process::answers(admin, "/readyz", START_LIMIT) => {
-            answers.with_context(|| format!("the edge did not answer on {admin} within {:?}", started.elapsed()))
-        }
+        ended = parts.one_ended() => Err(ended.context("while starting")),
+        answers = answers(address, "/readyz", START_LIMIT) => answers.context("no part answers there"),
     }
-}
-
-fn greet(arguments: &UpArguments, data: &Path, policy: &Path, examples: &Examples) {
-    let (edge, admin) = (arguments.listen, arguments.admin_listen);
-    println!("Calotype serves pictures on http://{edge}");
-    for example in &examples.open {
-        println!("  http://{edge}{example}");
-    }
-    if let Some(example) = &examples.signed {
-        println!("Signed for an hour; `calotype sign PATH` signs others:\n  http://{edge}{example}");
-    }
-    if std::env::var_os(PLAYGROUND).is_none_or(|set| set == "true") {
-        println!("Try it: http://{admin}/playground");
-    }
-    println!("Admin:  http://{admin}/readyz  http://{admin}/metrics");
-    println!("Policy: {} (changes apply at once)", policy.display());
-    println!("Access: {}", data.join(ACCESS_LOG).display());
-    println!("Stop with Ctrl-C.");
-}
-
-/// URLs to try, without their host.
-#[derive(Default)]
-struct Examples {
-    open: Vec<String>,
-    signed: Option<String>,
-}
-
-/// Writes the demo's policy; returns it and what can be tried with it.
-fn demo_policy(folder: Option<&Path>, data: &Path) -> anyhow::Result<(PathBuf, Examples)> {
-    let folder = match folder {
-        Some(folder) => {
-            folder.canonicalize().with_context(|| format!("the folder {} cannot be used", folder.display()))?
-        }
-        None => {
-            let samples = data.join("samples");
-            devstack::samples::write(&samples)?;
-            samples
-        }
-    };
-    if !folder.is_dir() {
-        bail!("{} is not a folder", folder.display());
-    }
-    let Some(text) = folder.to_str() else { bail!("the path {} is not UTF-8", folder.display()) };
-    let signer = Signer::of_credentials(Credentials::read_or_make(data)?)
-        .with_context(|| Credentials::path(data).display().to_string())?;
-    let policy = data.join("policy.toml");
-    let content = format!(
-        "# Written anew by each `calotype up`. To keep changes, copy it and start with: calotype up --policy FILE\n\
-         [tenants.{}]\nopen = true\noriginals = true\norigins.local.folder = {}\n{}keys.{} = {}\n",
-        signer.tenant,
-        quoted(text),
-        registered_logo(&folder),
-        signer.key,
-        quoted(signer.secret.expose()),
-    );
-    private_file::write(&policy, &content)?;
-    Ok((policy, examples(&folder, &signer)?))
-}
-
-/// A logo in the folder is registered, so that overlays can be tried.
-fn registered_logo(folder: &Path) -> String {
-    let logo = ["logo.svg", "logo.png"].into_iter().find(|name| folder.join(name).is_file());
-    logo.map(|name| format!("images.logo = \"@local/{name}\"\n")).unwrap_or_default()
-}
-
-/// A text as TOML writes it.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// URLs of a few files of the folder that are pictures by their first bytes.
-fn examples(folder: &Path, signer: &Signer) -> anyhow::Result<Examples> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .take(1000)
-        .filter(|name| is_picture(&folder.join(name)))
-        .collect();
-    names.sort();
-    names.truncate(EXAMPLES);
-    let paths: Vec<String> = names.iter().map(|name| format!("/w=400,f=auto/@local/{}", encode_source(name))).collect();
-    let in_an_hour = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3600;
-    let tenant = &signer.tenant;
-    Ok(Examples {
-        open: paths.iter().map(|path| format!("/{tenant}{path}")).collect(),
-        signed: paths.first().map(|path| format!("/{tenant}{}", signer.sign(path, Some(in_an_hour)))),
-    })
-}
-
-fn is_picture(path: &Path) -> bool {
-    // Asked first: opening a pipe would wait for its other end.
-    if !path.is_file() {
-        return false;
-    }
-    let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
-    read.is_ok() && imaging::SourceFormat::sniff(&start).is_some()
 }

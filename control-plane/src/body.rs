@@ -29,8 +29,8 @@ pub struct Body<T> {
 }
 
 impl<T> Body<T> {
-    /// What its type wanted.
-    pub fn into_value(self) -> T {
+    /// What it says.
+    pub fn into_inner(self) -> T {
         self.value
     }
 }

@@ -66,18 +66,6 @@ pub struct ControlPlaneSettings {
     pub feed_days: u64,
     /// Days for which jobs that are over are kept.
     pub job_days: u64,
-    /// Where uploads are kept; without it none are taken.
-    pub uploads: StoreSettings,
-    /// Most bytes of an upload.
-    pub upload_bytes: u64,
-    /// How long an upload may take.
-    pub upload_seconds: u64,
-    /// Ports that media may be fetched from beside 80 and 443.
-    pub fetch_ports: Vec<u16>,
-    /// Hosts and addresses that media may be fetched from although they are private.
-    pub fetch_private: Vec<String>,
-    /// What the URLs of media begin with: where clients reach edges.
-    pub delivery_url: String,
     /// Requests a second with each key of a tenant; 0 is no limit.
     pub rate_per_second: u32,
     /// Requests with a key that may come at once.
@@ -92,8 +80,24 @@ pub struct ControlPlaneSettings {
     pub body_seconds: u64,
     /// Name servers that are asked whether a domain is a tenant's; the system's where none is named.
     pub dns_servers: Vec<SocketAddr>,
+    /// Private hosts and addresses that tenants may let their origins and URLs reach.
+    pub private_hosts: Vec<String>,
+    /// Base URLs of stores other than AWS that tenants may have origins in.
+    pub s3_endpoints: Vec<String>,
     /// Whether connections are kept for further requests.
     pub keep_alive: bool,
+    /// Where uploads are kept; without it none are taken.
+    pub uploads: StoreSettings,
+    /// Most bytes of an upload.
+    pub upload_bytes: u64,
+    /// How long an upload may take.
+    pub upload_seconds: u64,
+    /// Ports that media may be fetched from beside 80 and 443.
+    pub fetch_ports: Vec<u16>,
+    /// Hosts and addresses that media may be fetched from although they are private.
+    pub fetch_private: Vec<String>,
+    /// What the URLs of media begin with: where clients reach edges.
+    pub delivery_url: String,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
@@ -118,12 +122,6 @@ impl Default for ControlPlaneSettings {
             statement_seconds: 10,
             feed_days: 7,
             job_days: 30,
-            uploads: StoreSettings::default(),
-            upload_bytes: 500_000_000,
-            upload_seconds: 3600,
-            fetch_ports: Vec::new(),
-            fetch_private: Vec::new(),
-            delivery_url: "http://127.0.0.1:8080".to_owned(),
             rate_per_second: 100,
             rate_burst: 200,
             address_rate_per_second: 10,
@@ -131,7 +129,15 @@ impl Default for ControlPlaneSettings {
             cors_origins: Vec::new(),
             body_seconds: 10,
             dns_servers: Vec::new(),
+            private_hosts: Vec::new(),
+            s3_endpoints: Vec::new(),
             keep_alive: true,
+            uploads: StoreSettings::default(),
+            upload_bytes: 500_000_000,
+            upload_seconds: 3600,
+            fetch_ports: Vec::new(),
+            fetch_private: Vec::new(),
+            delivery_url: "http://127.0.0.1:8080".to_owned(),
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
@@ -161,7 +167,6 @@ impl Settings for ControlPlaneSettings {
         for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
-        self.check_uploads(mistakes);
         for (key, rate, burst_key, burst) in [
             ("rate_per_second", self.rate_per_second, "rate_burst", self.rate_burst),
             ("address_rate_per_second", self.address_rate_per_second, "address_rate_burst", self.address_rate_burst),
@@ -177,6 +182,7 @@ impl Settings for ControlPlaneSettings {
         let servers = self.dns_servers.len();
         mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
+        self.check_uploads(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);

@@ -4,19 +4,16 @@
 //! (`migrations/0002_feed.sql`): no change goes untold, and nothing is told that did not happen.
 
 mod head;
+mod secrets;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use isolation::{TenantKey, TenantTransaction};
-use serde_json::{Value, json};
+use isolation::TenantTransaction;
+use serde_json::Value;
+use tenancy::feed::kind;
 use uuid::Uuid;
 
 pub use self::head::FeedHead;
+pub use self::secrets::{Sealed, opened};
 use crate::problem::ApiError;
-use crate::sealing::{Place, Seal};
-
-/// What the secrets of signing keys belong to, beside the tenant and their `kid`.
-pub const SIGNING_KEY: &str = "signing_key";
 
 /// What has changed.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +24,14 @@ pub enum Subject<'a> {
     Purge,
     /// A host of the tenant's own, which it has proved to have.
     Domain(&'a str),
+    /// Its policy document.
+    Policy,
     /// A preset, by its name.
     Preset(&'a str),
+    /// A registered image, by its name.
+    Image(&'a str),
+    /// A named origin; its secrets stay sealed.
+    Origin(&'a str),
     /// A signing key, by its `kid`; its secret stays sealed.
     SigningKey(&'a str),
     /// What a public id means; the new meaning is in its pointer already.
@@ -38,12 +41,15 @@ pub enum Subject<'a> {
 impl Subject<'_> {
     fn kind_and_name(self) -> (&'static str, String) {
         match self {
-            Self::Tenant => ("tenant", String::new()),
-            Self::Purge => ("purge", String::new()),
-            Self::Domain(host) => ("domain", host.to_owned()),
-            Self::Preset(name) => ("preset", name.to_owned()),
-            Self::SigningKey(kid) => (SIGNING_KEY, kid.to_owned()),
-            Self::Media(public_id) => ("media", public_id.to_owned()),
+            Self::Tenant => (kind::TENANT, String::new()),
+            Self::Purge => (kind::PURGE, String::new()),
+            Self::Domain(host) => (kind::DOMAIN, host.to_owned()),
+            Self::Policy => (kind::POLICY, String::new()),
+            Self::Preset(name) => (kind::PRESET, name.to_owned()),
+            Self::Image(name) => (kind::IMAGE, name.to_owned()),
+            Self::Origin(name) => (kind::ORIGIN, name.to_owned()),
+            Self::SigningKey(kid) => (kind::SIGNING_KEY, kid.to_owned()),
+            Self::Media(public_id) => (kind::MEDIA, public_id.to_owned()),
         }
     }
 }
@@ -71,33 +77,4 @@ pub async fn announce(
     .execute(transaction.connection())
     .await?;
     Ok(id)
-}
-
-/// A signing key as edges are told of it. One that cannot be opened is left out: it would hold up the changes of all tenants.
-pub fn unseal_signing_key(seal: &Seal, tenant: TenantKey, kid: &str, body: Value) -> Option<Value> {
-    open(seal, tenant, kid, &body["sealed"]).map(|secret| json!({ "secret": secret }))
-}
-
-/// All signing keys of a tenant, by their `kid`, as a snapshot has them.
-pub fn unseal_signing_keys(seal: &Seal, tenant: TenantKey, keys: Value) -> Value {
-    let Value::Object(keys) = keys else { return keys };
-    let opened = keys.into_iter().filter_map(|(kid, sealed)| {
-        let secret = open(seal, tenant, &kid, &sealed)?;
-        Some((kid, json!({ "secret": secret })))
-    });
-    Value::Object(opened.collect())
-}
-
-fn open(seal: &Seal, tenant: TenantKey, kid: &str, sealed: &Value) -> Option<String> {
-    // Postgres breaks base64 into lines.
-    let text = sealed.as_str().unwrap_or_default().replace('\n', "");
-    let place = Place { tenant, kind: SIGNING_KEY, name: kid };
-    let opened = seal.open(&STANDARD.decode(text).unwrap_or_default(), place).map(String::from_utf8);
-    match opened {
-        Ok(Ok(secret)) => Some(secret),
-        Ok(Err(_)) | Err(_) => {
-            tracing::error!(%tenant, kid, "edges are not told of a signing key that cannot be opened");
-            None
-        }
-    }
 }

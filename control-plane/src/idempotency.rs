@@ -7,10 +7,13 @@
 //! Must not be used by what takes long: the transaction stays open. An upload is received first, and [`Once::begin`] comes when its
 //! fingerprint is known.
 
+use std::time::Duration;
+
 use isolation::{Database, TenantKey, TenantTransaction};
 use rocket::request::{FromRequest, Outcome, Request};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
+use tokio::time::sleep;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{Object, Type};
@@ -23,6 +26,9 @@ use crate::sealing::{Place, Seal};
 
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
+
+/// Pauses after tries to get the lock. A transaction that was given up ends a moment after its answer.
+const LOCK_PAUSES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(40), Duration::ZERO];
 
 /// What sealed answers belong to, beside the tenant, their route and their key.
 const KIND: &str = "idempotency_key";
@@ -86,14 +92,17 @@ impl Once {
         let fingerprint =
             Sha256::new().chain_update(self.target).chain_update([0]).chain_update(body).finalize().into();
         let kept = Kept { route: self.route, key, fingerprint };
-        let lock = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "is_ours!""#, kept.lock(tenant));
-        if !lock.fetch_one(transaction.connection()).await? {
+        if !kept.lock(transaction.connection(), tenant).await? {
             return Err(ApiError::IdempotencyRunning);
         }
         // A statement of its own: it sees what was done until the lock was given.
-        match kept.find(transaction.connection(), seal, tenant).await? {
-            Some(answer) => Ok(Begun::Again(answer)),
-            None => Ok(Begun::First(Work { transaction, kept: Some((kept, seal.clone())) })),
+        match kept.find(transaction.connection(), seal, tenant).await {
+            Ok(None) => Ok(Begun::First(Work { transaction, kept: Some((kept, seal.clone())) })),
+            found => {
+                // The lock is given back before the answer: whoever has that may ask again at once.
+                transaction.commit().await?;
+                found?.map(Begun::Again).ok_or(ApiError::Internal)
+            }
         }
     }
 }
@@ -123,13 +132,22 @@ impl Work {
 }
 
 impl Kept {
-    /// The number of the lock. Two keys of the same number keep each other from running at once, and from nothing else.
-    fn lock(&self, tenant: TenantKey) -> i64 {
+    /// Takes the lock until the transaction ends; false while somebody else has it. Two keys of the same number keep each other from running
+    /// at once, and from nothing else.
+    async fn lock(&self, connection: &mut PgConnection, tenant: TenantKey) -> Result<bool, ApiError> {
         let hash = Sha256::new().chain_update(tenant.as_uuid()).chain_update(&self.route);
         let hash: [u8; 32] = hash.chain_update([0]).chain_update(&self.key).finalize().into();
         let mut number = [0; 8];
         number.copy_from_slice(&hash[..8]);
-        i64::from_be_bytes(number)
+        let number = i64::from_be_bytes(number);
+        for pause in LOCK_PAUSES {
+            let lock = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "is_ours!""#, number);
+            if lock.fetch_one(&mut *connection).await? {
+                return Ok(true);
+            }
+            sleep(pause).await;
+        }
+        Ok(false)
     }
 
     /// What it belongs to when it is sealed.
@@ -155,7 +173,7 @@ impl Kept {
         }
         let body = if row.is_sealed {
             let place = Place { tenant, kind: KIND, name: &self.name() };
-            seal.open(&row.body, place).map_err(|_| ApiError::NoMasterKey)?
+            seal.open(&row.body, place)?
         } else {
             row.body
         };
@@ -168,8 +186,7 @@ impl Kept {
         let tenant = transaction.tenant();
         let sealed = if answer.is_secret {
             let place = Place { tenant, kind: KIND, name: &self.name() };
-            let sealed = seal.seal(&answer.body, place).map_err(|_| ApiError::Internal)?;
-            Some(sealed.ok_or(ApiError::NoMasterKey)?)
+            Some(seal.seal(&answer.body, place)?.ok_or(ApiError::NoMasterKey)?)
         } else {
             None
         };
@@ -214,7 +231,7 @@ pub async fn reseal(transaction: &mut TenantTransaction, seal: &Seal) -> Result<
                 .await?;
             continue;
         };
-        let sealed = seal.seal(&body, place).map_err(|_| ApiError::Internal)?.ok_or(ApiError::NoMasterKey)?;
+        let sealed = seal.seal(&body, place)?.ok_or(ApiError::NoMasterKey)?;
         sqlx::query!("UPDATE idempotency_keys SET body = $3 WHERE route = $1 AND key = $2", row.route, row.key, sealed)
             .execute(transaction.connection())
             .await?;

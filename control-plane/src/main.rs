@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod config;
 mod cors;
+mod delivery;
 mod etag;
 mod feed;
 mod form;

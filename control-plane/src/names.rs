@@ -1,7 +1,7 @@
 //! Names in paths and bodies: what is allowed, before the database is asked.
 
-use transform_url::TenantSlug;
 use transform_url::value::{Name, OpValue};
+use transform_url::{OriginName, TenantSlug};
 use url::Host;
 
 use crate::problem::ApiError;
@@ -30,6 +30,15 @@ pub fn slug(text: &str) -> Result<TenantSlug, ApiError> {
 /// [`ApiError::Field`].
 pub fn name(text: &str) -> Result<Name, ApiError> {
     Name::parse(text).map_err(|_| ApiError::field("name", format!("is {}", Name::allowed())))
+}
+
+/// The name of an origin.
+///
+/// # Errors
+/// [`ApiError::Field`].
+pub fn origin(text: &str) -> Result<OriginName, ApiError> {
+    let why = "is 1 to 63 of a-z, 0-9, \"-\" and \"_\", first and last a letter or digit";
+    OriginName::new(text).map_err(|_| ApiError::field("name", why))
 }
 
 /// A name for people.

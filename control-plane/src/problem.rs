@@ -11,11 +11,13 @@ use rocket::http::{ContentType, Header, Status};
 use rocket::response::{Responder, Response, Result as Rendered};
 use serde::Serialize;
 use storage::StorageError;
+use tenancy::Mistake;
 use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::auth::Scope;
 use crate::requests::Exchange;
+use crate::sealing::SealError;
 use crate::txt::TxtError;
 
 /// Why a request is refused, or failed.
@@ -111,6 +113,12 @@ pub enum ApiError {
         /// What is allowed.
         why: String,
     },
+    /// What edges would refuse.
+    #[error("{}", listed(.0))]
+    Mistakes(Vec<Mistake>),
+    /// What others lean on.
+    #[error("it is still in use: {}", listed(.0))]
+    InUse(Vec<Mistake>),
     /// Not a cursor of this list.
     #[error("cursor: not one that this list has given")]
     Cursor,
@@ -150,12 +158,19 @@ pub enum ApiError {
     /// The object store, or what it said.
     #[error(transparent)]
     Store(#[from] StorageError),
+    /// A secret that does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The database, or what it said.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The server is stopping, or a panic.
     #[error("the server failed")]
     Internal,
+}
+
+fn listed(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl From<sqlx::Error> for ApiError {
@@ -182,6 +197,11 @@ impl ApiError {
     /// A field that is not allowed.
     pub fn field(name: &'static str, why: impl Into<String>) -> Self {
         Self::Field { name, why: why.into() }
+    }
+
+    /// One mistake in a document, by its key.
+    pub fn mistake(key: String, why: String) -> Self {
+        Self::Mistakes(vec![Mistake { key, why }])
     }
 
     /// What it is to HTTP.
@@ -211,7 +231,8 @@ impl ApiError {
             Self::BodySlow { .. } => (Status::RequestTimeout, "body-slow"),
             Self::RateLimited { .. } => (Status::TooManyRequests, "rate-limited"),
             Self::Json { .. } => (Status::BadRequest, "bad-json"),
-            Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
+            Self::InUse(_) => (Status::Conflict, "in-use"),
+            Self::Mistakes(_) | Self::Field { .. } => (Status::UnprocessableEntity, "bad-field"),
             Self::Cursor => (Status::BadRequest, "bad-cursor"),
             Self::DomainTaken => (Status::Conflict, "domain-taken"),
             Self::DomainUnproved => (Status::UnprocessableEntity, "domain-unproved"),
@@ -227,7 +248,7 @@ impl ApiError {
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),
-            Self::Database(_) | Self::Internal => (Status::InternalServerError, "internal"),
+            Self::Database(_) | Self::Seal(_) | Self::Internal => (Status::InternalServerError, "internal"),
         }
     }
 
@@ -249,7 +270,7 @@ impl ApiError {
             Self::Database(DatabaseError::Unavailable(_)) => "the database cannot be reached; try again".to_owned(),
             Self::Database(DatabaseError::Conflict(_)) => "another change came first; try again".to_owned(),
             Self::Store(_) => "the object store cannot be used at the moment; try again".to_owned(),
-            Self::Database(_) | Self::Internal => "something went wrong on our side".to_owned(),
+            Self::Database(_) | Self::Seal(_) | Self::Internal => "something went wrong on our side".to_owned(),
             error => error.to_string(),
         }
     }
@@ -260,6 +281,7 @@ impl ApiError {
             Self::Database(error) => error,
             Self::Store(error) => error,
             Self::Dns(error) => error,
+            Self::Seal(error) => error,
             _ => return None,
         };
         let mut text = error.to_string();

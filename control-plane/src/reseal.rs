@@ -4,9 +4,9 @@
 
 use anyhow::Context;
 use isolation::{Database, TenantKey};
+use tenancy::feed::kind;
 
 use crate::config::ControlPlaneSettings;
-use crate::feed::SIGNING_KEY;
 use crate::idempotency;
 use crate::sealing::{Place, Seal};
 
@@ -38,12 +38,26 @@ async fn of_tenant(database: &Database, seal: &Seal, tenant: TenantKey) -> anyho
     let keys = sqlx::query!("SELECT kid, secret FROM signing_keys ORDER BY kid FOR UPDATE")
         .fetch_all(transaction.connection())
         .await?;
+    let anew = |sealed: &[u8], kind, name: &str| {
+        let place = Place { tenant, kind, name };
+        let secret = seal.open(sealed, place).with_context(|| format!("{kind} {name}"))?;
+        seal.seal(&secret, place)?.context("no master key is set")
+    };
     let mut resealed = 0;
     for key in keys.iter().filter(|key| !seal.is_newest(&key.secret)) {
-        let place = Place { tenant, kind: SIGNING_KEY, name: &key.kid };
-        let secret = seal.open(&key.secret, place).with_context(|| format!("signing key {}", key.kid))?;
-        let sealed = seal.seal(&secret, place)?.context("no master key is set")?;
+        let sealed = anew(&key.secret, kind::SIGNING_KEY, &key.kid)?;
         sqlx::query!("UPDATE signing_keys SET secret = $2 WHERE kid = $1", key.kid, sealed)
+            .execute(transaction.connection())
+            .await?;
+        resealed += 1;
+    }
+    let origins =
+        sqlx::query!(r#"SELECT name, secrets AS "secrets!" FROM origins WHERE secrets IS NOT NULL FOR UPDATE"#)
+            .fetch_all(transaction.connection())
+            .await?;
+    for origin in origins.iter().filter(|origin| !seal.is_newest(&origin.secrets)) {
+        let sealed = anew(&origin.secrets, kind::ORIGIN, &origin.name)?;
+        sqlx::query!("UPDATE origins SET secrets = $2 WHERE name = $1", origin.name, sealed)
             .execute(transaction.connection())
             .await?;
         resealed += 1;

@@ -16,6 +16,7 @@ use crate::auth::{KeyDirectory, Operators};
 use crate::body::BodyTime;
 use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
+use crate::delivery::Reach;
 use crate::feed::FeedHead;
 use crate::media::Library;
 use crate::problem::ApiError;
@@ -85,6 +86,7 @@ pub fn build(
         .manage(TxtRecords::new(&settings.dns_servers))
         .manage(limits)
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
+        .manage(Reach::of(settings))
         .manage(settings.seal())
         .manage(Library::open(settings, database.clone())?)
         .manage(database)

@@ -13,6 +13,7 @@ use hickory_resolver::proto::xfer::Protocol;
 use hickory_resolver::proto::{ProtoError, ProtoErrorKind};
 use hickory_resolver::{ResolveError, Resolver, TokioResolver};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 /// How long a name server is waited for, each time it is asked.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,6 +23,9 @@ const TRIES: usize = 1;
 
 /// How long all of it may take, whatever servers there are.
 const TIME_MAX: Duration = Duration::from_secs(8);
+
+/// Questions at a time; others wait, and are given up like those that no server answers.
+const QUESTIONS_MAX: usize = 32;
 
 /// Why it is not known what a record says.
 #[derive(Debug, Error)]
@@ -41,6 +45,7 @@ pub enum TxtError {
 pub struct TxtRecords {
     /// `None` where the system knows no name server.
     resolver: Option<TokioResolver>,
+    turns: Semaphore,
 }
 
 impl TxtRecords {
@@ -64,7 +69,7 @@ impl TxtRecords {
             (options.cache_size, options.timeout, options.attempts) = (0, PATIENCE, TRIES);
             builder.build()
         });
-        Self { resolver }
+        Self { resolver, turns: Semaphore::new(QUESTIONS_MAX) }
     }
 
     /// All texts of a name; none if there is no such name.
@@ -74,7 +79,10 @@ impl TxtRecords {
     pub async fn of(&self, name: &str) -> Result<Vec<String>, TxtError> {
         let resolver = self.resolver.as_ref().ok_or(TxtError::NoServer)?;
         // With the dot it is a whole name, which nothing is appended to.
-        let asked = tokio::time::timeout(TIME_MAX, resolver.txt_lookup(format!("{name}.")));
+        let asked = tokio::time::timeout(TIME_MAX, async {
+            let _turn = self.turns.acquire().await;
+            resolver.txt_lookup(format!("{name}.")).await
+        });
         match asked.await.map_err(|_| TxtError::Late)? {
             Ok(found) => Ok(found.iter().map(ToString::to_string).collect()),
             Err(error) if is_none(&error) => Ok(Vec::new()),

@@ -1,14 +1,10 @@
 //! `calotype`, run as a user runs it.
 
-use std::fs::File;
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use devstack::process::{Process, answers};
-use testkit::edge::{EdgeSetup, Signal, eventually, picture, program, without_settings_of_ours};
+use testkit::edge::{EdgeSetup, picture, program, without_settings_of_ours};
 use testkit::{http, images};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -30,114 +26,6 @@ async fn run(arguments: &[&str]) -> Output {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
-}
-
-/// Processes whose parent is `pid`.
-fn children_of(pid: u32) -> Vec<u32> {
-    let parent_of = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it is in brackets and may hold anything (proc(5)).
-        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
-    };
-    let all = std::fs::read_dir("/proc").expect("Linux has it");
-    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|child| parent_of(*child) == Some(pid)).collect()
-}
-
-/// `calotype up` over a folder of two files, on the ports and in the folders of an edge that is not started itself.
-fn up(setup: &EdgeSetup, greeting: &Path) -> Process {
-    setup.put("my beach.jpg", images::jpeg::rgb(&images::photo(120, 80), &images::jpeg::Extras::default()));
-    setup.put("letter.txt", images::hostile::text());
-    let (listen, admin) = (setup.addr().to_string(), setup.admin_addr().to_string());
-    let (folder, data) = (setup.originals(), setup.home().join("data"));
-    let mut command = calotype(&["up", text(&folder), "--data", text(&data)]);
-    command.args(["--listen", &listen, "--admin-listen", &admin]);
-    let file = File::create(greeting).expect("the folder is ours");
-    command.env("CALOTYPE_PROXY__CACHE__DISK_BYTES", (64 << 20).to_string()).stdout(file);
-    Process::start(command).expect("it can be started")
-}
-
-#[tokio::test]
-async fn up_serves_a_folder_until_interrupted_and_leaves_no_process() {
-    for signal in [Signal::INT, Signal::TERM] {
-        let setup = EdgeSetup::new();
-        let listen = setup.addr();
-        let greeting = setup.home().join("greeting");
-        let mut up = up(&setup, &greeting);
-        let url = eventually("the greeting", async || {
-            let greeting = std::fs::read_to_string(&greeting).expect("written by now");
-            let line = greeting.lines().find(|line| line.contains("/demo/"))?;
-            // The whole line, not the start of one that is being written.
-            greeting.contains("Stop with Ctrl-C").then(|| line.trim().to_owned())
-        })
-        .await;
-        assert_eq!(url, format!("http://{listen}/demo/w=400,f=auto/@local/my%20beach.jpg"));
-        let (address, target) = http::split_url(&url).expect("a URL");
-        picture(&http::get(address, &target).await.expect("an answer"), "image/jpeg");
-        answers(setup.admin_addr(), "/readyz", PATIENCE).await.expect("ready");
-
-        let greeting = std::fs::read_to_string(&greeting).expect("written by now");
-        assert!(greeting.contains(&format!("http://{}/playground\n", setup.admin_addr())), "{greeting}");
-        let playground = http::get(setup.admin_addr(), "/playground").await.expect("an answer");
-        assert_eq!(playground.status, 200);
-
-        let children = children_of(up.id().expect("it runs"));
-        assert_eq!(children.len(), 1, "the edge and nothing else");
-        up.signal(signal).expect("our own child");
-        let status = timeout(PATIENCE, up.exited()).await.expect("it ends").expect("our own child");
-        assert_eq!(status.code(), Some(0));
-        assert!(!Path::new(&format!("/proc/{}", children[0])).exists(), "the edge was left behind");
-        assert!(TcpStream::connect(setup.addr()).is_err());
-    }
-}
-
-#[tokio::test]
-async fn up_leaves_no_process_even_when_it_is_killed() {
-    let setup = EdgeSetup::new();
-    let up = up(&setup, &setup.home().join("greeting"));
-    answers(setup.admin_addr(), "/readyz", PATIENCE).await.expect("ready");
-    let children = children_of(up.id().expect("it runs"));
-    assert_eq!(children.len(), 1);
-    up.kill().await.expect("our own child");
-    eventually("the end of the edge", async || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", children[0])).unwrap_or_default();
-        // Gone, or ended and not yet collected by whoever inherited it.
-        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')).then_some(())
-    })
-    .await;
-    assert!(TcpStream::connect(setup.addr()).is_err());
-}
-
-#[tokio::test]
-async fn up_without_a_usable_folder_or_port_says_so_and_ends() {
-    let setup = EdgeSetup::new();
-    let data = setup.home().join("data");
-    let (listen, admin) = (setup.addr().to_string(), setup.admin_addr().to_string());
-    let missing = setup.home().join("missing");
-    let ended =
-        run(&["up", text(&missing), "--data", text(&data), "--listen", &listen, "--admin-listen", &admin]).await;
-    assert_eq!(ended.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("missing"), "{ended:?}");
-
-    let edge = setup.start().await;
-    let folder = edge.setup().originals();
-    let ended = run(&["up", text(&folder), "--data", text(&data), "--listen", &listen, "--admin-listen", &admin]).await;
-    assert_eq!(ended.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("cannot be listened on"), "{ended:?}");
-    edge.stop().await;
-}
-
-#[tokio::test]
-async fn up_cleans_up_after_itself_when_it_is_killed_while_starting() {
-    let setup = EdgeSetup::new();
-    let (folder, data) = (setup.originals(), setup.home().join("data"));
-    let mut command = calotype(&["up", text(&folder), "--data", text(&data)]);
-    command.args(["--listen", &setup.addr().to_string(), "--admin-listen", &setup.admin_addr().to_string()]);
-    let child = Process::start(command).expect("it can be started");
-    let status = child.stop(PATIENCE).await.expect("it stops");
-    // Before its handlers were in place, the signal itself has ended it.
-    assert!(matches!(status.code(), Some(0) | None), "{status}");
-    assert!(TcpStream::connect(setup.addr()).is_err());
 }
 
 #[tokio::test]
@@ -296,44 +184,6 @@ async fn sign_names_what_is_wrong_and_never_a_secret() {
         assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
         assert!(!stderr.contains(SECRET) && !stderr.contains("swordfish"), "{stderr}");
     }
-}
-
-#[tokio::test]
-async fn up_makes_a_key_once_and_keeps_it_to_its_owner() {
-    let setup = EdgeSetup::new();
-    let data = setup.home().join("data");
-    std::fs::create_dir(&data).expect("ours");
-    // An older version left it readable for all.
-    std::fs::write(data.join("policy.toml"), "").expect("ours");
-    let mut credentials = Vec::new();
-    for run in 0..2 {
-        let greeting = setup.home().join("greeting");
-        let up = up(&setup, &greeting);
-        let url = eventually("the signed example", async || {
-            let greeting = std::fs::read_to_string(&greeting).expect("written by now");
-            let line = greeting.lines().find(|line| line.contains("&sig="))?;
-            greeting.contains("Stop with Ctrl-C").then(|| line.trim().to_owned())
-        })
-        .await;
-        let (address, target) = http::split_url(&url).expect("a URL");
-        picture(&http::get(address, &target).await.expect("an answer"), "image/jpeg");
-        let tampered = target.replace("w=400", "w=401");
-        assert_eq!(http::get(address, &tampered).await.expect("an answer").status, 403);
-        for name in ["credentials.json", "policy.toml"] {
-            let mode = std::fs::metadata(data.join(name)).expect("written").permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{name}");
-        }
-        let signed = printed(&sign(&["/-/@local/my%20beach.jpg", "--data", text(&data)], &[]).await);
-        assert!(signed.starts_with("/demo/-/@local/my%20beach.jpg?kid="), "{signed}");
-        assert_eq!(http::get(address, &signed).await.expect("an answer").status, 200);
-        credentials.push(std::fs::read_to_string(data.join("credentials.json")).expect("written"));
-        let read: serde_json::Value = serde_json::from_str(&credentials[run]).expect("is JSON");
-        let secret = read["signing"]["secret"].as_str().expect("there");
-        assert!(read["tenant"] == "demo" && secret.len() >= 32, "{} bytes", secret.len());
-        assert!(!std::fs::read_to_string(&greeting).expect("written").contains(secret));
-        up.stop(PATIENCE).await.expect("it stops");
-    }
-    assert_eq!(credentials[0], credentials[1]);
 }
 
 #[tokio::test]

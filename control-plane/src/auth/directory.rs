@@ -55,8 +55,8 @@ impl KeyDirectory {
     /// An empty one.
     pub fn new(database: Database, connections: u32) -> Self {
         let (known, unknown) = (Mutex::new(LruCache::new(KEYS_MAX)), Mutex::new(LruCache::new(UNKNOWN_MAX)));
-        // Half of the connections, at least one.
-        let questions = Semaphore::new(connections.div_ceil(2) as usize);
+        // Half of the connections, without that of the feed; at least one.
+        let questions = Semaphore::new((connections.saturating_sub(1) / 2).max(1) as usize);
         Self { database, known, unknown, questions, uses: Mutex::default() }
     }
 

@@ -15,7 +15,7 @@ pub enum Scope {
     /// Change them.
     #[serde(rename = "media:write")]
     MediaWrite,
-    /// Change what is delivered and how: presets, images, origins, policy, purges.
+    /// Change what is delivered and how: presets, images, origins, domains, policy, purges.
     #[serde(rename = "delivery:write")]
     DeliveryWrite,
     /// Everything, keys included.

@@ -10,15 +10,16 @@ use isolation::{Database, TenantKey};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
 use rocket::{Shutdown, State, get};
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+use tenancy::feed::{FeedAnswer, FeedEvent, Snapshot, TenantSnapshot, kind};
+use tenancy::{TenantId, TenantParts};
+use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{Object, Type};
-use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::EdgeNode;
-use crate::feed::{FeedHead, unseal_signing_key, unseal_signing_keys};
+use crate::feed::{FeedHead, opened};
 use crate::openapi::optional;
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
@@ -88,60 +89,6 @@ impl<'r> FromRequest<'r> for FeedQuery {
     }
 }
 
-/// Changes, or that they are not to be had.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct FeedAnswer {
-    epoch: Uuid,
-    /// The number of the newest change.
-    seq: i64,
-    /// The edge is to take a snapshot first.
-    snapshot: bool,
-    /// Those after the one that was named, oldest first.
-    events: Vec<FeedEvent>,
-}
-
-/// One change.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct FeedEvent {
-    seq: i64,
-    tenant: Uuid,
-    kind: String,
-    name: String,
-    /// What it is now; `null` when it is no more.
-    body: Option<Value>,
-}
-
-/// A page of all tenants.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Snapshot {
-    epoch: Uuid,
-    /// Changes after this one may not be in this page. Those after that of the first page are to be taken in afterwards.
-    seq: i64,
-    tenants: Vec<TenantSnapshot>,
-    /// What asks for the next page; `null` on the last.
-    next: Option<Uuid>,
-}
-
-/// All that edges know of a tenant.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TenantSnapshot {
-    id: Uuid,
-    slug: String,
-    state: String,
-    #[schema(value_type = Object)]
-    policy: Value,
-    #[schema(value_type = HashMap<String, String>)]
-    presets: Value,
-    #[schema(value_type = HashMap<String, String>)]
-    images: Value,
-    #[schema(value_type = HashMap<String, Object>)]
-    origins: Value,
-    #[schema(value_type = Vec<String>)]
-    domains: Value,
-    #[schema(value_type = HashMap<String, Object>)]
-    signing_keys: Value,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Position {
     epoch: Uuid,
@@ -153,7 +100,7 @@ struct Position {
     tag = "edges",
     security(("edgeToken" = [])),
     params(FeedQuery),
-    responses((status = 200, description = "Changes, or that a snapshot is needed", body = FeedAnswer))
+    responses((status = 200, description = "Changes, or that a snapshot is needed", body = Object))
 )]
 #[get("/feed")]
 pub async fn feed(
@@ -167,6 +114,7 @@ pub async fn feed(
     let position = position(database).await?;
     if is_lost(database, query, position).await? {
         let Position { epoch, seq } = current(database, query, position).await?;
+        let (epoch, seq) = (epoch.to_string(), number(seq));
         return Ok(Json(FeedAnswer { epoch, seq, snapshot: true, events: Vec::new() }));
     }
     let mut events = events(database, seal, query.after).await?;
@@ -178,15 +126,15 @@ pub async fn feed(
         }
         events = self::events(database, seal, query.after).await?;
     }
-    let seq = events.last().map_or(position.seq, |last| last.seq.max(position.seq));
-    Ok(Json(FeedAnswer { epoch: position.epoch, seq, snapshot: false, events }))
+    let seq = events.last().map_or(0, |last| last.seq).max(number(position.seq));
+    Ok(Json(FeedAnswer { epoch: position.epoch.to_string(), seq, snapshot: false, events }))
 }
 
 /// All tenants, by pages.
 #[utoipa::path(
     tag = "edges",
     security(("edgeToken" = [])),
-    responses((status = 200, description = "A page of tenants", body = Snapshot))
+    responses((status = 200, description = "A page of tenants", body = Object))
 )]
 #[get("/snapshot?<after>")]
 pub async fn snapshot(
@@ -206,20 +154,47 @@ pub async fn snapshot(
     )
     .fetch_all(database.across())
     .await?;
-    let next = rows.last().filter(|_| rows.len() == TENANTS_MAX).map(|last| last.id);
-    let object = |value: Option<Value>| value.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    let tenants = rows.into_iter().map(|row| TenantSnapshot {
-        id: row.id,
-        slug: row.slug,
-        state: row.state,
-        policy: object(row.policy),
-        presets: object(row.presets),
-        images: object(row.images),
-        origins: object(row.origins),
-        domains: row.domains.unwrap_or_else(|| Value::Array(Vec::new())),
-        signing_keys: unseal_signing_keys(seal, row.id.into(), object(row.signing_keys)),
+    let next = rows.last().filter(|_| rows.len() == TENANTS_MAX).map(|last| tenant_id(last.id));
+    let object = |value: Option<Value>| value.unwrap_or_else(|| Value::Object(Map::new()));
+    let tenants = rows.into_iter().map(|row| {
+        let secrets = |kind, parts| all_opened(seal, row.id.into(), kind, object(parts));
+        let parts = json!({
+            "slug": row.slug,
+            "state": row.state,
+            "policy": object(row.policy),
+            "presets": object(row.presets),
+            "images": object(row.images),
+            "origins": secrets(kind::ORIGIN, row.origins),
+            "domains": row.domains.unwrap_or_else(|| Value::Array(Vec::new())),
+            "signing_keys": secrets(kind::SIGNING_KEY, row.signing_keys),
+        });
+        let parts: TenantParts = serde_json::from_value(parts).map_err(|error| {
+            tracing::error!(tenant = %row.id, %error, "what the database has of a tenant cannot be told");
+            ApiError::Internal
+        })?;
+        Ok(TenantSnapshot { id: tenant_id(row.id), parts })
     });
-    Ok(Json(Snapshot { epoch, seq, tenants: tenants.collect(), next }))
+    let tenants = tenants.collect::<Result<_, ApiError>>()?;
+    Ok(Json(Snapshot { epoch: epoch.to_string(), seq: number(seq), tenants, next }))
+}
+
+/// Parts with secrets, by their names, as edges are told of them.
+fn all_opened(seal: &Seal, tenant: TenantKey, kind: &str, parts: Value) -> Value {
+    let Value::Object(parts) = parts else { return parts };
+    let opened = parts.into_iter().filter_map(|(name, body)| {
+        let body = opened(seal, tenant, kind, &name, body)?;
+        Some((name, body))
+    });
+    Value::Object(opened.collect())
+}
+
+fn tenant_id(id: Uuid) -> TenantId {
+    TenantId::new(&id.to_string())
+}
+
+/// The database has no unsigned numbers.
+fn number(seq: i64) -> u64 {
+    u64::try_from(seq).unwrap_or_default()
 }
 
 async fn position(database: &Database) -> Result<Position, ApiError> {
@@ -259,14 +234,10 @@ async fn events(database: &Database, seal: &Seal, after: i64) -> Result<Vec<Feed
     )
     .fetch_all(database.across())
     .await?;
-    let told = |tenant: TenantKey, kind: &str, name: &str, body| match kind {
-        "signing_key" => unseal_signing_key(seal, tenant, name, body),
-        _ => Some(body),
-    };
     let events = rows.into_iter().map(|row| FeedEvent {
-        seq: row.seq,
-        tenant: row.tenant,
-        body: row.body.and_then(|body| told(row.tenant.into(), &row.kind, &row.name, body)),
+        seq: number(row.seq),
+        tenant: tenant_id(row.tenant),
+        body: row.body.and_then(|body| opened(seal, row.tenant.into(), &row.kind, &row.name, body)),
         kind: row.kind,
         name: row.name,
     });

@@ -8,6 +8,9 @@ mod folders;
 mod internal;
 mod jobs;
 mod media;
+mod origins;
+mod overlays;
+mod policy;
 mod presets;
 mod purge;
 mod signing_keys;
@@ -20,7 +23,7 @@ use rocket::http::uri::Segments;
 use rocket::http::uri::fmt::Path;
 use rocket::request::FromSegments;
 use rocket::serde::json::Json;
-use rocket::{Responder, Route, routes};
+use rocket::{Either, Responder, Route, routes};
 use utoipa::OpenApi;
 
 use crate::etag::etag;
@@ -46,10 +49,22 @@ pub fn all() -> Vec<Route> {
         domains::verify,
         domains::delete,
         purge::order,
+        policy::get,
+        policy::put,
+        overlays::list,
+        overlays::get,
+        overlays::put,
+        overlays::delete,
+        origins::list,
+        origins::get,
+        origins::put,
+        origins::delete,
         presets::list,
         presets::get,
         presets::put,
         presets::delete,
+        openapi::description,
+        openapi::page,
         media::create,
         media::list,
         media::get,
@@ -66,8 +81,6 @@ pub fn all() -> Vec<Route> {
         jobs::get,
         jobs::cancel,
         jobs::retry,
-        openapi::description,
-        openapi::page,
     ]
 }
 
@@ -107,6 +120,16 @@ impl<'r> FromSegments<'r> for RestOfPath {
     domains::verify,
     domains::delete,
     purge::order,
+    policy::get,
+    policy::put,
+    overlays::list,
+    overlays::get,
+    overlays::put,
+    overlays::delete,
+    origins::list,
+    origins::get,
+    origins::put,
+    origins::delete,
     presets::list,
     presets::get,
     presets::put,
@@ -163,5 +186,13 @@ impl<T> Created<T> {
     fn new(version: i64, location: String, body: T) -> Self {
         let (etag, location) = (Header::new("ETag", etag(version)), Header::new("Location", location));
         Self { body: Json(body), etag, location }
+    }
+}
+
+/// A thing that was put: of version 1 it was made, else replaced.
+fn created_or_replaced<T>(version: i64, location: String, body: T) -> Either<Created<T>, Versioned<T>> {
+    match version {
+        1 => Either::Left(Created::new(version, location, body)),
+        _ => Either::Right(Versioned::new(version, body)),
     }
 }

@@ -7,13 +7,13 @@ use rocket::{Either, State, delete, get, put};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
-use transform_url::Ops;
 use transform_url::value::Name;
 use utoipa::ToSchema;
 
-use super::{Created, Versioned};
+use super::{Created, Versioned, created_or_replaced};
 use crate::auth::{Caller, Scope};
 use crate::body::Body;
+use crate::delivery;
 use crate::etag::Condition;
 use crate::feed::{Subject, announce};
 use crate::names;
@@ -21,7 +21,7 @@ use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 
 /// Most presets of a tenant: edges hold all of them in memory.
-const PRESETS_MAX: i64 = 1000;
+const PRESETS_MAX: usize = 1000;
 
 /// A preset.
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,18 +110,17 @@ pub async fn put(
 ) -> Result<Either<Created<Preset>, Versioned<Preset>>, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let name = names::name(name)?;
-    check_ops(&body.ops)?;
     let mut transaction = database.begin(caller.tenant).await?;
-    let before = sqlx::query_scalar!("SELECT version FROM presets WHERE name = $1 FOR UPDATE", name.as_str())
+    let mut parts = delivery::lock(&mut transaction).await?;
+    let before = sqlx::query_scalar!("SELECT version FROM presets WHERE name = $1", name.as_str())
         .fetch_optional(transaction.connection())
         .await?;
     condition.check(before)?;
-    if before.is_none() {
-        let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM presets"#);
-        if count.fetch_one(transaction.connection()).await? >= PRESETS_MAX {
-            return Err(ApiError::field("name", format!("a tenant has at most {PRESETS_MAX} presets: delete one")));
-        }
+    parts.presets.insert(name.to_string(), body.ops.clone());
+    if parts.presets.len() > PRESETS_MAX {
+        return Err(ApiError::field("name", format!("a tenant has at most {PRESETS_MAX} presets: delete one")));
     }
+    delivery::accept(&parts, &transaction)?;
     let preset = sqlx::query_as!(
         Preset,
         "INSERT INTO presets (tenant_id, name, ops) VALUES ($1, $2, $3)
@@ -133,21 +132,12 @@ pub async fn put(
     )
     .fetch_one(transaction.connection())
     .await?;
-    // Somebody else made it at the same moment, which locks nothing.
-    if condition == Condition::IsNew && preset.version > 1 {
-        return Err(ApiError::Changed);
-    }
     announce(&mut transaction, Subject::Preset(name.as_str()), Some(Value::String(preset.ops.clone()))).await?;
     transaction.commit().await?;
-    Ok(if preset.version == 1 {
-        let location = format!("/v1/presets/{}", preset.name);
-        Either::Left(Created::new(preset.version, location, preset))
-    } else {
-        Either::Right(Versioned::new(preset.version, preset))
-    })
+    Ok(created_or_replaced(preset.version, format!("/v1/presets/{name}"), preset))
 }
 
-/// Deletes a preset: URLs that name it are refused from then on.
+/// Deletes a preset: URLs that name it are refused from then on. Not one that the policy names.
 #[utoipa::path(
     tag = "presets",
     security(("tenantKey" = ["delivery:write"])),
@@ -164,6 +154,7 @@ pub async fn delete(
     caller.needs(Scope::DeliveryWrite)?;
     let name = known(name)?;
     let mut transaction = database.begin(caller.tenant).await?;
+    let mut parts = delivery::lock(&mut transaction).await?;
     let version = sqlx::query_scalar!("DELETE FROM presets WHERE name = $1 RETURNING version", name.as_str())
         .fetch_optional(transaction.connection())
         .await?;
@@ -171,6 +162,8 @@ pub async fn delete(
     if version.is_none() {
         return Err(ApiError::NotFound("preset"));
     }
+    parts.presets.remove(name.as_str());
+    delivery::spare(&parts, &transaction)?;
     announce(&mut transaction, Subject::Preset(name.as_str()), None).await?;
     transaction.commit().await?;
     Ok(Status::NoContent)
@@ -179,13 +172,4 @@ pub async fn delete(
 /// The name of a preset that may be there: what none can be called is not asked for.
 fn known(text: &str) -> Result<Name, ApiError> {
     names::name(text).map_err(|_| ApiError::NotFound("preset"))
-}
-
-/// The same rules as in a policy file.
-fn check_ops(text: &str) -> Result<(), ApiError> {
-    match Ops::parse(text) {
-        Ok(ops) if ops.preset.is_some() => Err(ApiError::field("ops", "a preset cannot use a preset")),
-        Ok(_) => Ok(()),
-        Err(error) => Err(ApiError::field("ops", error.to_string())),
-    }
 }

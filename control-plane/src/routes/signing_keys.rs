@@ -1,13 +1,12 @@
 //! `/v1/signing-keys`: the keys that a tenant's delivery URLs are signed with.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use isolation::{Database, DatabaseError};
 use rocket::http::Status;
 use rocket::serde::json::Json;
 use rocket::{State, delete, get, post};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use tenancy::feed::kind;
 use time::OffsetDateTime;
 use transform_url::signing::{KeyName, SECRET_BYTES};
 use utoipa::ToSchema;
@@ -15,7 +14,7 @@ use utoipa::ToSchema;
 use crate::answer::Answer;
 use crate::auth::{Caller, Scope, random_secret};
 use crate::body::Body;
-use crate::feed::{SIGNING_KEY, Subject, announce};
+use crate::feed::{Sealed, Subject, announce};
 use crate::idempotency::{Begun, Once};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
@@ -75,7 +74,7 @@ pub async fn create(
         }
         None => random_secret().map_err(|_| ApiError::Internal)?,
     };
-    let place = Place { tenant: caller.tenant, kind: SIGNING_KEY, name: kid.as_str() };
+    let place = Place { tenant: caller.tenant, kind: kind::SIGNING_KEY, name: kid.as_str() };
     let sealed = seal.seal(secret.as_bytes(), place).map_err(|_| ApiError::Internal)?.ok_or(ApiError::NoMasterKey)?;
     let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
         Begun::First(work) => work,
@@ -97,7 +96,7 @@ pub async fn create(
         DatabaseError::Exists { .. } => ApiError::Exists("signing key of this kid"),
         error => ApiError::Database(error),
     })?;
-    let told = json!({ "sealed": STANDARD.encode(&sealed) });
+    let told = json!(Sealed::new(Value::Null, Some(&sealed)));
     announce(work.transaction(), Subject::SigningKey(kid.as_str()), Some(told)).await?;
     let (kid, location) = (kid.as_str().to_owned(), format!("/v1/signing-keys/{}", kid.as_str()));
     let answer = Answer::created(1, location, &NewSigningKey { kid, secret, created_at })?;

@@ -6,6 +6,7 @@ use rocket::serde::json::Json;
 use rocket::{State, delete, get, patch, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tenancy::TenantState;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -22,25 +23,6 @@ use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 
 const LIST: List = List { name: "tenants", tenant: None };
-
-/// Whether a tenant is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TenantState {
-    /// It is.
-    Active,
-    /// Neither its pictures nor its keys are; nothing of it is lost.
-    Suspended,
-}
-
-impl TenantState {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-        }
-    }
-}
 
 /// A tenant, as the operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,6 +60,7 @@ pub struct CreateTenant {
 #[serde(deny_unknown_fields)]
 pub struct ChangeTenant {
     name: Option<String>,
+    #[schema(value_type = Option<String>, pattern = "^(active|suspended)$")]
     state: Option<TenantState>,
 }
 

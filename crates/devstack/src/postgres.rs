@@ -4,15 +4,16 @@
 //! everything, and so does its end.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::process::Process;
 
@@ -25,6 +26,12 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Time between two looks at a server that starts.
 const POLL: Duration = Duration::from_millis(10);
+
+/// Where clusters of root lie that nobody else could reach where they belong.
+pub const ELSEWHERE: &str = "/var/lib/calotype";
+
+/// How long statements may take that are run by hand.
+const STATEMENTS_LIMIT: Duration = Duration::from_secs(60);
 
 /// The one with all rights, by the socket only.
 pub const SUPERUSER: &str = "postgres";
@@ -100,6 +107,14 @@ impl Owner {
         command
     }
 
+    /// Whether it may enter a folder, once that is its own: those above may be closed.
+    async fn may_enter(self, folder: &Path) -> bool {
+        let above = folder.parent().unwrap_or(folder);
+        let mut command = self.command(Path::new("/bin/sh"));
+        command.args(["-c", "cd \"$0\""]).arg(above).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().await.is_ok_and(|status| status.success())
+    }
+
     fn give(self, folder: &Path) -> std::io::Result<()> {
         match self {
             Self::Ourselves => Ok(()),
@@ -129,6 +144,17 @@ pub fn programs() -> anyhow::Result<PathBuf> {
     Ok(found)
 }
 
+/// Puts an empty folder of a new name into [`ELSEWHERE`], and a link to it in the place of `folder`, which must be empty.
+fn move_elsewhere(folder: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(ELSEWHERE)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let place = Path::new(ELSEWHERE).join(format!("postgres-{:x}-{}", now.as_nanos(), std::process::id()));
+    fs::create_dir(&place)?;
+    fs::remove_dir(folder)?;
+    symlink(&place, folder)?;
+    Ok(place)
+}
+
 impl Cluster {
     /// The cluster in `folder`, which is made if it is not there. As root, the cluster is given to `nobody`, who must be able to
     /// enter the folders above.
@@ -154,6 +180,22 @@ impl Cluster {
             cluster.make().await?;
         }
         Ok(cluster)
+    }
+
+    /// The cluster that belongs to `folder` and lasts. As root, where nobody else may enter `folder`, it lies in [`ELSEWHERE`]
+    /// and `folder` is a link to it.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub async fn prepare_kept(folder: &Path) -> anyhow::Result<Self> {
+        let owner = Owner::of_process();
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        // A link that leads somewhere is followed.
+        let mut place = folder.canonicalize()?;
+        if !owner.may_enter(&place).await {
+            place = move_elsewhere(folder).with_context(|| format!("{ELSEWHERE} cannot be used"))?;
+        }
+        Self::prepare(&place, Life::Kept).await
     }
 
     /// Whether whoever runs the server may run it: a checkout in root's home is closed to others.
@@ -187,15 +229,20 @@ impl Cluster {
     }
 
     async fn make(&self) -> anyhow::Result<()> {
+        // Made beside and renamed: what is only half made must not be taken for a cluster.
+        let half = self.folder.join("data.new");
+        if half.exists() {
+            fs::remove_dir_all(&half).with_context(|| format!("{} cannot be removed", half.display()))?;
+        }
         let mut command = self.owner.command(&self.programs.join("initdb"));
-        command.arg("--pgdata").arg(self.data()).args(["--username", SUPERUSER, "--auth", "trust"]);
+        command.arg("--pgdata").arg(&half).args(["--username", SUPERUSER, "--auth", "trust"]);
         command.args(["--encoding", "UTF8", "--locale", "C.UTF-8"]);
         if self.life != Life::Kept {
             command.arg("--no-sync");
         }
         let output = command.current_dir("/").kill_on_drop(true).output().await.context("initdb cannot be started")?;
         ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-        Ok(())
+        fs::rename(&half, self.data()).with_context(|| format!("{} cannot be made", self.data().display()))
     }
 
     /// Starts the server. Returns once it takes connections.
@@ -266,6 +313,35 @@ impl Postgres {
     #[must_use]
     pub fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}@localhost/{database}?host={}", self.cluster.folder.display())
+    }
+
+    /// Runs statements, one after the other, as the one with all rights. They may have psql's own commands in them.
+    ///
+    /// # Errors
+    /// When one fails, with what the server said; the rest is not run.
+    pub async fn run(&self, statements: &str) -> anyhow::Result<()> {
+        let mut command = self.cluster.owner.command(&self.cluster.programs.join("psql"));
+        command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", "-", "--username", SUPERUSER]);
+        command.arg("--host").arg(&self.cluster.folder).arg(SUPERUSER).current_dir("/").kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut psql = command.spawn().context("psql cannot be started")?;
+        let mut input = psql.stdin.take().context("it has a standard input")?;
+        let run = async {
+            input.write_all(statements.as_bytes()).await?;
+            drop(input);
+            psql.wait_with_output().await
+        };
+        let output = timeout(STATEMENTS_LIMIT, run).await.context("Postgres does not answer")??;
+        ensure!(output.status.success(), "Postgres refuses: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
+    }
+
+    /// Waits for its end, which something else has caused.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub async fn exited(&mut self) -> anyhow::Result<ExitStatus> {
+        self.process.exited().await
     }
 
     /// Stops it in order, so that it starts again without recovery.

@@ -50,6 +50,8 @@ impl From<sqlx::Error> for DatabaseError {
             Some("23505") => Self::Exists { constraint: constraint() },
             Some("23503" | "23001") => Self::Refers { constraint: constraint() },
             Some("40001" | "40P01" | "55P03") => Self::Conflict(error),
+            // A transaction that rested for too long.
+            Some("25P03") => Self::Unavailable(error),
             // Connections, resources, an operator's intervention, and "cannot connect now".
             Some(code) if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) => Self::Unavailable(error),
             _ => Self::Statement(error),

@@ -9,7 +9,7 @@ pub mod faulty;
 pub mod http;
 pub mod http2;
 pub mod images;
-mod port;
+pub mod port;
 pub mod tls;
 pub mod upgrade;
 pub mod web;

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use testkit::control_plane::{ADMIN_KEY, ControlPlane, TestTenant};
+use testkit::control_plane::{ADMIN_KEY, ControlPlane, MASTER_KEY, TestTenant};
 use testkit::database::{TestDatabase, WORKER};
 use testkit::edge::eventually;
 use testkit::http::{Request, Response};
@@ -38,7 +38,7 @@ async fn what_is_sent_again_is_answered_the_same_and_done_once() {
     let first = api.send(&once).await;
     ok(&first, 201);
     assert_eq!(first.header("idempotency-replayed"), None);
-    for _ in 0..2 {
+    for _ in 0..50 {
         let again = api.send(&once).await;
         assert_eq!((again.status, &again.body), (first.status, &first.body));
         for name in ["etag", "location", "content-type"] {
@@ -48,7 +48,9 @@ async fn what_is_sent_again_is_answered_the_same_and_done_once() {
     }
     assert_eq!(keys(&api, &shop).await, 2);
     // Another body, another route, another tenant.
-    problem(&api.send(&request(&shop, "/v1/api-keys", "one", &new_key("b"))).await, 422, "idempotency-mismatch");
+    for _ in 0..50 {
+        problem(&api.send(&request(&shop, "/v1/api-keys", "one", &new_key("b"))).await, 422, "idempotency-mismatch");
+    }
     ok(&api.send(&request(&shop, "/v1/signing-keys", "one", &json!({"kid": "k"}))).await, 201);
     let other = api.send(&request(&blog, "/v1/api-keys", "one", &new_key("a"))).await;
     assert_ne!(ok(&other, 201)["key"], ok(&first, 201)["key"]);
@@ -151,9 +153,22 @@ async fn what_was_refused_or_failed_may_be_tried_again() {
     let shop = api.tenant("shop").await;
     ok(&api.json(Method::POST, &shop.key, "/v1/signing-keys", &json!({"kid": "k"})).await, 201);
     let once = request(&shop, "/v1/signing-keys", "one", &json!({"kid": "k"}));
-    problem(&api.send(&once).await, 409, "exists");
+    // However soon: nothing is left of what was refused.
+    for _ in 0..50 {
+        problem(&api.send(&once).await, 409, "exists");
+    }
     ok(&api.delete(&shop.key, "/v1/signing-keys/k").await, 204);
     api.database.crash().await;
+    // Connections that were open are served until their ends notice: one refusal may be that, a second one is the end of all.
+    eventually("the end of the database", async || {
+        for _ in 0..2 {
+            if api.send(&Request::get("/readyz")).await.status != 503 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
     problem(&api.send(&once).await, 503, "database-unavailable");
     api.database.start_again().await;
     let made = eventually("the database", async || {
@@ -198,6 +213,24 @@ async fn secrets_are_kept_sealed_or_not_at_all() {
     let shop = open.tenant("shop").await;
     problem(&open.send(&request(&shop, "/v1/api-keys", "one", &new_key("a"))).await, 501, "no-master-key");
     assert_eq!(keys(&open, &shop).await, 1, "nothing was made");
+}
+
+#[tokio::test]
+async fn kept_answers_are_sealed_anew_with_a_new_master_key() {
+    let other = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".to_owned();
+    let api = ControlPlane::start().await;
+    let shop = api.tenant("shop").await;
+    let once = request(&shop, "/v1/api-keys", "one", &new_key("a"));
+    let first = api.send(&once).await;
+    ok(&first, 201);
+    let settings = [("MASTER_KEY", other.clone()), ("PREVIOUS_MASTER_KEYS", format!("[\"{MASTER_KEY}\"]"))];
+    let done = api.run(&["reseal"], &settings).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    // The old key does not open it any more, and that is no answer to be taken for one.
+    problem(&api.send(&once).await, 500, "internal");
+    let api = ControlPlane::start_with(api.stop().await, &[("MASTER_KEY", other)]).await;
+    let again = api.send(&once).await;
+    assert_eq!((&again.body, again.header("idempotency-replayed")), (&first.body, Some("true")));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ const ROWS: &str = "
     INSERT INTO domains (tenant_id, host, challenge) VALUES ('$T', '$L.example', 'x');
     INSERT INTO presets (tenant_id, name, ops) VALUES ('$T', 'p', 'w=1');
     INSERT INTO images (tenant_id, name, source) VALUES ('$T', 'i', '@x/y');
-    INSERT INTO origins (tenant_id, name, kind, config) VALUES ('$T', 'o', 's3', '{}');
+    INSERT INTO origins (tenant_id, name, config) VALUES ('$T', 'o', '{}');
     INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, status, body, is_sealed)
         VALUES ('$T', 'r', 'k', sha256('$T'), 201, '{}', false);
     INSERT INTO feed_events (tenant_id, kind) VALUES ('$T', 'tenant');

@@ -1,7 +1,10 @@
 //! The control plane, asked over HTTP, on a real Postgres. One program for all topics: linking is slow.
 
+mod apart;
 mod api_keys;
 mod bad_input;
+mod browsers;
+mod delivery;
 mod domains;
 mod edges;
 mod feed;
@@ -17,6 +20,8 @@ mod operating;
 mod plans;
 mod presets;
 mod purges;
+mod rates;
 mod signing_keys;
+mod slow_clients;
 mod support;
 mod tenants;

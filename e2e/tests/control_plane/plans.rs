@@ -9,6 +9,7 @@ use serde_json::json;
 use sqlx::{PgPool, Row};
 use testkit::control_plane::{ADMIN_KEY, ControlPlane};
 use testkit::database::{TestDatabase, WORKER};
+use testkit::http::Request;
 
 use crate::support::ok;
 
@@ -22,6 +23,9 @@ const SEED: &str = "
         FROM generate_series(1, 1000) AS t, generate_series(1, 200) AS n;
     INSERT INTO api_keys (tenant_id, id, name, prefix, hash, scopes)
         SELECT tenant_id, id, 'x', 'cal_x', sha256(id::text::bytea), '{admin}' FROM rows;
+    INSERT INTO domains (tenant_id, host, challenge) SELECT tenant_id, t || '.' || n || '.example', 'x' FROM rows;
+    INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, status, body, is_sealed, created_at)
+        SELECT tenant_id, 'POST /v1/api-keys', n, sha256('x'), 201, '{}', false, now() - interval '1 hour' * (n % 48) FROM rows;
     INSERT INTO presets (tenant_id, name, ops) SELECT tenant_id, 'p' || n, 'w=1' FROM rows;
     INSERT INTO feed_events (id, seq, tenant_id, kind) SELECT id, t * 200 + n, tenant_id, 'tenant' FROM rows;
     UPDATE feed_head SET seq = 200200;
@@ -65,6 +69,8 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "presets",
         "feed_events",
         "jobs",
+        "domains",
+        "idempotency_keys",
         "media",
         "media_tags",
         "folders",
@@ -82,7 +88,14 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     ok(&put("a").await, 200);
     let key = json!({"name": "x", "scopes": ["media:read"]});
     let key = ok(&api.json(Method::POST, &shop.key, "/v1/api-keys", &key).await, 201);
+    let domain = Request::new(Method::POST, "/v1/domains").header("authorization", format!("Bearer {}", shop.key));
+    let domain = domain.header("content-type", "application/json").header("idempotency-key", "one");
+    for _ in 0..2 {
+        ok(&api.send(&domain.clone().body(r#"{"host":"img.example"}"#)).await, 201);
+    }
     for target in [
+        "/v1/domains",
+        "/v1/domains/img.example",
         "/v1/presets",
         "/v1/presets/a",
         "/v1/presets?limit=1",
@@ -104,6 +117,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     for target in ["/v1/tenants?limit=1000", "/v1/tenants/tenant-500"] {
         ok(&api.get(ADMIN_KEY, target).await, 200);
     }
+    ok(&api.delete(&shop.key, "/v1/domains/img.example").await, 204);
     ok(&api.delete(&shop.key, "/v1/presets/a").await, 204);
     ok(&api.delete(&shop.key, &format!("/v1/api-keys/{}", key["id"].as_str().expect("an id"))).await, 204);
     ok(&api.json(Method::PATCH, ADMIN_KEY, "/v1/tenants/shop", &json!({"state": "suspended"})).await, 200);
@@ -117,6 +131,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "SELECT 1 FROM claim_unpublished_pointers(10)",
         "SELECT 1 FROM claim_due_objects(10)",
         "SELECT 1 FROM expired_media(10)",
+        "SELECT 1 WHERE trim_idempotency_keys(now() - interval '1 day', 100) = 100",
         "SELECT 1 WHERE trim_feed(now() - interval '1 day') = 0",
     ] {
         let done = sqlx::query(statement).fetch_optional(&workers).await.expect(statement);
