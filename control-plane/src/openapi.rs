@@ -35,6 +35,9 @@ use crate::server;
         (name = "folders", description = "Where it is in"),
         (name = "jobs", description = "What workers do with it"),
         (name = "presets", description = "Registered sets of ops"),
+        (name = "policy", description = "What a tenant is allowed"),
+        (name = "overlays", description = "Registered images"),
+        (name = "origins", description = "Where pictures come from"),
         (name = "purges", description = "Taking pictures back"),
         (name = "edges", description = "What edges are told"),
         (name = "operation", description = "Health, metrics, and this description")

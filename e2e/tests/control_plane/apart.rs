@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::{Value, json};
-use testkit::control_plane::{ADMIN_KEY, ControlPlane, EDGE_TOKEN, TestTenant};
+use testkit::control_plane::{ADMIN_KEY, ControlPlane, EDGE_TOKEN, MASTER_KEY, TestTenant};
+use testkit::database::TestDatabase;
 use testkit::http::{Request, Response};
 
+use crate::media_rig::{TestForm, id};
 use crate::support::ok;
 
 /// What has to come of it.
@@ -26,12 +28,15 @@ use Expected::{Own, Refused, Status};
 /// What the other tenant has.
 struct Theirs {
     key_id: String,
+    media: String,
+    job: String,
     /// Cursors of its lists, by path.
     cursors: BTreeMap<&'static str, String>,
 }
 
 /// How an operation is tried: what its target is, with which body, and what has to come of it. `None` where nobody has thought of it.
 fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Option<Value>, Expected)> {
+    let nobody = "00000000-0000-7000-8000-000000000000";
     let list = || format!("{path}?limit=1&cursor={}", theirs.cursors.get(path).expect("its list has two pages"));
     Some(match (method, path) {
         // Of the operator and of edges: no tenant's key is good for any of these, with whatever ids.
@@ -54,6 +59,21 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Option<
         ("post", "/v1/signing-keys") => (path.into(), Some(json!({"kid": "theirs"})), Own),
         ("put", "/v1/presets/{name}") => ("/v1/presets/theirs".into(), Some(json!({"ops": "w=1"})), Own),
         ("post", "/v1/domains") => (path.into(), Some(json!({"host": "theirs.example"})), Own),
+        // Media, and what is done with it.
+        ("get", "/v1/media" | "/v1/folders" | "/v1/jobs") => (path.into(), None, Own),
+        ("get" | "delete", "/v1/media/{id}") => (format!("/v1/media/{}", theirs.media), None, Refused),
+        ("patch", "/v1/media/{id}") => (format!("/v1/media/{}", theirs.media), Some(json!({"folder": "x"})), Refused),
+        ("get", "/v1/media/by-public-id/{public_id}") => ("/v1/media/by-public-id/theirs".into(), None, Refused),
+        // Forms with another tenant's ids are tried in `media.rs`.
+        ("post", "/v1/media") => (path.into(), Some(json!({})), Status(415)),
+        ("put", "/v1/media/{id}/file") => (format!("/v1/media/{}/file", theirs.media), Some(json!({})), Status(415)),
+        ("post", "/v1/media/batch") => (path.into(), Some(json!({"action": "delete", "ids": [nobody]})), Own),
+        ("post", "/v1/media/fetch") => (path.into(), Some(json!({"url": "http://a.example/"})), Own),
+        ("delete", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Refused),
+        ("put", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Own),
+        ("get", "/v1/jobs/{id}") => (format!("/v1/jobs/{}", theirs.job), None, Refused),
+        ("post", "/v1/jobs/{id}/cancel") => (format!("/v1/jobs/{}/cancel", theirs.job), None, Refused),
+        ("post", "/v1/jobs/{id}/retry") => (format!("/v1/jobs/{}/retry", theirs.job), None, Refused),
         // Of nobody.
         ("get", "/healthz" | "/readyz" | "/metrics" | "/v1/openapi.json" | "/v1/docs") => (path.into(), None, Own),
         _ => return None,
@@ -70,18 +90,24 @@ async fn fill(api: &ControlPlane, tenant: &TestTenant) -> Theirs {
         make(Method::PUT, &format!("/v1/presets/{name}"), json!({"ops": "w=7331"})).await;
         make(Method::POST, "/v1/domains", json!({"host": format!("{name}.example")})).await;
     }
+    let form = TestForm::file(b"x").text("public_id", "theirs").text("folder", "theirs").text("tags", "secretname");
+    let media = id(&ok(&api.send(&form.request(Method::POST, "/v1/media", &tenant.key)).await, 201));
+    let order = json!({"action": "delete", "ids": [media]});
+    let job = id(&ok(&api.json(Method::POST, &tenant.key, "/v1/media/batch", &order).await, 202));
     let mut cursors = BTreeMap::new();
     for list in ["/v1/api-keys", "/v1/signing-keys", "/v1/presets", "/v1/domains"] {
         let page = ok(&api.get(&tenant.key, &format!("{list}?limit=1")).await, 200);
         cursors.insert(list, page["next_cursor"].as_str().expect("a second page").to_owned());
     }
-    Theirs { key_id: key["id"].as_str().expect("an id").to_owned(), cursors }
+    Theirs { key_id: id(&key), media, job, cursors }
 }
 
 /// Everything that a tenant and edges see of it.
 async fn state(api: &ControlPlane, tenant: &TestTenant) -> Vec<Value> {
     let mut state = Vec::new();
-    for list in ["/v1/api-keys", "/v1/signing-keys", "/v1/presets", "/v1/domains"] {
+    for list in
+        ["/v1/api-keys", "/v1/signing-keys", "/v1/presets", "/v1/domains", "/v1/media", "/v1/folders", "/v1/jobs"]
+    {
         let mut page = ok(&api.get(&tenant.key, list).await, 200);
         for item in page["items"].as_array_mut().expect("a list") {
             // Asking is a use.
@@ -102,7 +128,9 @@ async fn state(api: &ControlPlane, tenant: &TestTenant) -> Vec<Value> {
 
 #[tokio::test]
 async fn no_operation_reaches_another_tenants_things() {
-    let api = ControlPlane::start().await;
+    let uploads = tempfile::tempdir().expect("a folder can be made");
+    let settings = [("MASTER_KEY", MASTER_KEY.to_owned()), ("UPLOADS__FOLDER", uploads.path().display().to_string())];
+    let api = ControlPlane::start_with(TestDatabase::new().await, &settings).await;
     let (shop, blog) = (api.tenant("shop").await, api.tenant("blog").await);
     let theirs = fill(&api, &blog).await;
     let before = state(&api, &blog).await;
@@ -140,7 +168,7 @@ async fn no_operation_reaches_another_tenants_things() {
 /// Fails if an answer has anything in it that only the other tenant knows.
 fn tells_nothing(answer: &Response, theirs: &Theirs, tenant: &TestTenant, asked: &str) {
     let text = format!("{:?} {}", answer.headers, answer.text());
-    for secret in [&theirs.key_id, &tenant.id, &tenant.key, "secretname", "7331"] {
+    for secret in [&theirs.key_id, &theirs.media, &theirs.job, &tenant.id, &tenant.key, "secretname", "7331"] {
         assert!(!text.contains(secret), "{asked} tells {secret}: {text}");
     }
 }
