@@ -59,6 +59,15 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Option<
         ("post", "/v1/signing-keys") => (path.into(), Some(json!({"kid": "theirs"})), Own),
         ("put", "/v1/presets/{name}") => ("/v1/presets/theirs".into(), Some(json!({"ops": "w=1"})), Own),
         ("post", "/v1/domains") => (path.into(), Some(json!({"host": "theirs.example"})), Own),
+        // What is delivered, and how.
+        ("get", "/v1/policy") => (path.into(), None, Own),
+        ("put", "/v1/policy") => (path.into(), Some(json!({"open": true})), Own),
+        ("get" | "delete", "/v1/origins/{name}") => ("/v1/origins/theirs".into(), None, Refused),
+        ("put", "/v1/origins/{name}") => ("/v1/origins/theirs".into(), Some(origin()), Own),
+        ("get" | "delete", "/v1/overlays/{name}") => ("/v1/overlays/theirs".into(), None, Refused),
+        // The source is of an origin of theirs, which is none of the asker's.
+        ("put", "/v1/overlays/{name}") => ("/v1/overlays/theirs".into(), Some(overlay()), Status(422)),
+        ("get", "/v1/origins" | "/v1/overlays") => (list(), None, Status(400)),
         // Media, and what is done with it.
         ("get", "/v1/media" | "/v1/folders" | "/v1/jobs") => (path.into(), None, Own),
         ("get" | "delete", "/v1/media/{id}") => (format!("/v1/media/{}", theirs.media), None, Refused),
@@ -80,6 +89,14 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Option<
     })
 }
 
+fn origin() -> Value {
+    json!({"http": {"base_url": "https://example.com/"}})
+}
+
+fn overlay() -> Value {
+    json!({"source": "@theirs/a.png"})
+}
+
 /// Two of everything, so that lists have a second page.
 async fn fill(api: &ControlPlane, tenant: &TestTenant) -> Theirs {
     let make =
@@ -88,6 +105,8 @@ async fn fill(api: &ControlPlane, tenant: &TestTenant) -> Theirs {
     for name in ["theirs", "theirs2"] {
         make(Method::POST, "/v1/signing-keys", json!({"kid": name})).await;
         make(Method::PUT, &format!("/v1/presets/{name}"), json!({"ops": "w=7331"})).await;
+        make(Method::PUT, &format!("/v1/origins/{name}"), origin()).await;
+        make(Method::PUT, &format!("/v1/overlays/{name}"), overlay()).await;
         make(Method::POST, "/v1/domains", json!({"host": format!("{name}.example")})).await;
     }
     let form = TestForm::file(b"x").text("public_id", "theirs").text("folder", "theirs").text("tags", "secretname");
@@ -95,7 +114,7 @@ async fn fill(api: &ControlPlane, tenant: &TestTenant) -> Theirs {
     let order = json!({"action": "delete", "ids": [media]});
     let job = id(&ok(&api.json(Method::POST, &tenant.key, "/v1/media/batch", &order).await, 202));
     let mut cursors = BTreeMap::new();
-    for list in ["/v1/api-keys", "/v1/signing-keys", "/v1/presets", "/v1/domains"] {
+    for list in ["/v1/api-keys", "/v1/signing-keys", "/v1/presets", "/v1/domains", "/v1/origins", "/v1/overlays"] {
         let page = ok(&api.get(&tenant.key, &format!("{list}?limit=1")).await, 200);
         cursors.insert(list, page["next_cursor"].as_str().expect("a second page").to_owned());
     }
