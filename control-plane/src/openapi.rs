@@ -31,6 +31,9 @@ use crate::server;
         (name = "api keys", description = "What a tenant comes with"),
         (name = "signing keys", description = "What delivery URLs are signed with"),
         (name = "domains", description = "Hosts of a tenant's own"),
+        (name = "media", description = "What a tenant has uploaded"),
+        (name = "folders", description = "Where it is in"),
+        (name = "jobs", description = "What workers do with it"),
         (name = "presets", description = "Registered sets of ops"),
         (name = "purges", description = "Taking pictures back"),
         (name = "edges", description = "What edges are told"),
@@ -154,7 +157,7 @@ mod tests {
         let database = Database::open(&options).expect("the URL is good");
         let rocket = server::build(&settings, database, &Registry::new()).expect("a server");
         let routes = rocket.routes().map(|route| {
-            let path = route.uri.path().replace('<', "{").replace('>', "}");
+            let path = route.uri.path().replace('<', "{").replace("..>", "}").replace('>', "}");
             (route.method.to_string(), path)
         });
         let document = document();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fields::{self, Fields};
@@ -17,7 +18,7 @@ const BATCH_MAX: usize = 1000;
 const URL_BYTES_MAX: usize = 2048;
 
 /// The same change to many media.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     action: Action,
@@ -28,7 +29,7 @@ pub struct Batch {
     folder: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Action {
     Delete,
@@ -90,7 +91,7 @@ impl Batch {
 }
 
 /// A medium out of what is at a URL.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FetchOrder {
     url: String,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uploads::PublicId;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Library;
@@ -19,7 +20,7 @@ use crate::problem::ApiError;
 const MEDIUM: &str = "medium";
 
 /// A medium, as the database has it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// Its unchanging id.
     pub id: Uuid,
@@ -44,7 +45,7 @@ pub struct Row {
 }
 
 /// A medium, as its tenant sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Media {
     id: Uuid,
     public_id: String,
@@ -228,31 +229,37 @@ pub async fn find_by_public_id(transaction: &mut TenantTransaction, id: &PublicI
     row.ok_or(ApiError::NotFound(MEDIUM))
 }
 
-/// Makes a medium of what was taken in.
+/// What is kept of a new medium.
+#[derive(Debug)]
+pub struct NewMedia<'a> {
+    /// Where its bytes are.
+    pub intake: &'a Intake<'a>,
+    /// What they are.
+    pub taken: &'a Taken,
+    /// What is said of it.
+    pub fields: &'a Fields,
+    /// What its file was called.
+    pub filename: Option<&'a str>,
+}
+
+/// Makes a medium, if `transaction` commits; then [`published`] has to follow.
 ///
 /// # Errors
 /// [`ApiError::Exists`] when the public id is taken, and those of [`Intake::settle`].
-pub async fn create(
-    library: &Library,
-    tenant: TenantKey,
-    intake: &Intake<'_>,
-    taken: &Taken,
-    fields: &Fields,
-    filename: Option<&str>,
-) -> Result<Row, ApiError> {
+pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> Result<Row, ApiError> {
+    let NewMedia { intake, taken, fields, filename } = new;
     let public_id = match &fields.public_id {
         Some(id) => id.clone(),
         None => PublicId::new(intake.media.to_string()).map_err(|_| ApiError::Internal)?,
     };
-    let mut transaction = library.database().begin(tenant).await?;
-    intake.settle(&mut transaction).await?;
-    make_folder(&mut transaction, fields.folder.as_deref()).await?;
-    let metadata = Value::Object(fields.metadata.clone());
+    intake.settle(transaction).await?;
+    make_folder(transaction, fields.folder.as_deref()).await?;
+    let (tenant, metadata) = (transaction.tenant().as_uuid(), Value::Object(fields.metadata.clone()));
     sqlx::query!(
         "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, width, height,
              filename, tags, metadata, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-        tenant.as_uuid(),
+        tenant,
         intake.media,
         public_id.as_str(),
         fields.folder,
@@ -263,7 +270,7 @@ pub async fn create(
         &taken.sha256[..],
         taken.size.map(|size| size.0),
         taken.size.map(|size| size.1),
-        filename,
+        *filename,
         &fields.tags[..],
         metadata,
         fields.expires_at
@@ -271,7 +278,16 @@ pub async fn create(
     .execute(transaction.connection())
     .await
     .map_err(refused)?;
-    let row = find(&mut transaction, intake.media).await?;
+    find(transaction, intake.media).await
+}
+
+/// Makes a medium.
+///
+/// # Errors
+/// Those of [`insert`].
+pub async fn create(library: &Library, tenant: TenantKey, new: &NewMedia<'_>) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(tenant).await?;
+    let row = insert(&mut transaction, new).await?;
     transaction.commit().await?;
     published(library, tenant, row, None).await
 }
@@ -431,8 +447,11 @@ async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Conditio
     Ok(Before { public_id: found.public_id, tags: found.tags })
 }
 
-/// The row after its pointer was written, and the one that led to it before.
-async fn published(
+/// The row after its pointer was written, and that of the public id that it had before.
+///
+/// # Errors
+/// [`ApiError::NoStore`].
+pub async fn published(
     library: &Library,
     tenant: TenantKey,
     mut row: Row,

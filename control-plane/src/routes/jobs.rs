@@ -2,22 +2,28 @@
 
 use isolation::{Database, TenantTransaction};
 use jobs::{Job, JobId, JobState, NewJob};
-use rocket::http::Header;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
-use rocket::{Responder, State, get, post};
+use rocket::{State, get, post};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
+use crate::idempotency::{Begun, Fingerprint, Once};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
+use crate::sealing::Seal;
+
+/// What a request without a body is known by: its path says all.
+const NOTHING: Fingerprint = [0; 32];
 
 /// A job, as its tenant sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct JobView {
     id: Uuid,
     kind: String,
@@ -52,25 +58,35 @@ impl From<Job> for JobView {
     }
 }
 
-/// A job that was put in just now, and where it is.
-#[derive(Responder)]
-#[response(status = 202)]
-pub struct Enqueued {
-    body: Json<JobView>,
-    location: Header<'static>,
+/// What is to be done once.
+pub struct NewWork<'a> {
+    /// The kind of job.
+    pub kind: &'a str,
+    /// What its worker is told.
+    pub payload: Value,
+    /// That of the request.
+    pub fingerprint: &'a Fingerprint,
 }
 
 /// Puts a job in.
 ///
 /// # Errors
-/// [`ApiError::Database`].
-pub async fn enqueue(database: &Database, caller: &Caller, kind: &str, payload: Value) -> Result<Enqueued, ApiError> {
-    let mut transaction = database.begin(caller.tenant).await?;
-    let id = jobs::enqueue(&mut transaction, &NewJob::new(kind, payload)).await?;
-    let job = jobs::find(&mut transaction, id).await?;
-    transaction.commit().await?;
-    let location = Header::new("Location", format!("/v1/jobs/{id}"));
-    Ok(Enqueued { body: Json(job.into()), location })
+/// Those of [`Once::begin`], and [`ApiError::Database`].
+pub async fn enqueue(
+    caller: &Caller,
+    once: Once,
+    work: NewWork<'_>,
+    database: &Database,
+    seal: &Seal,
+) -> Result<Answer, ApiError> {
+    let NewWork { kind, payload, fingerprint } = work;
+    let mut work = match once.begin(database, seal, caller.tenant, fingerprint).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
+    let id = jobs::enqueue(work.transaction(), &NewJob::new(kind, payload)).await?;
+    let job = told(work.transaction(), id).await?.into_inner();
+    work.commit(Answer::accepted_at(format!("/v1/jobs/{id}"), &job)?).await
 }
 
 /// Which jobs are asked for.
@@ -104,6 +120,18 @@ impl<'r> FromRequest<'r> for JobQuery {
 }
 
 /// Jobs, the newest first.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:read"])),
+    params(
+        (
+            "state" = Option<String>, Query,
+            description = "Those that are blocked, delayed, queued, running, done, failed or cancelled only"
+        ),
+        PageQuery
+    ),
+    responses((status = 200, description = "A page, newest first", body = Page<JobView>))
+)]
 #[get("/jobs")]
 pub async fn list(
     caller: Caller,
@@ -120,6 +148,11 @@ pub async fn list(
 }
 
 /// One job.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:read"])),
+    responses((status = 200, description = "It", body = JobView))
+)]
 #[get("/jobs/<id>")]
 pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
     caller.needs(Scope::MediaRead)?;
@@ -127,27 +160,55 @@ pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result
 }
 
 /// Ends a job, or asks its worker to.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    responses((status = 200, description = "It is cancelled, or will be once its worker hears of it", body = JobView))
+)]
 #[post("/jobs/<id>/cancel")]
-pub async fn cancel(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
+pub async fn cancel(
+    caller: Caller,
+    once: Once,
+    id: &str,
+    database: &State<Database>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let id = known(id)?;
-    let mut transaction = database.begin(caller.tenant).await?;
-    jobs::cancel(&mut transaction, id).await?;
-    let job = told(&mut transaction, id).await?;
-    transaction.commit().await?;
-    Ok(job)
+    let mut work = match once.begin(database, seal, caller.tenant, &NOTHING).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
+    jobs::cancel(work.transaction(), id).await?;
+    let job = told(work.transaction(), id).await?.into_inner();
+    work.commit(Answer::done(&job)?).await
 }
 
 /// Lets a job that was not done be tried again.
+#[utoipa::path(
+    tag = "jobs",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    responses((status = 200, description = "It is tried again", body = JobView))
+)]
 #[post("/jobs/<id>/retry")]
-pub async fn retry(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
+pub async fn retry(
+    caller: Caller,
+    once: Once,
+    id: &str,
+    database: &State<Database>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let id = known(id)?;
-    let mut transaction = database.begin(caller.tenant).await?;
-    jobs::retry(&mut transaction, id).await?;
-    let job = told(&mut transaction, id).await?;
-    transaction.commit().await?;
-    Ok(job)
+    let mut work = match once.begin(database, seal, caller.tenant, &NOTHING).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
+    jobs::retry(work.transaction(), id).await?;
+    let job = told(work.transaction(), id).await?.into_inner();
+    work.commit(Answer::done(&job)?).await
 }
 
 async fn told(transaction: &mut TenantTransaction, id: JobId) -> Result<Json<JobView>, ApiError> {

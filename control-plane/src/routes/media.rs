@@ -10,20 +10,24 @@ use rocket::{Data, Either, Responder, State, delete, get, patch, post, put};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::jobs::{self, Enqueued};
-use super::{Created, Versioned, rest_of_path};
+use super::jobs::{self, JobView, NewWork};
+use super::{RestOfPath, Versioned};
+use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
 use crate::body::Body;
 use crate::etag::Condition;
+use crate::idempotency::Once;
 use crate::media::{self, Batch, Change, FetchOrder, Filter, Library, Media, Published, Row};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
+use crate::sealing::Seal;
 
 /// What becomes of a medium; what is left out stays as it is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeMedia {
     public_id: Option<String>,
@@ -32,9 +36,11 @@ pub struct ChangeMedia {
     metadata: Option<Value>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Option<Rfc3339>>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     filename: Option<Option<String>>,
 }
 
@@ -65,18 +71,53 @@ impl ChangeMedia {
     }
 }
 
+/// A form with a file.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only described: forms are read as they come")]
+pub struct UploadForm {
+    /// The file. It may stand anywhere in the form.
+    #[schema(value_type = String, format = Binary)]
+    file: String,
+    /// Its name in URLs.
+    public_id: Option<String>,
+    /// The folder that it is in.
+    folder: Option<String>,
+    /// With commas between them.
+    tags: Option<String>,
+    /// A JSON object.
+    metadata: Option<String>,
+    /// As in RFC 3339.
+    expires_at: Option<String>,
+}
+
+/// A form with a file and nothing else.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only described: forms are read as they come")]
+pub struct FileForm {
+    /// The file.
+    #[schema(value_type = String, format = Binary)]
+    file: String,
+}
+
 /// Takes a file in.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses((status = 201, description = "Made", body = Media, headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is"))))
+)]
 #[post("/media", data = "<data>")]
 pub async fn create(
     caller: Caller,
+    once: Once,
     content_type: Option<&ContentType>,
     data: Data<'_>,
     library: &State<Library>,
-) -> Result<Created<Media>, ApiError> {
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
-    let row = upload::create(library, caller.tenant, content_type, data).await?;
-    let location = format!("/v1/media/{}", row.id);
-    Ok(Created::new(row.version, location, row.seen_by(library, &caller.slug)))
+    upload::create(library, &caller, (once, seal), content_type, data).await
 }
 
 /// Which media are asked for.
@@ -128,6 +169,18 @@ impl<'r> FromRequest<'r> for MediaQuery {
 }
 
 /// Media, the newest first.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:read"])),
+    params(
+        ("folder" = Option<String>, Query, description = "Those in this folder only; empty is the top"),
+        ("tag" = Option<String>, Query, description = "Those with this tag only"),
+        ("kind" = Option<String>, Query, description = "image, video, audio, document or file"),
+        ("public_id_prefix" = Option<String>, Query, description = "What their public ids begin with"),
+        PageQuery
+    ),
+    responses((status = 200, description = "A page, newest first", body = Page<Media>))
+)]
 #[get("/media")]
 pub async fn list(
     caller: Caller,
@@ -146,6 +199,11 @@ pub async fn list(
 }
 
 /// One medium.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:read"])),
+    responses((status = 200, description = "It", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
 #[get("/media/<id>", rank = 1)]
 pub async fn get(
     caller: Caller,
@@ -159,10 +217,16 @@ pub async fn get(
 }
 
 /// The medium that a public id means.
-#[get("/media/by-public-id/<_..>")]
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:read"])),
+    params(("public_id" = String, Path, description = "The name in URLs; slashes need not be encoded")),
+    responses((status = 200, description = "It", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
+#[get("/media/by-public-id/<public_id..>")]
 pub async fn get_by_public_id(
     caller: Caller,
-    public_id: PublicIdInPath,
+    public_id: RestOfPath,
     library: &State<Library>,
     database: &State<Database>,
 ) -> Result<Versioned<Media>, ApiError> {
@@ -172,20 +236,14 @@ pub async fn get_by_public_id(
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
 
-/// Whatever comes after `/v1/media/by-public-id/`, decoded once.
-pub struct PublicIdInPath(String);
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for PublicIdInPath {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let found = rest_of_path(request, "/v1/media/by-public-id/").map(Self);
-        Exchange::outcome(request, found)
-    }
-}
-
 /// Changes what is said of a medium.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Condition),
+    request_body = ChangeMedia,
+    responses((status = 200, description = "Changed", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
 #[patch("/media/<id>", data = "<body>")]
 pub async fn change(
     caller: Caller,
@@ -196,12 +254,19 @@ pub async fn change(
 ) -> Result<Versioned<Media>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
-    let (id, change) = (known(id)?, body.into_inner().check()?);
+    let (id, change) = (known(id)?, body.into_value().check()?);
     let row = media::change(library, caller.tenant, id, condition, |_| Ok(Some(change))).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
 
 /// Gives a medium other bytes.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Condition),
+    request_body(content = FileForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "Replaced", body = Media, headers(("ETag" = String, description = "Its version"))))
+)]
 #[put("/media/<id>/file", data = "<data>")]
 pub async fn replace(
     caller: Caller,
@@ -217,7 +282,7 @@ pub async fn replace(
 }
 
 /// What was done, although edges are not told yet.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct NotPublished {
     published: bool,
 }
@@ -228,6 +293,12 @@ pub struct NotPublished {
 pub struct Accepted(Json<NotPublished>);
 
 /// Deletes a medium.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Condition),
+    responses((status = 202, description = "Deleted; edges are told later", body = NotPublished), (status = 204, description = "Deleted"))
+)]
 #[delete("/media/<id>")]
 pub async fn delete(
     caller: Caller,
@@ -243,21 +314,49 @@ pub async fn delete(
 }
 
 /// Changes many media alike, later.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body = Batch,
+    responses((status = 202, description = "The job that does it", body = JobView, headers(("Location" = String, description = "Where it is"))))
+)]
 #[post("/media/batch", data = "<body>")]
-pub async fn batch(caller: Caller, body: Body<Batch>, library: &State<Library>) -> Result<Enqueued, ApiError> {
+pub async fn batch(
+    caller: Caller,
+    once: Once,
+    body: Body<Batch>,
+    library: &State<Library>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     body.check()?;
-    jobs::enqueue(library.database(), &caller, Batch::JOB, payload(&*body)?).await
+    let work = NewWork { kind: Batch::JOB, payload: payload(&*body)?, fingerprint: &body.fingerprint };
+    jobs::enqueue(&caller, once, work, library.database(), seal).await
 }
 
 /// Takes in what is at a URL, later.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body = FetchOrder,
+    responses((status = 202, description = "The job that does it", body = JobView, headers(("Location" = String, description = "Where it is"))))
+)]
 #[post("/media/fetch", data = "<body>")]
-pub async fn fetch(caller: Caller, body: Body<FetchOrder>, library: &State<Library>) -> Result<Enqueued, ApiError> {
+pub async fn fetch(
+    caller: Caller,
+    once: Once,
+    body: Body<FetchOrder>,
+    library: &State<Library>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     body.check()?;
-    jobs::enqueue(library.database(), &caller, FetchOrder::JOB, payload(&*body)?).await
+    let work = NewWork { kind: FetchOrder::JOB, payload: payload(&*body)?, fingerprint: &body.fingerprint };
+    jobs::enqueue(&caller, once, work, library.database(), seal).await
 }
 
 fn payload(order: &impl Serialize) -> Result<Value, ApiError> {

@@ -4,13 +4,19 @@ use isolation::TenantKey;
 use rocket::Data;
 use rocket::http::ContentType;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::answer::Answer;
+use crate::auth::Caller;
 use crate::etag::Condition;
 use crate::form::{self, Form, Part};
-use crate::media::{self, Fields, Intake, Library, Row, Taken};
+use crate::idempotency::{Begun, Fingerprint, Once};
+use crate::media::{self, Fields, Intake, Library, NewMedia, Row, Taken};
 use crate::problem::ApiError;
+use crate::sealing::Seal;
 
 /// What a form has said.
 #[derive(Default)]
@@ -29,24 +35,61 @@ struct Brought {
     file: Option<(Taken, Option<String>)>,
 }
 
+impl Brought {
+    /// Two forms that say and bring the same have the same one, whatever is between their parts.
+    fn fingerprint(&self) -> Fingerprint {
+        let Fields { public_id, folder, tags, metadata, expires_at } = &self.fields;
+        let expires_at = expires_at.map(OffsetDateTime::unix_timestamp);
+        let file = self.file.as_ref().map(|(taken, filename)| (taken.sha256, filename));
+        let said = serde_json::json!([public_id, folder, tags, metadata, expires_at, file]);
+        Sha256::digest(said.to_string()).into()
+    }
+}
+
 /// A medium out of a form with the part `file` and what is said of it.
 ///
 /// # Errors
 /// Whatever is wrong with the form, the store or the database.
 pub async fn create(
     library: &Library,
-    tenant: TenantKey,
+    caller: &Caller,
+    (once, seal): (Once, &Seal),
     content_type: Option<&ContentType>,
     data: Data<'_>,
-) -> Result<Row, ApiError> {
+) -> Result<Answer, ApiError> {
     let form = Form::open(content_type, data, library.bytes_max)?;
-    let intake = Intake::begin(library, tenant, Uuid::now_v7()).await?;
+    let intake = Intake::begin(library, caller.tenant, Uuid::now_v7()).await?;
     let done = async {
         let brought = read(library, form, &intake, true).await?;
+        let fingerprint = brought.fingerprint();
         let (taken, filename) = brought.file.ok_or_else(no_file)?;
-        media::create(library, tenant, &intake, &taken, &brought.fields, filename.as_deref()).await
+        let new = NewMedia { intake: &intake, taken: &taken, fields: &brought.fields, filename: filename.as_deref() };
+        let mut work = match once.begin(library.database(), seal, caller.tenant, &fingerprint).await? {
+            Begun::First(work) => work,
+            Begun::Again(answer) => return Ok((answer, true)),
+        };
+        let row = media::insert(work.transaction(), &new).await?;
+        // What is kept says that edges may not be told yet, because they are told afterwards.
+        work.commit(made(library, caller, row.clone())?).await?;
+        let row = media::published(library, caller.tenant, row, None).await?;
+        Ok((made(library, caller, row)?, false))
     };
-    ended(done.await, intake).await
+    match done.await {
+        Ok((answer, false)) => Ok(answer),
+        Ok((answer, true)) => {
+            intake.give_up(&ApiError::Conflict).await;
+            Ok(answer)
+        }
+        Err(reason) => {
+            intake.give_up(&reason).await;
+            Err(reason)
+        }
+    }
+}
+
+fn made(library: &Library, caller: &Caller, row: Row) -> Result<Answer, ApiError> {
+    let (version, location) = (row.version, format!("/v1/media/{}", row.id));
+    Answer::created(version, location, &row.seen_by(library, &caller.slug))
 }
 
 /// Other bytes for a medium out of a form with the part `file` only.
@@ -70,11 +113,7 @@ pub async fn replace(
         let (taken, filename) = brought.file.ok_or_else(no_file)?;
         media::replace(library, tenant, condition, &intake, &taken, filename.as_deref()).await
     };
-    ended(done.await, intake).await
-}
-
-/// Gives the object up when nothing came of it.
-async fn ended(done: Result<Row, ApiError>, intake: Intake<'_>) -> Result<Row, ApiError> {
+    let done = done.await;
     if let Err(reason) = &done {
         intake.give_up(reason).await;
     }
