@@ -254,7 +254,7 @@ pub async fn change(
 ) -> Result<Versioned<Media>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
-    let (id, change) = (known(id)?, body.into_inner().check()?);
+    let (id, change) = (known(id)?, body.into_value().check()?);
     let row = media::change(library, caller.tenant, id, condition, |_| Ok(Some(change))).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }

@@ -63,8 +63,6 @@ pub fn all() -> Vec<Route> {
         presets::get,
         presets::put,
         presets::delete,
-        openapi::description,
-        openapi::page,
         media::create,
         media::list,
         media::get,
@@ -81,6 +79,8 @@ pub fn all() -> Vec<Route> {
         jobs::get,
         jobs::cancel,
         jobs::retry,
+        openapi::description,
+        openapi::page,
     ]
 }
 
