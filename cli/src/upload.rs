@@ -185,7 +185,8 @@ impl<'a> Uploader<'a> {
         progress.reset();
         progress.set_length(bytes);
 
-        let mut form = Form::new(format!("calotype-{}", random_word()?));
+        // At most 70 characters (RFC 2046, section 5.1.1).
+        let mut form = Form::new(random_word()?);
         let texts = [("public_id", &self.arguments.public_id), ("folder", &self.arguments.folder)];
         for (name, value) in texts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             form.text(name, value);

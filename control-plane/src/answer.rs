@@ -44,6 +44,22 @@ impl Answer {
         Self::of(Status::Accepted, told)
     }
 
+    /// It will be done, as is told there.
+    ///
+    /// # Errors
+    /// As [`Self::created`].
+    pub fn accepted_at(location: String, told: &impl Serialize) -> Result<Self, ApiError> {
+        Ok(Self { location: Some(location), ..Self::accepted(told)? })
+    }
+
+    /// It is done.
+    ///
+    /// # Errors
+    /// As [`Self::created`].
+    pub fn done(told: &impl Serialize) -> Result<Self, ApiError> {
+        Self::of(Status::Ok, told)
+    }
+
     fn of(status: Status, told: &impl Serialize) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(told).map_err(|_| ApiError::Internal)?;
         Ok(Self { status: status.code, etag: None, location: None, body, is_secret: false, is_replay: false })

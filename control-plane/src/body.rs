@@ -30,7 +30,7 @@ pub struct Body<T> {
 
 impl<T> Body<T> {
     /// What it says.
-    pub fn into_inner(self) -> T {
+    pub fn into_value(self) -> T {
         self.value
     }
 }

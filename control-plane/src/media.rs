@@ -22,8 +22,8 @@ pub use self::intake::{Intake, Taken, sweep};
 pub use self::orders::{Batch, FetchOrder, Step, expires_at};
 pub use self::publish::{Published, Publisher};
 pub use self::record::{
-    Change, Filter, Media, Row, change, create, delete, delete_expired, find, find_by_public_id, insert, is_published, list,
-    make_folder, published, replace,
+    Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
+    is_published, list, make_folder, published, replace,
 };
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;

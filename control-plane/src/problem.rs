@@ -255,9 +255,10 @@ impl ApiError {
     /// Seconds after which the same may work.
     fn retry_seconds(&self) -> Option<u64> {
         match self {
-            Self::Dns(_) | Self::IdempotencyRunning | Self::Database(DatabaseError::Unavailable(_)) => {
-                Some(RETRY_SECONDS)
-            }
+            Self::Dns(_)
+            | Self::IdempotencyRunning
+            | Self::Store(_)
+            | Self::Database(DatabaseError::Unavailable(_)) => Some(RETRY_SECONDS),
             Self::RateLimited { seconds } => Some(*seconds),
             _ => None,
         }

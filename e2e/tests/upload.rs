@@ -156,6 +156,8 @@ async fn run(command: &mut Command) -> (Option<i32>, String, String) {
 /// The parts of a form: what stands in their heads between quotes, and their bytes.
 fn parts(came: &Came) -> Vec<(Vec<String>, Vec<u8>)> {
     let boundary = came.header("content-type").strip_prefix("multipart/form-data; boundary=").expect("a form");
+    // RFC 2046, section 5.1.1.
+    assert!(boundary.len() <= 70, "{boundary}");
     let delimiter = format!("\r\n--{boundary}");
     let whole = [b"\r\n".as_slice(), &came.body].concat();
     let mut parts = split(&whole, delimiter.as_bytes());

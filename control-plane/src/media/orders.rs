@@ -22,17 +22,13 @@ const URL_BYTES_MAX: usize = 2048;
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     action: Action,
-    /// Up to 1000.
     ids: Vec<Uuid>,
-    /// Of `tag` and `untag`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tags: Option<Vec<String>>,
-    /// Of `move`; empty is the top.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     folder: Option<String>,
 }
 
-/// What becomes of all of them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Action {
@@ -98,7 +94,6 @@ impl Batch {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FetchOrder {
-    /// At a public address.
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public_id: Option<String>,
@@ -107,9 +102,7 @@ pub struct FetchOrder {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
-    /// RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
 }

@@ -47,31 +47,22 @@ pub struct Row {
 /// A medium, as its tenant sees it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Media {
-    /// It does not change.
-    pub id: Uuid,
+    id: Uuid,
     /// Its name in URLs.
     pub public_id: String,
-    /// `image`, `video`, `audio`, `document` or `file`, as its bytes say.
     kind: String,
-    /// `ready`.
     state: String,
     /// Grows with each change.
     pub version: i64,
     content_type: String,
     bytes: i64,
-    /// In pixels, as it is looked at; `null` where that is not known.
     width: Option<i32>,
     height: Option<i32>,
-    /// Of its bytes, hexadecimal.
     sha256: String,
-    /// Empty at the top.
     folder: String,
     tags: Vec<String>,
-    #[schema(value_type = Object)]
     metadata: Value,
-    /// What its file was called by whoever sent it.
     filename: Option<String>,
-    /// From then on it is not served, and soon after deleted.
     #[serde(with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
@@ -80,7 +71,6 @@ pub struct Media {
     updated_at: OffsetDateTime,
     /// Whether edges are told already.
     pub published: bool,
-    /// Where edges serve it.
     url: String,
 }
 
@@ -254,47 +244,37 @@ pub async fn is_published(transaction: &mut TenantTransaction, public_id: &str) 
     Ok(found.fetch_one(transaction.connection()).await?)
 }
 
-/// Makes a medium of what was taken in.
+/// What is kept of a new medium.
+#[derive(Debug)]
+pub struct NewMedia<'a> {
+    /// Where its bytes are.
+    pub intake: &'a Intake<'a>,
+    /// What they are.
+    pub taken: &'a Taken,
+    /// What is said of it.
+    pub fields: &'a Fields,
+    /// What its file was called.
+    pub filename: Option<&'a str>,
+}
+
+/// Makes a medium, if `transaction` commits; then [`published`] has to follow.
 ///
 /// # Errors
 /// [`ApiError::Exists`] when the public id is taken, and those of [`Intake::settle`].
-pub async fn create(
-    library: &Library,
-    tenant: TenantKey,
-    intake: &Intake<'_>,
-    taken: &Taken,
-    fields: &Fields,
-    filename: Option<&str>,
-) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
-    let row = insert(&mut transaction, intake, taken, fields, filename).await?;
-    transaction.commit().await?;
-    published(library, tenant, row, None).await
-}
-
-/// The first half of [`create`]: the row, if `transaction` commits. [`published`] is the second.
-///
-/// # Errors
-/// As [`create`].
-pub async fn insert(
-    transaction: &mut TenantTransaction,
-    intake: &Intake<'_>,
-    taken: &Taken,
-    fields: &Fields,
-    filename: Option<&str>,
-) -> Result<Row, ApiError> {
+pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> Result<Row, ApiError> {
+    let NewMedia { intake, taken, fields, filename } = new;
     let public_id = match &fields.public_id {
         Some(id) => id.clone(),
         None => PublicId::new(intake.media.to_string()).map_err(|_| ApiError::Internal)?,
     };
     intake.settle(transaction).await?;
     make_folder(transaction, fields.folder.as_deref()).await?;
-    let metadata = Value::Object(fields.metadata.clone());
+    let (tenant, metadata) = (transaction.tenant().as_uuid(), Value::Object(fields.metadata.clone()));
     sqlx::query!(
         "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, width, height,
              filename, tags, metadata, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-        transaction.tenant().as_uuid(),
+        tenant,
         intake.media,
         public_id.as_str(),
         fields.folder,
@@ -305,7 +285,7 @@ pub async fn insert(
         &taken.sha256[..],
         taken.size.map(|size| size.0),
         taken.size.map(|size| size.1),
-        filename,
+        *filename,
         &fields.tags[..],
         metadata,
         fields.expires_at
@@ -314,6 +294,17 @@ pub async fn insert(
     .await
     .map_err(refused)?;
     find(transaction, intake.media).await
+}
+
+/// Makes a medium.
+///
+/// # Errors
+/// Those of [`insert`].
+pub async fn create(library: &Library, tenant: TenantKey, new: &NewMedia<'_>) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(tenant).await?;
+    let row = insert(&mut transaction, new).await?;
+    transaction.commit().await?;
+    published(library, tenant, row, None).await
 }
 
 /// What becomes of a medium; what is `None` stays as it is.
@@ -471,10 +462,10 @@ async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Conditio
     Ok(Before { public_id: found.public_id, tags: found.tags })
 }
 
-/// The row after its pointer was written, and the one that led to it before.
+/// The row after its pointer was written, and that of the public id that it had before.
 ///
 /// # Errors
-/// [`ApiError::NoStore`]. That edges cannot be told now is no error: the row says so.
+/// [`ApiError::NoStore`].
 pub async fn published(
     library: &Library,
     tenant: TenantKey,

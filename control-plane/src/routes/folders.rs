@@ -7,14 +7,11 @@ use rocket::serde::json::Json;
 use rocket::{State, delete, get, put};
 use serde::Serialize;
 use time::OffsetDateTime;
-use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{Object, Type};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::rest_of_path;
+use super::RestOfPath;
 use crate::auth::{Caller, Scope};
 use crate::media;
-use crate::openapi::optional;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
@@ -22,7 +19,6 @@ use crate::requests::{Exchange, query_fields};
 /// A folder.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Folder {
-    /// Names with `/` between them.
     path: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -33,15 +29,6 @@ pub struct FolderQuery {
     /// Those in this one; `Some(None)` is the top.
     parent: Option<Option<String>>,
     page: PageQuery,
-}
-
-impl IntoParams for FolderQuery {
-    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let parent = Object::with_type(Type::String);
-        let mut all = vec![optional("parent", ParameterIn::Query, "Those in this folder; empty is the top", parent)];
-        all.extend(PageQuery::into_params(place));
-        all
-    }
 }
 
 impl FolderQuery {
@@ -67,27 +54,16 @@ impl<'r> FromRequest<'r> for FolderQuery {
     }
 }
 
-/// The folder that a request's path names.
-pub struct FolderPath(String);
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for FolderPath {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let path = rest_of_path(request, "/v1/folders/").and_then(|path| match media::folder(&path)? {
-            Some(path) => Ok(Self(path.to_owned())),
-            None => Err(ApiError::NotFound("folder")),
-        });
-        Exchange::outcome(request, path)
-    }
+/// The folder that a path names.
+fn named(path: &RestOfPath) -> Result<&str, ApiError> {
+    media::folder(&path.0)?.ok_or(ApiError::NotFound("folder"))
 }
 
 /// Folders, by their paths.
 #[utoipa::path(
     tag = "folders",
     security(("tenantKey" = ["media:read"])),
-    params(FolderQuery),
+    params(("parent" = Option<String>, Query, description = "Those in this one only; empty is the top"), PageQuery),
     responses((status = 200, description = "A page, by path", body = Page<Folder>))
 )]
 #[get("/folders")]
@@ -136,25 +112,25 @@ pub async fn list(
 
 /// Makes a folder, and those that it is in.
 #[utoipa::path(
-    path = "/folders/{path}",
     tag = "folders",
     security(("tenantKey" = ["media:write"])),
-    params(("path" = String, Path, description = "With slashes, which may be sent as they are")),
+    params(("path" = String, Path, description = "Names with slashes between them")),
     responses((status = 200, description = "It was there", body = Folder), (status = 201, description = "Made", body = Folder))
 )]
-#[put("/folders/<_..>")]
+#[put("/folders/<path..>")]
 pub async fn put(
     caller: Caller,
-    path: FolderPath,
+    path: RestOfPath,
     database: &State<Database>,
 ) -> Result<(Status, Json<Folder>), ApiError> {
     caller.needs(Scope::MediaWrite)?;
+    let path = named(&path)?;
     let mut transaction = database.begin(caller.tenant).await?;
-    let before = sqlx::query_scalar!("SELECT 1 FROM folders WHERE path = $1", path.0)
+    let before = sqlx::query_scalar!("SELECT 1 FROM folders WHERE path = $1", path)
         .fetch_optional(transaction.connection())
         .await?;
-    media::make_folder(&mut transaction, Some(&path.0)).await?;
-    let folder = sqlx::query_as!(Folder, "SELECT path, created_at FROM folders WHERE path = $1", path.0)
+    media::make_folder(&mut transaction, Some(path)).await?;
+    let folder = sqlx::query_as!(Folder, "SELECT path, created_at FROM folders WHERE path = $1", path)
         .fetch_one(transaction.connection())
         .await?;
     transaction.commit().await?;
@@ -163,17 +139,17 @@ pub async fn put(
 
 /// Deletes a folder that nothing is in.
 #[utoipa::path(
-    path = "/folders/{path}",
     tag = "folders",
     security(("tenantKey" = ["media:write"])),
-    params(("path" = String, Path, description = "With slashes, which may be sent as they are")),
-    responses((status = 204, description = "It is no more"))
+    params(("path" = String, Path, description = "Names with slashes between them")),
+    responses((status = 204, description = "Deleted"))
 )]
-#[delete("/folders/<_..>")]
-pub async fn delete(caller: Caller, path: FolderPath, database: &State<Database>) -> Result<Status, ApiError> {
+#[delete("/folders/<path..>")]
+pub async fn delete(caller: Caller, path: RestOfPath, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::MediaWrite)?;
+    let path = named(&path)?;
     let mut transaction = database.begin(caller.tenant).await?;
-    let deleted = sqlx::query!("DELETE FROM folders WHERE path = $1", path.0).execute(transaction.connection()).await;
+    let deleted = sqlx::query!("DELETE FROM folders WHERE path = $1", path).execute(transaction.connection()).await;
     let deleted = deleted.map_err(|error| match error.into() {
         DatabaseError::Refers { .. } => ApiError::NotEmpty,
         error => ApiError::Database(error),

@@ -8,36 +8,31 @@ use rocket::{State, get, post};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
-use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{Object, Type};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
-use crate::idempotency::Work;
-use crate::openapi::optional;
+use crate::idempotency::{Begun, Fingerprint, Once};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
+use crate::sealing::Seal;
+
+/// What a request without a body is known by: its path says all.
+const NOTHING: Fingerprint = [0; 32];
 
 /// A job, as its tenant sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct JobView {
     id: Uuid,
-    /// `media_batch` or `media_fetch`.
     kind: String,
-    /// `blocked`, `delayed`, `queued`, `running`, `done`, `failed` or `cancelled`.
     state: &'static str,
-    /// From 0 to 1.
     progress: f32,
     attempts: i16,
     attempts_max: i16,
     cancel_requested: bool,
-    /// What came of it, once it is done.
-    #[schema(value_type = Option<Object>)]
     result: Option<Value>,
-    /// Why the last attempt was not done.
     error: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -63,30 +58,41 @@ impl From<Job> for JobView {
     }
 }
 
-/// Puts a job in; the answer tells where it is.
+/// What is to be done once.
+pub struct NewWork<'a> {
+    /// The kind of job.
+    pub kind: &'a str,
+    /// What its worker is told.
+    pub payload: Value,
+    /// That of the request.
+    pub fingerprint: &'a Fingerprint,
+}
+
+/// Puts a job in.
 ///
 /// # Errors
-/// [`ApiError::Database`].
-pub async fn enqueue(mut work: Work, kind: &str, payload: Value) -> Result<Answer, ApiError> {
+/// Those of [`Once::begin`], and [`ApiError::Database`].
+pub async fn enqueue(
+    caller: &Caller,
+    once: Once,
+    work: NewWork<'_>,
+    database: &Database,
+    seal: &Seal,
+) -> Result<Answer, ApiError> {
+    let NewWork { kind, payload, fingerprint } = work;
+    let mut work = match once.begin(database, seal, caller.tenant, fingerprint).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
     let id = jobs::enqueue(work.transaction(), &NewJob::new(kind, payload)).await?;
-    let job = JobView::from(jobs::find(work.transaction(), id).await?);
-    let answer = Answer::accepted(&job)?;
-    work.commit(Answer { location: Some(format!("/v1/jobs/{id}")), ..answer }).await
+    let job = told(work.transaction(), id).await?.into_inner();
+    work.commit(Answer::accepted_at(format!("/v1/jobs/{id}"), &job)?).await
 }
 
 /// Which jobs are asked for.
 pub struct JobQuery {
     state: Option<JobState>,
     page: PageQuery,
-}
-
-impl IntoParams for JobQuery {
-    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let state = Object::with_type(Type::String);
-        let mut all = vec![optional("state", ParameterIn::Query, "Those in this state", state)];
-        all.extend(PageQuery::into_params(place));
-        all
-    }
 }
 
 impl JobQuery {
@@ -117,7 +123,13 @@ impl<'r> FromRequest<'r> for JobQuery {
 #[utoipa::path(
     tag = "jobs",
     security(("tenantKey" = ["media:read"])),
-    params(JobQuery),
+    params(
+        (
+            "state" = Option<String>, Query,
+            description = "Those that are blocked, delayed, queued, running, done, failed or cancelled only"
+        ),
+        PageQuery
+    ),
     responses((status = 200, description = "A page, newest first", body = Page<JobView>))
 )]
 #[get("/jobs")]
@@ -151,34 +163,52 @@ pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result
 #[utoipa::path(
     tag = "jobs",
     security(("tenantKey" = ["media:write"])),
-    responses((status = 200, description = "It is cancelled, or will be", body = JobView))
+    params(Once),
+    responses((status = 200, description = "It is cancelled, or will be once its worker hears of it", body = JobView))
 )]
 #[post("/jobs/<id>/cancel")]
-pub async fn cancel(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
+pub async fn cancel(
+    caller: Caller,
+    once: Once,
+    id: &str,
+    database: &State<Database>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let id = known(id)?;
-    let mut transaction = database.begin(caller.tenant).await?;
-    jobs::cancel(&mut transaction, id).await?;
-    let job = told(&mut transaction, id).await?;
-    transaction.commit().await?;
-    Ok(job)
+    let mut work = match once.begin(database, seal, caller.tenant, &NOTHING).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
+    jobs::cancel(work.transaction(), id).await?;
+    let job = told(work.transaction(), id).await?.into_inner();
+    work.commit(Answer::done(&job)?).await
 }
 
 /// Lets a job that was not done be tried again.
 #[utoipa::path(
     tag = "jobs",
     security(("tenantKey" = ["media:write"])),
-    responses((status = 200, description = "It waits for a worker", body = JobView))
+    params(Once),
+    responses((status = 200, description = "It is tried again", body = JobView))
 )]
 #[post("/jobs/<id>/retry")]
-pub async fn retry(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
+pub async fn retry(
+    caller: Caller,
+    once: Once,
+    id: &str,
+    database: &State<Database>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let id = known(id)?;
-    let mut transaction = database.begin(caller.tenant).await?;
-    jobs::retry(&mut transaction, id).await?;
-    let job = told(&mut transaction, id).await?;
-    transaction.commit().await?;
-    Ok(job)
+    let mut work = match once.begin(database, seal, caller.tenant, &NOTHING).await? {
+        Begun::First(work) => work,
+        Begun::Again(answer) => return Ok(answer),
+    };
+    jobs::retry(work.transaction(), id).await?;
+    let job = told(work.transaction(), id).await?.into_inner();
+    work.commit(Answer::done(&job)?).await
 }
 
 async fn told(transaction: &mut TenantTransaction, id: JobId) -> Result<Json<JobView>, ApiError> {

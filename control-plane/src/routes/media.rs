@@ -10,20 +10,17 @@ use rocket::{Data, Either, Responder, State, delete, get, patch, post, put};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
-use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{Object, Type};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::jobs::{self, JobView};
-use super::{Versioned, rest_of_path};
+use super::jobs::{self, JobView, NewWork};
+use super::{RestOfPath, Versioned};
 use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
 use crate::body::Body;
 use crate::etag::Condition;
-use crate::idempotency::{Begun, Once};
+use crate::idempotency::Once;
 use crate::media::{self, Batch, Change, FetchOrder, Filter, Library, Media, Published, Row};
-use crate::openapi::optional;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
@@ -36,7 +33,6 @@ pub struct ChangeMedia {
     public_id: Option<String>,
     folder: Option<String>,
     tags: Option<Vec<String>>,
-    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given")]
@@ -75,12 +71,40 @@ impl ChangeMedia {
     }
 }
 
+/// A form with a file.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only described: forms are read as they come")]
+pub struct UploadForm {
+    /// The file. It may stand anywhere in the form.
+    #[schema(value_type = String, format = Binary)]
+    file: String,
+    /// Its name in URLs.
+    public_id: Option<String>,
+    /// The folder that it is in.
+    folder: Option<String>,
+    /// With commas between them.
+    tags: Option<String>,
+    /// A JSON object.
+    metadata: Option<String>,
+    /// As in RFC 3339.
+    expires_at: Option<String>,
+}
+
+/// A form with a file and nothing else.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only described: forms are read as they come")]
+pub struct FileForm {
+    /// The file.
+    #[schema(value_type = String, format = Binary)]
+    file: String,
+}
+
 /// Takes a file in.
 #[utoipa::path(
     tag = "media",
     security(("tenantKey" = ["media:write"])),
     params(Once),
-    request_body(content = upload::NewMedia, content_type = "multipart/form-data"),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses((status = 201, description = "Made", body = Media, headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is"))))
 )]
 #[post("/media", data = "<data>")]
@@ -93,28 +117,13 @@ pub async fn create(
     seal: &State<Seal>,
 ) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
-    upload::Maker { library, seal, caller: &caller }.create(once, content_type, data).await
+    upload::create(library, &caller, (once, seal), content_type, data).await
 }
 
 /// Which media are asked for.
 pub struct MediaQuery {
     filter: Filter,
     page: PageQuery,
-}
-
-impl IntoParams for MediaQuery {
-    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let kinds = ["image", "video", "audio", "document", "file"];
-        let text = || Object::builder().schema_type(Type::String);
-        let mut all = vec![
-            optional("folder", ParameterIn::Query, "Those in this folder; empty is the top", text()),
-            optional("tag", ParameterIn::Query, "Those with this tag", text()),
-            optional("kind", ParameterIn::Query, "Those of this kind", text().enum_values(Some(kinds))),
-            optional("public_id_prefix", ParameterIn::Query, "Those whose public id begins so", text()),
-        ];
-        all.extend(PageQuery::into_params(place));
-        all
-    }
 }
 
 impl MediaQuery {
@@ -163,7 +172,13 @@ impl<'r> FromRequest<'r> for MediaQuery {
 #[utoipa::path(
     tag = "media",
     security(("tenantKey" = ["media:read"])),
-    params(MediaQuery),
+    params(
+        ("folder" = Option<String>, Query, description = "Those in this folder only; empty is the top"),
+        ("tag" = Option<String>, Query, description = "Those with this tag only"),
+        ("kind" = Option<String>, Query, description = "image, video, audio, document or file"),
+        ("public_id_prefix" = Option<String>, Query, description = "What their public ids begin with"),
+        PageQuery
+    ),
     responses((status = 200, description = "A page, newest first", body = Page<Media>))
 )]
 #[get("/media")]
@@ -203,16 +218,15 @@ pub async fn get(
 
 /// The medium that a public id means.
 #[utoipa::path(
-    path = "/media/by-public-id/{public_id}",
     tag = "media",
     security(("tenantKey" = ["media:read"])),
-    params(("public_id" = String, Path, description = "Slashes in it may be sent as they are")),
+    params(("public_id" = String, Path, description = "The name in URLs; slashes need not be encoded")),
     responses((status = 200, description = "It", body = Media, headers(("ETag" = String, description = "Its version"))))
 )]
-#[get("/media/by-public-id/<_..>")]
+#[get("/media/by-public-id/<public_id..>")]
 pub async fn get_by_public_id(
     caller: Caller,
-    public_id: PublicIdInPath,
+    public_id: RestOfPath,
     library: &State<Library>,
     database: &State<Database>,
 ) -> Result<Versioned<Media>, ApiError> {
@@ -220,19 +234,6 @@ pub async fn get_by_public_id(
     let public_id = media::public_id(&public_id.0).map_err(|_| ApiError::NotFound("medium"))?;
     let row = media::find_by_public_id(&mut database.begin(caller.tenant).await?, &public_id).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
-}
-
-/// Whatever comes after `/v1/media/by-public-id/`, decoded once.
-pub struct PublicIdInPath(String);
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for PublicIdInPath {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let found = rest_of_path(request, "/v1/media/by-public-id/").map(Self);
-        Exchange::outcome(request, found)
-    }
 }
 
 /// Changes what is said of a medium.
@@ -253,7 +254,7 @@ pub async fn change(
 ) -> Result<Versioned<Media>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
-    let (id, change) = (known(id)?, body.into_inner().check()?);
+    let (id, change) = (known(id)?, body.into_value().check()?);
     let row = media::change(library, caller.tenant, id, condition, |_| Ok(Some(change))).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
@@ -263,7 +264,7 @@ pub async fn change(
     tag = "media",
     security(("tenantKey" = ["media:write"])),
     params(Condition),
-    request_body(content = upload::NewFile, content_type = "multipart/form-data"),
+    request_body(content = FileForm, content_type = "multipart/form-data"),
     responses((status = 200, description = "Replaced", body = Media, headers(("ETag" = String, description = "Its version"))))
 )]
 #[put("/media/<id>/file", data = "<data>")]
@@ -296,7 +297,7 @@ pub struct Accepted(Json<NotPublished>);
     tag = "media",
     security(("tenantKey" = ["media:write"])),
     params(Condition),
-    responses((status = 204, description = "It is no more"), (status = 202, description = "It is no more, but edges are told later", body = NotPublished))
+    responses((status = 202, description = "Deleted; edges are told later", body = NotPublished), (status = 204, description = "Deleted"))
 )]
 #[delete("/media/<id>")]
 pub async fn delete(
@@ -318,7 +319,7 @@ pub async fn delete(
     security(("tenantKey" = ["media:write"])),
     params(Once),
     request_body = Batch,
-    responses((status = 202, description = "A worker will do it", body = JobView, headers(("Location" = String, description = "Where the job is"))))
+    responses((status = 202, description = "The job that does it", body = JobView, headers(("Location" = String, description = "Where it is"))))
 )]
 #[post("/media/batch", data = "<body>")]
 pub async fn batch(
@@ -331,10 +332,8 @@ pub async fn batch(
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     body.check()?;
-    match once.begin(library.database(), seal, caller.tenant, &body.fingerprint).await? {
-        Begun::First(work) => jobs::enqueue(work, Batch::JOB, payload(&*body)?).await,
-        Begun::Again(answer) => Ok(answer),
-    }
+    let work = NewWork { kind: Batch::JOB, payload: payload(&*body)?, fingerprint: &body.fingerprint };
+    jobs::enqueue(&caller, once, work, library.database(), seal).await
 }
 
 /// Takes in what is at a URL, later.
@@ -343,7 +342,7 @@ pub async fn batch(
     security(("tenantKey" = ["media:write"])),
     params(Once),
     request_body = FetchOrder,
-    responses((status = 202, description = "A worker will do it", body = JobView, headers(("Location" = String, description = "Where the job is"))))
+    responses((status = 202, description = "The job that does it", body = JobView, headers(("Location" = String, description = "Where it is"))))
 )]
 #[post("/media/fetch", data = "<body>")]
 pub async fn fetch(
@@ -356,10 +355,8 @@ pub async fn fetch(
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     body.check()?;
-    match once.begin(library.database(), seal, caller.tenant, &body.fingerprint).await? {
-        Begun::First(work) => jobs::enqueue(work, FetchOrder::JOB, payload(&*body)?).await,
-        Begun::Again(answer) => Ok(answer),
-    }
+    let work = NewWork { kind: FetchOrder::JOB, payload: payload(&*body)?, fingerprint: &body.fingerprint };
+    jobs::enqueue(&caller, once, work, library.database(), seal).await
 }
 
 fn payload(order: &impl Serialize) -> Result<Value, ApiError> {

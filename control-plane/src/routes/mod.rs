@@ -16,14 +16,18 @@ mod purge;
 mod signing_keys;
 mod tenants;
 
-use rocket::http::{Header, RawStr};
+use std::convert::Infallible;
+
+use rocket::http::Header;
+use rocket::http::uri::Segments;
+use rocket::http::uri::fmt::Path;
+use rocket::request::FromSegments;
 use rocket::serde::json::Json;
-use rocket::{Either, Request, Responder, Route, routes};
+use rocket::{Either, Responder, Route, routes};
 use utoipa::OpenApi;
 
 use crate::etag::etag;
 use crate::openapi;
-use crate::problem::ApiError;
 
 /// All of them, below `/v1`.
 pub fn all() -> Vec<Route> {
@@ -59,8 +63,6 @@ pub fn all() -> Vec<Route> {
         presets::get,
         presets::put,
         presets::delete,
-        openapi::description,
-        openapi::page,
         media::create,
         media::list,
         media::get,
@@ -77,12 +79,25 @@ pub fn all() -> Vec<Route> {
         jobs::get,
         jobs::cancel,
         jobs::retry,
+        openapi::description,
+        openapi::page,
     ]
 }
 
 /// Those for edges, below `/internal/v1`.
 pub fn internal() -> Vec<Route> {
     routes![internal::feed, internal::snapshot]
+}
+
+/// The rest of a path, slashes included, decoded once.
+pub struct RestOfPath(String);
+
+impl<'r> FromSegments<'r> for RestOfPath {
+    type Error = Infallible;
+
+    fn from_segments(segments: Segments<'r, Path>) -> Result<Self, Infallible> {
+        Ok(Self(segments.collect::<Vec<_>>().join("/")))
+    }
 }
 
 /// The descriptions of [`all`].
@@ -119,8 +134,6 @@ pub fn internal() -> Vec<Route> {
     presets::get,
     presets::put,
     presets::delete,
-    openapi::description,
-    openapi::page,
     media::create,
     media::list,
     media::get,
@@ -137,6 +150,8 @@ pub fn internal() -> Vec<Route> {
     jobs::get,
     jobs::cancel,
     jobs::retry,
+    openapi::description,
+    openapi::page,
 ))]
 pub struct PublicApi;
 
@@ -144,13 +159,6 @@ pub struct PublicApi;
 #[derive(OpenApi)]
 #[openapi(paths(internal::feed, internal::snapshot))]
 pub struct InternalApi;
-
-/// Whatever comes after this in a request's path, slashes included, decoded once.
-fn rest_of_path(request: &Request<'_>, start: &str) -> Result<String, ApiError> {
-    let raw = request.uri().path().raw().as_str().strip_prefix(start);
-    let decoded = raw.and_then(|raw| RawStr::new(raw).percent_decode().ok());
-    decoded.map(|rest| rest.into_owned()).ok_or(ApiError::NoRoute)
-}
 
 /// A thing of a version.
 #[derive(Responder)]

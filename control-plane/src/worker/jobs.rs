@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
-use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, Step};
+use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, Step};
 use crate::problem::ApiError;
 
 /// How long a worker may not be heard of before its job is another one's.
@@ -219,7 +219,8 @@ impl Runner {
             let found = self.fetcher.get(&url, &options).await.map_err(|error| NotDone::from_fetch(&error))?;
             let taken = intake.take(found.body).await?;
             let name = url.path_segments().and_then(|mut segments| segments.next_back()).and_then(media::filename);
-            media::create(&self.library, lease.tenant, &intake, &taken, &fields, name.as_deref()).await?;
+            let new = NewMedia { intake: &intake, taken: &taken, fields: &fields, filename: name.as_deref() };
+            media::create(&self.library, lease.tenant, &new).await?;
             Ok(())
         };
         match made.await {

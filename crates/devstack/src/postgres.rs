@@ -47,6 +47,7 @@ trap 'kill -INT $server' TERM
 watch=$!
 while kill -0 $server 2>/dev/null; do wait $server; status=$?; done
 kill $watch 2>/dev/null
+wait $watch 2>/dev/null
 [ -z "$0" ] || rm -rf "$0"
 exit $status
 "#;

@@ -118,8 +118,11 @@ impl TenantParts {
     }
 
     fn document(&self, report: &mut Report<'_>) -> Option<TenantDocument> {
-        for key in OWN_PARTS.into_iter().filter(|key| self.policy.contains_key(*key)) {
+        let own: Vec<_> = OWN_PARTS.into_iter().filter(|key| self.policy.contains_key(*key)).collect();
+        for key in &own {
             report.add(key, "it is not a part of the policy");
+        }
+        if !own.is_empty() {
             return None;
         }
         let mut document: TenantDocument = told("", Value::Object(self.policy.clone()), report)?;

@@ -54,6 +54,18 @@ impl EdgeSetup {
     /// # Panics
     /// As [`Self::start`].
     pub async fn start_with(self, arguments: &[&str]) -> Edge {
+        self.start_until("/readyz", arguments).await
+    }
+
+    /// Starts the edge and waits until it runs, ready or not.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn launch(self) -> Edge {
+        self.start_until("/healthz", &[]).await
+    }
+
+    async fn start_until(self, target: &str, arguments: &[&str]) -> Edge {
         self.write_files();
         let mut command = self.command(true);
         command.args(arguments);
@@ -62,7 +74,7 @@ impl EdgeSetup {
         let admin = edge.admin_addr();
         let failure = tokio::select! {
             ended = edge.process.exited() => format!("ended while starting: {ended:?}"),
-            ready = answers(admin, "/readyz", START_LIMIT) => match ready {
+            ready = answers(admin, target, START_LIMIT) => match ready {
                 Ok(()) => return edge,
                 Err(error) => format!("is not ready: {error:#}"),
             },

@@ -69,8 +69,14 @@ fn request(tenant: &TestTenant, target: &str, body: &Value) -> Request {
 #[tokio::test]
 async fn of_domains() {
     let values = "'h' || n || '.example', 'x'";
-    check("domains (tenant_id, host, challenge)", values, 100, "/v1/domains", |n| json!({"host": format!("{n}.example")}))
-        .await;
+    check(
+        "domains (tenant_id, host, challenge)",
+        values,
+        100,
+        "/v1/domains",
+        |n| json!({"host": format!("{n}.example")}),
+    )
+    .await;
 }
 
 #[tokio::test]

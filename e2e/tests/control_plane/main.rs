@@ -8,6 +8,7 @@ mod delivery;
 mod domains;
 mod edges;
 mod feed;
+mod following;
 mod idempotency;
 mod isolation;
 mod limits;

@@ -282,3 +282,29 @@ async fn without_a_store_nothing_is_taken() {
     problem(&api.send(&TestForm::file(b"x").request(Method::POST, "/v1/media", &shop.key)).await, 501, "no-store");
     ok(&api.get(&shop.key, "/v1/media").await, 200);
 }
+
+#[tokio::test]
+async fn an_upload_that_is_sent_again_with_its_key_is_made_once() {
+    let rig = MediaRig::start().await;
+    let form = |bytes: &[u8]| TestForm::file(bytes).text("tags", "a,b");
+    let send = async |form: TestForm, key: &str| {
+        let request = form.request(Method::POST, "/v1/media", &rig.shop.key).header("idempotency-key", key);
+        rig.api.send(&request).await
+    };
+    let first = send(form(b"x"), "one").await;
+    let made = ok(&first, 201);
+    assert_eq!((&made["published"], first.header("idempotency-replayed")), (&true.into(), None));
+    // The order of its parts does not matter.
+    let again = send(TestForm::default().text("tags", "b,a").add("file", Some("beach.png"), b"x"), "one").await;
+    assert_eq!(
+        (ok(&again, 201)["id"].clone(), again.header("idempotency-replayed")),
+        (made["id"].clone(), Some("true"))
+    );
+    assert_eq!(again.header("location"), first.header("location"));
+    problem(&send(form(b"y"), "one").await, 422, "idempotency-mismatch");
+    assert_ne!(ok(&send(form(b"x"), "two").await, 201)["id"], made["id"]);
+    assert_eq!(rig.count("media").await, 2);
+    rig.all_is_due().await;
+    rig.worker().await;
+    rig.assert_tidy().await;
+}

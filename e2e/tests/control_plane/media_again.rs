@@ -169,7 +169,8 @@ async fn what_was_refused_may_be_sent_again_with_the_same_key() {
 #[tokio::test]
 async fn batches_and_fetches_are_ordered_once() {
     let rig = MediaRig::with_folder(&[("MASTER_KEY", MASTER_KEY.to_owned())]).await;
-    let batch = |action: &str| json!({"action": action, "ids": ["00000000-0000-7000-8000-000000000000"], "tags": ["a"]});
+    let batch =
+        |action: &str| json!({"action": action, "ids": ["00000000-0000-7000-8000-000000000000"], "tags": ["a"]});
     let fetch = |name: &str| json!({"url": format!("https://example.com/{name}.jpg")});
     for (at, (target, body, other)) in
         [("/v1/media/batch", &batch("tag"), &batch("untag")), ("/v1/media/fetch", &fetch("a"), &fetch("b"))]

@@ -10,8 +10,9 @@ use http::Method;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tempfile::TempDir;
-use testkit::control_plane::{ControlPlane, TestTenant};
+use testkit::control_plane::{ControlPlane, EDGE_TOKEN, TestTenant};
 use testkit::database::{TestDatabase, WORKER};
+use testkit::edge::EdgeSetup;
 use testkit::faulty::FaultyRelay;
 use testkit::http::{Request, Response};
 use testkit::images;
@@ -147,9 +148,29 @@ impl MediaRig {
         Self { api, shop, relay, settings, folder, _server: server }
     }
 
+    /// An edge that follows the control plane and serves what is in the store. It is not running.
+    pub fn edge(&self) -> EdgeSetup {
+        let setup = EdgeSetup::new();
+        let feed = setup.home().join("feed").display().to_string();
+        let setup = setup
+            .set("control_plane.url", format!("\"http://{}\"", self.api.addr()))
+            .set("control_plane.token", format!("{EDGE_TOKEN:?}"))
+            .set("control_plane.dir", format!("{feed:?}"));
+        let stores = self.settings.iter().filter_map(|(name, value)| Some((name.strip_prefix("UPLOADS__")?, value)));
+        stores.fold(setup, |setup, (name, value)| {
+            setup.set(&format!("uploads.{}", name.to_lowercase()), format!("{value:?}"))
+        })
+    }
+
     /// The relay before the bucket.
     pub fn relay(&self) -> &FaultyRelay {
         self.relay.as_ref().expect("it has a bucket")
+    }
+
+    /// Stops the control plane, and drops its database; the store is there for as long as what this gives.
+    pub async fn without_control_plane(self) -> (TempDir, Option<S3Server>) {
+        drop(self.api.stop().await);
+        (self.folder, self._server)
     }
 
     /// Kills the control plane as a crash would, and starts it anew.

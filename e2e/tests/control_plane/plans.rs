@@ -33,6 +33,16 @@ const SEED: &str = "
         SELECT tenant_id, id, 'resize', (ARRAY['done', 'queued', 'delayed'])[1 + n % 3], '{}',
             now() + interval '1 day' * (n % 3), CASE n % 3 WHEN 0 THEN now() END
         FROM rows;
+    INSERT INTO folders (tenant_id, path) SELECT tenant_id, 'f' || n FROM rows;
+    INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, tags, expires_at)
+        SELECT tenant_id, id, 'm' || n, 'f' || n, 'image', id, 'image/png', 1, sha256(''), '{t}',
+            CASE n WHEN 1 THEN now() END
+        FROM rows;
+    INSERT INTO media_tags (tenant_id, tag, media_id) SELECT tenant_id, 't' || n % 10, id FROM rows;
+    INSERT INTO pointers (tenant_id, public_id, generation, published, try_at)
+        SELECT tenant_id, 'm' || n, 1, least(n - 1, 1), now() FROM rows;
+    INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at)
+        SELECT tenant_id, id, id, 'doomed', now() + interval '1 day' * (n - 2) FROM rows;
     DROP TABLE rows;
     ANALYZE;
 ";
@@ -53,7 +63,20 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     sqlx::raw_sql(SEED).execute(&superuser).await.expect("the rows are good");
     let api = ControlPlane::start_on(database).await;
     let before = whole_reads(&superuser).await;
-    for table in ["tenants", "api_keys", "domains", "idempotency_keys", "presets", "feed_events", "jobs"] {
+    for table in [
+        "tenants",
+        "api_keys",
+        "presets",
+        "feed_events",
+        "jobs",
+        "domains",
+        "idempotency_keys",
+        "media",
+        "media_tags",
+        "folders",
+        "pointers",
+        "stored_objects",
+    ] {
         assert!(before.contains_key(table), "{table} is not large: {before:?}");
     }
 
@@ -77,6 +100,17 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "/v1/presets/a",
         "/v1/presets?limit=1",
         "/v1/api-keys",
+        "/v1/media",
+        "/v1/media?tag=a",
+        "/v1/media?folder=a",
+        "/v1/media?folder=",
+        "/v1/media?kind=image",
+        "/v1/media?public_id_prefix=a",
+        "/v1/folders",
+        "/v1/folders?parent=",
+        "/v1/folders?parent=a",
+        "/v1/jobs",
+        "/v1/jobs?state=done",
     ] {
         ok(&api.get(&shop.key, target).await, 200);
     }
@@ -94,6 +128,9 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "SELECT 1 FROM claim_job('{resize,other}', 'a worker', '-1 minute')",
         "SELECT 1 WHERE reap_jobs(100) > 0",
         "SELECT 1 WHERE trim_jobs(now() - interval '1 day', 100) = 0",
+        "SELECT 1 FROM claim_unpublished_pointers(10)",
+        "SELECT 1 FROM claim_due_objects(10)",
+        "SELECT 1 FROM expired_media(10)",
         "SELECT 1 WHERE trim_idempotency_keys(now() - interval '1 day', 100) = 100",
         "SELECT 1 WHERE trim_feed(now() - interval '1 day') = 0",
     ] {

@@ -60,7 +60,7 @@ async fn what_no_url_could_use_is_refused_with_the_reason() {
     ] {
         let answer = api.json(Method::PUT, &shop.key, "/v1/presets/thumb", &json!({ "ops": ops })).await;
         let detail = problem(&answer, 422, "bad-field");
-        assert!(detail.starts_with("ops: ") && detail.contains(why), "{detail}");
+        assert!(detail.starts_with("presets.thumb: ") && detail.contains(why), "{detail}");
     }
     let answer = api.json(Method::PUT, &shop.key, "/v1/presets/a%2Cb", &json!({"ops": "w=1"})).await;
     assert!(problem(&answer, 422, "bad-field").starts_with("name: "));

@@ -146,7 +146,8 @@ async fn a_limit_can_be_left_out() {
 
 #[tokio::test]
 async fn neither_edges_nor_whoever_watches_are_in_the_way_of_each_other() {
-    let one = ["RATE_PER_SECOND", "RATE_BURST", "ADDRESS_RATE_PER_SECOND", "ADDRESS_RATE_BURST"].map(|name| (name, "1"));
+    let one =
+        ["RATE_PER_SECOND", "RATE_BURST", "ADDRESS_RATE_PER_SECOND", "ADDRESS_RATE_BURST"].map(|name| (name, "1"));
     let api = start(&one).await;
     // All of them come from one address, which has nothing left itself.
     exhaust(async |number| api.get(&nobodys_key(number), "/v1/presets").await).await;

@@ -3,11 +3,10 @@
 use isolation::TenantKey;
 use rocket::Data;
 use rocket::http::ContentType;
-use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use tokio::time::timeout;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::answer::Answer;
@@ -15,40 +14,12 @@ use crate::auth::Caller;
 use crate::etag::Condition;
 use crate::form::{self, Form, Part};
 use crate::idempotency::{Begun, Fingerprint, Once};
-use crate::media::{self, Fields, Intake, Library, Media, Row, Taken};
+use crate::media::{self, Fields, Intake, Library, Media, NewMedia, Row, Taken};
 use crate::problem::ApiError;
 use crate::sealing::Seal;
 
-/// The form of a new medium, as it is described.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "forms are read part by part as they come")]
-pub struct NewMedia {
-    /// Its bytes. What they are is found in them.
-    #[schema(value_type = String, content_media_type = "application/octet-stream")]
-    file: Vec<u8>,
-    /// Its name in URLs; the medium's id if there is none.
-    public_id: Option<String>,
-    /// A path; folders are made as needed.
-    folder: Option<String>,
-    /// With commas between them, or in several parts.
-    tags: Option<String>,
-    /// A JSON object.
-    metadata: Option<String>,
-    /// RFC 3339: from then on it is not served.
-    expires_at: Option<String>,
-}
-
-/// The form of other bytes for a medium, as it is described.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "forms are read part by part as they come")]
-pub struct NewFile {
-    /// Its bytes.
-    #[schema(value_type = String, content_media_type = "application/octet-stream")]
-    file: Vec<u8>,
-}
-
-/// What a form has said, as it came.
-#[derive(Default, Serialize)]
+/// What a form has said.
+#[derive(Default)]
 struct Said {
     public_id: Option<String>,
     folder: Option<String>,
@@ -60,91 +31,74 @@ struct Said {
 /// What a form has brought.
 #[derive(Default)]
 struct Brought {
-    said: Said,
     fields: Fields,
     file: Option<(Taken, Option<String>)>,
 }
 
-/// What came of a form.
-enum Made {
-    /// A medium.
-    Now(Row),
-    /// Nothing: it had come before, and was answered this.
-    Before(Answer),
+impl Brought {
+    /// Two forms that say and bring the same have the same one, whatever is between their parts.
+    fn fingerprint(&self) -> Fingerprint {
+        let Fields { public_id, folder, tags, metadata, expires_at } = &self.fields;
+        let expires_at = expires_at.map(OffsetDateTime::unix_timestamp);
+        let file = self.file.as_ref().map(|(taken, filename)| (taken.sha256, filename));
+        let said = serde_json::json!([public_id, folder, tags, metadata, expires_at, file]);
+        Sha256::digest(said.to_string()).into()
+    }
 }
 
-/// Makes media of forms.
-pub struct Maker<'a> {
-    /// Where they are kept.
-    pub library: &'a Library,
-    /// What kept answers would be sealed with.
-    pub seal: &'a Seal,
-    /// Whose they are.
-    pub caller: &'a Caller,
-}
-
-impl Maker<'_> {
-    /// A medium out of a form with the part `file` and what is said of it. All of the form is read before it is known whether it
-    /// has come before.
-    ///
-    /// # Errors
-    /// Whatever is wrong with the form, the store or the database, and as [`Once::begin`].
-    pub async fn create(
-        &self,
-        once: Once,
-        content_type: Option<&ContentType>,
-        data: Data<'_>,
-    ) -> Result<Answer, ApiError> {
-        let form = Form::open(content_type, data, self.library.bytes_max)?;
-        let intake = Intake::begin(self.library, self.caller.tenant, Uuid::now_v7()).await?;
-        match self.make(once, form, &intake).await {
-            Ok(Made::Now(row)) => {
-                self.answer(media::published(self.library, self.caller.tenant, row, None).await?)
-            }
-            Ok(Made::Before(answer)) => {
-                intake.give_up(&ApiError::Conflict).await;
-                self.again(answer).await
-            }
-            Err(reason) => {
-                intake.give_up(&reason).await;
-                Err(reason)
-            }
+/// A medium out of a form with the part `file` and what is said of it.
+///
+/// # Errors
+/// Whatever is wrong with the form, the store or the database.
+pub async fn create(
+    library: &Library,
+    caller: &Caller,
+    (once, seal): (Once, &Seal),
+    content_type: Option<&ContentType>,
+    data: Data<'_>,
+) -> Result<Answer, ApiError> {
+    let form = Form::open(content_type, data, library.bytes_max)?;
+    let intake = Intake::begin(library, caller.tenant, Uuid::now_v7()).await?;
+    let done = async {
+        let brought = read(library, form, &intake, true).await?;
+        let fingerprint = brought.fingerprint();
+        let (taken, filename) = brought.file.ok_or_else(no_file)?;
+        let new = NewMedia { intake: &intake, taken: &taken, fields: &brought.fields, filename: filename.as_deref() };
+        let mut work = match once.begin(library.database(), seal, caller.tenant, &fingerprint).await? {
+            Begun::First(work) => work,
+            Begun::Again(answer) => return Ok((answer, true)),
+        };
+        let row = media::insert(work.transaction(), &new).await?;
+        // What is kept says that edges may not be told yet, because they are told afterwards.
+        work.commit(made(library, caller, row.clone())?).await?;
+        let row = media::published(library, caller.tenant, row, None).await?;
+        Ok((made(library, caller, row)?, false))
+    };
+    match done.await {
+        Ok((answer, false)) => Ok(answer),
+        Ok((answer, true)) => {
+            intake.give_up(&ApiError::Conflict).await;
+            again(library, caller, answer).await
+        }
+        Err(reason) => {
+            intake.give_up(&reason).await;
+            Err(reason)
         }
     }
-
-    async fn make(&self, once: Once, form: Form<'_>, intake: &Intake<'_>) -> Result<Made, ApiError> {
-        let brought = read(self.library, form, intake, true).await?;
-        let (taken, filename) = brought.file.ok_or_else(no_file)?;
-        let fingerprint = fingerprint(&brought.said, filename.as_deref(), &taken)?;
-        let mut work = match once.begin(self.library.database(), self.seal, self.caller.tenant, &fingerprint).await? {
-            Begun::First(work) => work,
-            Begun::Again(answer) => return Ok(Made::Before(answer)),
-        };
-        let row =
-            media::insert(work.transaction(), intake, &taken, &brought.fields, filename.as_deref()).await?;
-        work.commit(self.answer(row.clone())?).await?;
-        Ok(Made::Now(row))
-    }
-
-    fn answer(&self, row: Row) -> Result<Answer, ApiError> {
-        let (version, location) = (row.version, format!("/v1/media/{}", row.id));
-        Answer::created(version, location, &row.seen_by(self.library, &self.caller.slug))
-    }
-
-    /// What was answered before, but for what edges know: the answer was kept before they were told.
-    async fn again(&self, answer: Answer) -> Result<Answer, ApiError> {
-        let mut medium: Media = serde_json::from_slice(&answer.body).map_err(|_| ApiError::Internal)?;
-        let mut transaction = self.library.database().begin(self.caller.tenant).await?;
-        medium.published = media::is_published(&mut transaction, &medium.public_id).await?;
-        let body = serde_json::to_vec(&medium).map_err(|_| ApiError::Internal)?;
-        Ok(Answer { body, ..answer })
-    }
 }
 
-/// Of all that a form has brought, whatever stands between its parts.
-fn fingerprint(said: &Said, filename: Option<&str>, taken: &Taken) -> Result<Fingerprint, ApiError> {
-    let said = serde_json::to_vec(&(said, filename)).map_err(|_| ApiError::Internal)?;
-    Ok(Sha256::new().chain_update(taken.sha256).chain_update(said).finalize().into())
+/// What was answered before, but for what edges know: the answer was kept before they were told.
+async fn again(library: &Library, caller: &Caller, answer: Answer) -> Result<Answer, ApiError> {
+    let mut medium: Media = serde_json::from_slice(&answer.body).map_err(|_| ApiError::Internal)?;
+    let mut transaction = library.database().begin(caller.tenant).await?;
+    medium.published = media::is_published(&mut transaction, &medium.public_id).await?;
+    let body = serde_json::to_vec(&medium).map_err(|_| ApiError::Internal)?;
+    Ok(Answer { body, ..answer })
+}
+
+fn made(library: &Library, caller: &Caller, row: Row) -> Result<Answer, ApiError> {
+    let (version, location) = (row.version, format!("/v1/media/{}", row.id));
+    Answer::created(version, location, &row.seen_by(library, &caller.slug))
 }
 
 /// Other bytes for a medium out of a form with the part `file` only.
@@ -185,25 +139,25 @@ async fn read(library: &Library, form: Form<'_>, intake: &Intake<'_>, may_say: b
 }
 
 async fn read_parts(mut form: Form<'_>, intake: &Intake<'_>, may_say: bool) -> Result<Brought, ApiError> {
-    let mut brought = Brought::default();
+    let (mut said, mut brought) = (Said::default(), Brought::default());
     while let Some(part) = form.next().await? {
         if part.name != "file" {
             if !may_say {
                 return Err(ApiError::Form(format!("the part {:?} is not known: only \"file\" is", part.name)));
             }
-            brought.said.add(part).await?;
+            said.add(part).await?;
             continue;
         }
         if brought.file.is_some() {
             return Err(ApiError::Form("it has more than one part \"file\"".to_owned()));
         }
         // What is wrong with what was said so far is told before the bytes are taken.
-        brought.fields = brought.said.check()?;
+        brought.fields = said.check()?;
         let filename = part.filename.as_deref().and_then(media::filename);
         let taken = intake.take(part.file()).await.map_err(form::of_file)?;
         brought.file = Some((taken, filename));
     }
-    brought.fields = brought.said.check()?;
+    brought.fields = said.check()?;
     Ok(brought)
 }
 
