@@ -124,7 +124,7 @@ async fn secrets_of_origins_are_sealed_and_told_to_edges_only() {
         (SELECT string_agg(body::text, ' ') FROM feed_events WHERE kind = 'origin')";
     let row = sqlx::query(row).fetch_one(&superuser).await.expect("read");
     let (kept, told): (String, String) = (row.get(0), row.get(1));
-    for text in [kept, told, list.text().to_string(), api.log(), format!("{:?}", api.events())] {
+    for text in [kept, told, list.text(), api.log(), format!("{:?}", api.events())] {
         assert!(!text.contains(SECRET));
     }
     let check = async |api: &ControlPlane| {
