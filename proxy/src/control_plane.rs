@@ -10,6 +10,7 @@ mod client;
 mod directory;
 mod journal;
 mod metrics;
+mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use cache::{Bans, PurgeError, Scope};
+use cache::Bans;
 use prometheus::Registry;
 use tenancy::feed::FeedEvent;
 use tenancy::{Origin, OriginKind, Tenant, TenantId, TenantParts, TenantState};
@@ -30,8 +31,10 @@ use self::client::{Client, ClientError};
 use self::directory::{Directory, Effect};
 use self::journal::{Journal, Position};
 use self::metrics::FeedMetrics;
+use self::sinks::{Sinks, TakenBack};
 use crate::config::{ControlPlaneTable, base_url};
 use crate::policy::PolicyInForce;
+use crate::second_level::SecondLevel;
 use crate::tenants::Layer;
 
 /// Time until another try after the control plane could not be asked; it doubles up to the longest.
@@ -59,14 +62,6 @@ struct Known {
     refused: BTreeSet<TenantId>,
 }
 
-/// Where it goes.
-struct Sinks {
-    policy: Arc<PolicyInForce>,
-    bans: Arc<Bans>,
-    /// Taken back, but not durably. What the journal says must not be ahead of these.
-    owed: Vec<Scope>,
-}
-
 impl Follower {
     /// Puts what was written down in force; `None` without a control plane.
     ///
@@ -76,6 +71,7 @@ impl Follower {
         table: &ControlPlaneTable,
         policy: Arc<PolicyInForce>,
         bans: Arc<Bans>,
+        second_level: Option<Arc<SecondLevel>>,
         registry: &Registry,
     ) -> anyhow::Result<Option<Self>> {
         let (Some(url), Some(token)) = (&table.url, &table.token) else { return Ok(None) };
@@ -86,7 +82,7 @@ impl Follower {
             client: Client::new(base, token).context("control_plane.token")?,
             folders: folders(&table.folders),
             known: Known { position: None, directory: Directory::default(), refused: BTreeSet::new() },
-            sinks: Sinks { policy, bans, owed: Vec::new() },
+            sinks: Sinks::new(policy, bans, second_level),
             journal,
             is_known: Arc::default(),
             metrics: FeedMetrics::register(registry)?,
@@ -131,17 +127,16 @@ impl Follower {
     /// Asks once, and takes in what is told.
     async fn step(&mut self) -> Result<(), ClientError> {
         let answer = self.client.feed(self.known.position.as_ref()).await?;
-        let is_next = |position: &Position| {
-            let numbers = answer.events.iter().map(|event| event.seq);
-            position.epoch == answer.epoch && numbers.eq((position.seq + 1..).take(answer.events.len()))
-        };
+        let is_next =
+            |position: &Position| position.epoch == answer.epoch && journal::is_next(position.seq, &answer.events);
         if answer.snapshot || !self.known.position.as_ref().is_some_and(is_next) {
             return self.start_over().await;
         }
-        if !answer.events.is_empty() {
-            self.take_in(answer.events);
+        if answer.events.is_empty() {
+            self.sinks.settle().await;
+            self.write_down(&[]);
         } else {
-            self.settle();
+            self.take_in(answer.events).await;
         }
         Ok(())
     }
@@ -163,50 +158,47 @@ impl Follower {
         }
         tracing::info!(seq = position.seq, tenants = directory.len(), "all tenants are taken from the control plane");
         self.known.directory = directory;
-        block_in_place(|| {
-            self.put_all_in_force();
-            self.sinks.ban(vec![Scope::Everything]);
-            self.reached(position);
-            self.write_down(&[]);
-        });
+        block_in_place(|| self.put_all_in_force());
+        self.sinks.distrust_all().await;
+        self.reached(position);
+        self.journal.abandon();
+        self.write_down(&[]);
         Ok(())
     }
 
-    fn take_in(&mut self, events: Vec<FeedEvent>) {
+    async fn take_in(&mut self, events: Vec<FeedEvent>) {
         let Some(mut position) = self.known.position.take() else { return };
         position.seq = events.last().map_or(position.seq, |last| last.seq);
-        block_in_place(|| {
-            let (mut changed, mut scopes) = (BTreeMap::new(), Vec::new());
-            for event in &events {
-                self.metrics.told(&event.kind);
-                match self.known.directory.apply(event.clone()) {
-                    // The name that it has in force.
-                    Effect::Tenant { id, old_slug } => drop(changed.entry(id).or_insert(old_slug)),
-                    Effect::Ban(scope) => scopes.push(scope),
-                    Effect::Purge { id, order } => {
-                        // It is about the tenant as it is by now.
-                        self.put_in_force(std::mem::take(&mut changed));
-                        let slug = self.known.directory.get(&id).map(|parts| parts.slug.as_str());
-                        scopes.extend(directory::scopes(&self.sinks.policy.get(), slug, &id, order));
-                    }
-                    Effect::Nothing => {}
-                }
-            }
-            self.put_in_force(changed);
-            self.sinks.ban(scopes);
-            self.reached(position);
-            self.write_down(&events);
-        });
+        let taken_back = block_in_place(|| self.apply(&position.epoch, &events));
+        self.sinks.take_back(taken_back).await;
+        self.reached(position);
+        self.write_down(&events);
     }
 
-    /// Catches up on what could not be written down.
-    fn settle(&mut self) {
-        if !self.sinks.owed.is_empty() || !self.journal.is_appendable() {
-            block_in_place(|| {
-                self.sinks.ban(Vec::new());
-                self.write_down(&[]);
-            });
+    /// Takes changes in and puts them in force; gives what is to be taken back.
+    fn apply(&mut self, epoch: &str, events: &[FeedEvent]) -> Vec<TakenBack> {
+        let (mut changed, mut taken_back) = (BTreeMap::new(), Vec::new());
+        for event in events {
+            self.metrics.told(&event.kind);
+            let scopes = match self.known.directory.apply(event.clone()) {
+                // The name that it has in force.
+                Effect::Tenant { id, old_slug } => {
+                    changed.entry(id).or_insert(old_slug);
+                    continue;
+                }
+                Effect::Ban(scope) => vec![scope],
+                Effect::Purge { id, order } => {
+                    // It is about the tenant as it is by now.
+                    self.put_in_force(std::mem::take(&mut changed));
+                    let slug = self.known.directory.get(&id).map(|parts| parts.slug.as_str());
+                    directory::scopes(&self.sinks.policy.get(), slug, &id, order)
+                }
+                Effect::Nothing => continue,
+            };
+            taken_back.push(TakenBack::new(epoch, event, scopes));
         }
+        self.put_in_force(changed);
+        taken_back
     }
 
     fn reached(&mut self, position: Position) {
@@ -217,18 +209,26 @@ impl Follower {
 
     /// Writes down how far it is, with `events`, which led there. If it cannot, it is written later, or told again after a restart.
     fn write_down(&mut self, events: &[FeedEvent]) {
-        if !self.sinks.owed.is_empty() {
+        if self.sinks.owe() {
+            // What is written must not be ahead of what was taken back.
+            self.journal.abandon();
             return;
         }
         let Some(position) = &self.known.position else { return };
-        let written = self.journal.claim().and_then(|is_ours| match is_ours {
-            // The edge before this one still writes.
-            false => Ok(()),
-            true if self.journal.is_appendable() && events.is_empty() => Ok(()),
-            true if self.journal.is_appendable() => self.journal.append(events),
-            true => self.journal.rewrite(position, &self.known.directory),
+        if self.journal.is_appendable() && events.is_empty() {
+            return;
+        }
+        let (journal, directory) = (&mut self.journal, &self.known.directory);
+        let written = block_in_place(|| {
+            journal.claim().and_then(|is_ours| match is_ours {
+                // The edge before this one still writes.
+                false => Ok(()),
+                true if journal.is_appendable() => journal.append(events),
+                true => journal.rewrite(position, directory),
+            })
         });
         if let Err(error) = written {
+            journal.abandon();
             tracing::error!(%error, "what the control plane tells cannot be written down; it is in force");
         }
     }
@@ -239,7 +239,7 @@ impl Follower {
         let tenants: Vec<Tenant> =
             directory.iter().filter_map(|(id, parts)| served(id, parts, &self.folders, refused)).collect();
         self.metrics.refused(refused.len());
-        self.sinks.policy.change_feed(|layer| layer.replace(tenants));
+        self.sinks.policy.change_feed(|layer| layer.replace(tenants, |id| refused.contains(id)));
     }
 
     /// Puts tenants in force that have changed: by id, with the name in URLs under which each was in force.
@@ -314,20 +314,4 @@ fn folders(table: &BTreeMap<String, PathBuf>) -> BTreeMap<String, Vec<(OriginNam
         folders.entry(tenant.to_owned()).or_default().push((origin, opened));
     }
     folders
-}
-
-impl Sinks {
-    /// Takes content back, together with what is still owed.
-    fn ban(&mut self, scopes: Vec<Scope>) {
-        self.owed.extend(scopes);
-        if self.owed.is_empty() {
-            return;
-        }
-        match self.bans.purge_all(&self.owed) {
-            Ok(_) => self.owed.clear(),
-            // The edge that takes over reads the feed itself.
-            Err(PurgeError::HandedOver) => {}
-            Err(error) => tracing::error!(%error, "what the feed takes back is not taken back for good yet"),
-        }
-    }
 }

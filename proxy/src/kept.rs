@@ -173,13 +173,19 @@ impl<'a> Marked<'a> {
 /// As long as its original is used, and as the policy in force wants. A versioned URL names a picture that never changes,
 /// whatever the source says of how long it does not.
 fn lifetime(plan: &Plan<'_>, original: &Provenance) -> Lifetime {
-    if plan.wanted.transform.is_versioned() && original.may_store {
+    if plan.wanted.transform.is_versioned() && original.may_store && !ends(plan, original) {
         return Spans::VERSIONED.starting_now();
     }
     let spans = Spans::of_lifetime(original.lifetime).at_most(Spans::of_policy(&plan.decision.tenant.freshness));
     let (lifetime, now) = (spans.starting_at(original.lifetime.created()), UnixMillis::now());
     let held = original.lifetime.retry_at().and_then(|retry_at| lifetime.held(now, retry_at.saturating_since(now)));
     held.unwrap_or(lifetime)
+}
+
+/// Whether the original is an upload that is not served for ever: one that must not be used when it is old.
+fn ends(plan: &Plan<'_>, original: &Provenance) -> bool {
+    let lifetime = original.lifetime;
+    plan.decision.origin.is_uploads() && !lifetime.is_usable_on_error(lifetime.fresh_until())
 }
 
 fn short(plan: &Plan<'_>) -> Lifetime {

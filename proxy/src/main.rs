@@ -199,8 +199,13 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
         let uploads = UploadStore::new(store, Arc::clone(stores.cache.bans()));
         policy.change_feed(|layer| layer.uploads = Some(uploads));
     }
-    let follower =
-        Follower::open(&settings.control_plane, Arc::clone(&policy), Arc::clone(stores.cache.bans()), registry)?;
+    let follower = Follower::open(
+        &settings.control_plane,
+        Arc::clone(&policy),
+        Arc::clone(stores.cache.bans()),
+        stores.second_level.clone(),
+        registry,
+    )?;
     let filler = Arc::new(filler(settings, &engine, registry, &stores)?);
     let access = Arc::new(AccessLog::start(settings.access_log, registry)?);
     // As late as can be: from here on the edge before this one takes no purges.

@@ -35,6 +35,11 @@ pub struct OpenOrigin {
 }
 
 impl OpenOrigin {
+    /// True for the uploads of a tenant.
+    pub fn is_uploads(&self) -> bool {
+        matches!(self.store, Ok(Source::Uploads(_)))
+    }
+
     /// Tags of all its pictures.
     pub fn tags(&self) -> &[String] {
         self.origin.as_ref().map_or(&[], |origin| &origin.tags)

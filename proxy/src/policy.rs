@@ -94,7 +94,8 @@ impl PolicyInForce {
                     "applied"
                 }
                 Err(error) => {
-                    tracing::error!(file = %file.display(), "{error:#}; the last policy stays in force");
+                    let error = format!("{error:#}");
+                    tracing::error!(file = %file.display(), error, "policy not reloaded; the last one stays in force");
                     "refused"
                 }
             };
@@ -104,7 +105,7 @@ impl PolicyInForce {
 
     fn replace_file(&self, tenants: Vec<Tenant>) -> u64 {
         self.change(|active| {
-            active.file.replace(tenants);
+            active.file.replace(tenants, |_| false);
             active.file.open_all();
         })
     }

@@ -257,6 +257,8 @@ pub fn body(status: StatusCode, code: &'static str, detail: String) -> Vec<u8> {
 
 fn source_status_and_code(error: &SourceError) -> (StatusCode, &'static str) {
     match error {
+        // Asked for only where it is expected.
+        SourceError::Unchanged(_) => (StatusCode::BAD_GATEWAY, "source-failed"),
         SourceError::Store(error) => store_status_and_code(error),
         SourceError::Web(error) => web_status_and_code(error),
     }

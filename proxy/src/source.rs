@@ -198,6 +198,9 @@ pub enum SourceError {
     /// The guarded client's reason.
     #[error(transparent)]
     Web(#[from] FetchError),
+    /// An upload is the one that was asked with.
+    #[error("the upload has not changed")]
+    Unchanged(NotModified),
 }
 
 impl SourceError {
@@ -210,6 +213,7 @@ impl SourceError {
     pub fn not_modified(&self) -> Option<NotModified> {
         match self {
             Self::Store(StorageError::NotModified) => Some(NotModified::default()),
+            Self::Unchanged(unchanged) => Some(unchanged.clone()),
             Self::Web(FetchError::NotModified(meta)) => {
                 Some(NotModified { freshness: meta.freshness, tags: meta.tags.clone() })
             }
@@ -222,6 +226,7 @@ impl SourceError {
         match self {
             Self::Store(error) => matches!(error, StorageError::NotFound),
             Self::Web(error) => matches!(error, FetchError::Status(status) if [404, 410].contains(&status.as_u16())),
+            Self::Unchanged(_) => false,
         }
     }
 

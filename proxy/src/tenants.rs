@@ -52,12 +52,18 @@ impl Layer {
         self.insert(active);
     }
 
-    /// Puts these in the place of all that are there, which keep what did not change.
-    pub fn replace(&mut self, tenants: impl IntoIterator<Item = Tenant>) {
+    /// Puts these in the place of all that are there, which keep what did not change. Those that `stay` stay as they are.
+    pub fn replace(&mut self, tenants: impl IntoIterator<Item = Tenant>, stay: impl Fn(&TenantId) -> bool) {
         let before = std::mem::replace(self, Self { uploads: self.uploads.clone(), ..Self::default() });
         for tenant in tenants {
             let before = before.tenants.get(&tenant.slug);
             self.insert(Arc::new(ActiveTenant::new(tenant, self.uploads.as_ref(), before)));
+        }
+        let staying = before.tenants.values().filter(|active| stay(&active.tenant.id));
+        for active in staying {
+            if !self.tenants.contains_key(&active.tenant.slug) {
+                self.insert(Arc::clone(active));
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use tenancy::TenantId;
 use uploads::{POINTER_BYTES_MAX, Pointer, PublicId, Target};
 
 use crate::marks::{tenant_mark, upload_mark};
-use crate::source::{Ask, SourceMeta};
+use crate::source::{Ask, NotModified, SourceError, SourceMeta};
 
 /// Pointers that are kept.
 const POINTERS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
@@ -89,11 +89,11 @@ impl TenantUploads {
         &self,
         public_id: &str,
         ask: &Ask,
-    ) -> Result<(SourceMeta, Option<ServedRange>, ObjectBody), StorageError> {
+    ) -> Result<(SourceMeta, Option<ServedRange>, ObjectBody), SourceError> {
         let target = self.target(public_id).await?;
         let meta = meta(&target);
         if ask.if_changed.as_ref().is_some_and(|known| known.etag == meta.etag) {
-            return Err(StorageError::NotModified);
+            return Err(SourceError::Unchanged(NotModified { freshness: meta.freshness, tags: meta.tags }));
         }
         let path = target.path(self.tenant.as_str()).ok_or(StorageError::NotFound)?;
         let object = self.all.store.get(&path, GetOptions { range: ask.range, if_changed: None }).await?;

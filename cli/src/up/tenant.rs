@@ -107,13 +107,10 @@ impl Tenants<'_> {
     async fn register_logo(&self, key: &str) -> anyhow::Result<()> {
         let (boundary, logo) = ("the-logo-of-the-demo", devstack::samples::logo()?);
         let part = |name: &str| format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"");
-        let form = [
-            format!("{}\r\n\r\n{LOGO}\r\n{}; filename=\"{LOGO}\"\r\n\r\n", part("public_id"), part("file")).as_bytes(),
-            &logo,
-            format!("\r\n--{boundary}--\r\n").as_bytes(),
-        ];
+        let head = format!("{}\r\n\r\n{LOGO}\r\n{}; filename=\"{LOGO}\"\r\n\r\n", part("public_id"), part("file"));
+        let form = [head.as_bytes(), &logo, format!("\r\n--{boundary}--\r\n").as_bytes()].concat();
         let kind = format!("multipart/form-data; boundary={boundary}");
-        let sent = self.send(Method::POST, "/v1/media", key, Some((&kind, form.concat().into()))).await?;
+        let sent = self.send(Method::POST, "/v1/media", key, Some((&kind, form.into()))).await?;
         // It is there already when `up` was stopped right after.
         let is_there = sent.status.is_success() || sent.status == StatusCode::CONFLICT;
         ensure!(is_there, "the logo cannot be uploaded: {}", sent.refusal());

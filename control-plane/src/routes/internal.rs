@@ -117,15 +117,19 @@ pub async fn feed(
         let (epoch, seq) = (epoch.to_string(), number(seq));
         return Ok(Json(FeedAnswer { epoch, seq, snapshot: true, events: Vec::new() }));
     }
-    let mut events = events(database, seal, query.after).await?;
-    if events.is_empty() && !query.wait.is_zero() {
+    let mut told = events(database, seal, query.after).await?;
+    if told.as_ref().is_some_and(Vec::is_empty) && !query.wait.is_zero() {
         tokio::select! {
             () = head.passed(query.after) => {}
             () = tokio::time::sleep(query.wait) => {}
             () = shutdown => {}
         }
-        events = self::events(database, seal, query.after).await?;
+        told = events(database, seal, query.after).await?;
     }
+    let Some(events) = told else {
+        let (epoch, seq) = (position.epoch.to_string(), number(position.seq));
+        return Ok(Json(FeedAnswer { epoch, seq, snapshot: true, events: Vec::new() }));
+    };
     let seq = events.last().map_or(0, |last| last.seq).max(number(position.seq));
     Ok(Json(FeedAnswer { epoch: position.epoch.to_string(), seq, snapshot: false, events }))
 }
@@ -226,20 +230,25 @@ async fn current(database: &Database, query: FeedQuery, position: Position) -> R
     Ok(Position { epoch: epoch.fetch_one(database.across()).await?, ..position })
 }
 
-async fn events(database: &Database, seal: &Seal, after: i64) -> Result<Vec<FeedEvent>, ApiError> {
+/// Changes after this one; `None` if there is a secret in them that does not open any more: what the snapshot has of it may have been
+/// sealed anew since.
+async fn events(database: &Database, seal: &Seal, after: i64) -> Result<Option<Vec<FeedEvent>>, ApiError> {
     let rows = sqlx::query!(
-        r#"SELECT seq AS "seq!", tenant_id AS "tenant!", kind AS "kind!", name AS "name!", body FROM feed_after($1, $2)"#,
+        r#"SELECT seq AS "seq!", tenant_id AS "tenant!", kind AS "kind!", name AS "name!", body,
+             (extract(epoch FROM announced_at) * 1000)::bigint AS "at!"
+           FROM feed_after($1, $2)"#,
         after,
         EVENTS_MAX
     )
     .fetch_all(database.across())
     .await?;
-    let events = rows.into_iter().map(|row| FeedEvent {
-        seq: number(row.seq),
-        tenant: tenant_id(row.tenant),
-        body: row.body.and_then(|body| opened(seal, row.tenant.into(), &row.kind, &row.name, body)),
-        kind: row.kind,
-        name: row.name,
+    let told = rows.into_iter().map(|row| {
+        let body = match row.body {
+            Some(body) => Some(opened(seal, row.tenant.into(), &row.kind, &row.name, body)?),
+            None => None,
+        };
+        let (seq, at, tenant) = (number(row.seq), number(row.at), tenant_id(row.tenant));
+        Some(FeedEvent { seq, at, tenant, kind: row.kind, name: row.name, body })
     });
-    Ok(events.collect())
+    Ok(told.collect())
 }

@@ -73,7 +73,7 @@ pub enum PurgeError {
     /// The cache folder is not ours now, but what is in it may come back. In force, and written down when it is ours.
     #[error("the purge is in force, but is lost if the edge ends before it has the cache folder: try again")]
     NoFolder,
-    /// Another process is taking over. Not in force.
+    /// Another process is taking over. In force here, and not known there.
     #[error("another process is taking over, and would not know of the purge: try again")]
     HandedOver,
     /// It cannot be written down.
@@ -176,7 +176,7 @@ impl Bans {
     /// Bans what `scope` covers and was begun before this call. Blocking: waits for the disk.
     ///
     /// # Errors
-    /// [`PurgeError`], which says whether it is in force.
+    /// [`PurgeError`]; it is in force here all the same.
     pub fn purge(&self, scope: Scope) -> Result<u64, PurgeError> {
         self.purge_all(&[scope])
     }
@@ -184,12 +184,9 @@ impl Bans {
     /// Bans what any of `scopes` covers, as [`Self::purge`] does, with one wait for the disk. Gives the number of the last.
     ///
     /// # Errors
-    /// [`PurgeError`], which says whether all of them or none are in force.
+    /// [`PurgeError`]; all of them are in force here all the same.
     pub fn purge_all(&self, scopes: &[Scope]) -> Result<u64, PurgeError> {
         let mut log = self.log.lock();
-        if log.is_handed_over {
-            return Err(PurgeError::HandedOver);
-        }
         let latest = self.latest.load(Ordering::Acquire);
         let bans: Vec<_> = scopes.iter().copied().zip(latest + 1..).collect();
         let latest = bans.last().map_or(latest, |(_, number)| *number);
@@ -201,6 +198,9 @@ impl Bans {
         }
         // After the table: who reads the new number also finds the ban.
         self.latest.store(latest, Ordering::Release);
+        if log.is_handed_over {
+            return Err(PurgeError::HandedOver);
+        }
         match &mut log.file {
             LogFile::NotNeeded => Ok(latest),
             LogFile::Missing => Err(PurgeError::NoFolder),

@@ -46,9 +46,10 @@ pub(crate) struct TenantDocument {
     pub(crate) images: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) origins: BTreeMap<String, OriginTable>,
-    /// Whether the tenant has uploads, which images may be.
+    /// Whether it was said to a control plane, by whoever has a key, and not by the operator: nothing of the edge's own machine is
+    /// in reach then, and images may be uploads.
     #[serde(skip)]
-    pub(crate) has_uploads: bool,
+    pub(crate) is_of_control_plane: bool,
     #[serde(default)]
     allowed_urls: Vec<String>,
     #[serde(default)]
@@ -137,6 +138,11 @@ impl TenantDocument {
             unsigned: self.unsigned.check(&self.presets, report),
         };
         let presets = self.presets.iter().filter_map(|(name, ops)| check_preset(name, ops, report)).collect();
+        if self.is_of_control_plane {
+            for (name, table) in &self.origins {
+                table.check_reach(&format!("origins.{name}"), report);
+            }
+        }
         let origins = self.origins.into_iter().filter_map(|(name, table)| table.check(&name, report)).collect();
         let urls = Arc::new(check_urls(&self.allowed_urls, &self.allow_private, report));
         let slug = TenantSlug::new(slug)
@@ -174,7 +180,9 @@ impl TenantDocument {
             Ok(Source::Origin { origin, .. }) if !self.origins.contains_key(origin.as_str()) => {
                 format!("the tenant has no origin {:?}", origin.as_str())
             }
-            Ok(Source::Upload(_)) if !self.has_uploads => "an image is registered as \"@origin/path\"".to_owned(),
+            Ok(Source::Upload(_)) if !self.is_of_control_plane => {
+                "an image is registered as \"@origin/path\"".to_owned()
+            }
             Ok(Source::Url(_)) => "an image is not registered by its URL".to_owned(),
             Ok(source) => return checked.map(|name| (name, source)),
             Err(error) => error.to_string(),
@@ -201,6 +209,19 @@ fn check_preset(name: &str, text: &str, report: &mut Report<'_>) -> Option<(Name
 }
 
 impl OriginTable {
+    /// Refuses what reaches the edge's own machine, or would be asked for with the edge's own keys.
+    fn check_reach(&self, key: &str, report: &mut Report<'_>) {
+        if self.folder.is_some() {
+            report.add(&format!("{key}.folder"), "only the operator gives folders of a machine");
+        }
+        let Some(s3) = &self.s3 else { return };
+        let has_id = s3.access_key_id.as_ref().is_some_and(|id| !id.is_empty());
+        let has_secret = s3.secret_access_key.as_ref().is_some_and(|secret| !secret.expose().is_empty());
+        if !has_id || !has_secret {
+            report.add(&format!("{key}.s3"), "it needs access_key_id and secret_access_key");
+        }
+    }
+
     fn check(self, name: &str, report: &mut Report<'_>) -> Option<(OriginName, Arc<Origin>)> {
         let key = format!("origins.{name}");
         let checked = OriginName::new(name)

@@ -48,6 +48,9 @@ pub struct FeedAnswer {
 pub struct FeedEvent {
     /// Its number.
     pub seq: u64,
+    /// When it was announced, in Unix milliseconds by the database's clock.
+    #[serde(default)]
+    pub at: u64,
     /// Whose.
     pub tenant: TenantId,
     /// What it is of, one of [`kind`].

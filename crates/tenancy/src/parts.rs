@@ -126,7 +126,7 @@ impl TenantParts {
             return None;
         }
         let mut document: TenantDocument = told("", Value::Object(self.policy.clone()), report)?;
-        document.has_uploads = true;
+        document.is_of_control_plane = true;
         document.presets = self.presets.clone();
         document.images = self.images.clone();
         document.hosts = self.domains.iter().cloned().collect();

@@ -161,9 +161,18 @@ async fn an_origin_reaches_no_further_than_the_operator_lets_it() {
     ok(&put(&api, &shop, "origins/store", with("endpoint", "https://S3.example.com/")).await, 201);
     ok(&put(&api, &shop, "origins/web", web("IMAGES.internal")).await, 201);
     for (origin, why) in [
-        (json!({"folder": "/etc"}), "folder: only the operator"),
-        (json!({"s3": {"bucket": "b"}}), "s3: it needs access_key_id"),
-        (json!({"s3": {"bucket": "b", "access_key_id": "x"}}), "s3: it needs access_key_id"),
+        (json!({"folder": "/etc"}), "origins.new.folder: only the operator"),
+        (json!({"s3": {"bucket": "b"}}), "origins.new.s3: it needs access_key_id"),
+        (json!({"s3": {"bucket": "b", "access_key_id": "x"}}), "origins.new.s3: it needs access_key_id"),
+        // The edge's own keys would be used.
+        (
+            json!({"s3": {"bucket": "b", "access_key_id": null, "secret_access_key": null}}),
+            "origins.new.s3: it needs access_key_id",
+        ),
+        (
+            json!({"s3": {"bucket": "b", "access_key_id": "", "secret_access_key": ""}}),
+            "origins.new.s3: it needs access_key_id",
+        ),
         (with("endpoint", "http://169.254.169.254/"), "s3.endpoint: "),
         (with("endpoint", "https://s3.example.com.evil.example"), "s3.endpoint: "),
         (with("region", "x/../@evil.example"), "origins.new.s3.region: "),

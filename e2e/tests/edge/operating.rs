@@ -83,7 +83,14 @@ async fn metrics_after_traffic() -> String {
     let setup = EdgeSetup::new().tls();
     let second_level = setup.home().join("second-level");
     std::fs::create_dir(&second_level).expect("the folder is new");
-    let edge = setup.set("second_level.folder", format!("{second_level:?}")).start().await;
+    let feed = setup.home().join("feed").display().to_string();
+    let setup = setup
+        .set("second_level.folder", format!("{second_level:?}"))
+        // Nobody is there: it serves all the same.
+        .set("control_plane.url", "\"http://127.0.0.1:1\"")
+        .set("control_plane.token", "\"the token of a control plane that is away\"")
+        .set("control_plane.dir", format!("{feed:?}"));
+    let edge = setup.launch().await;
     edge.setup().put("a.jpg", photo(60, 40));
     for target in ["/demo/w=40,f=jpeg/@local/a.jpg", "/demo/w=40,f=jpeg/@local/a.jpg", "/demo/w=40/@local/none.jpg"] {
         edge.get(target).await;

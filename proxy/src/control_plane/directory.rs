@@ -71,7 +71,7 @@ impl Directory {
 
     /// Takes a change in.
     pub fn apply(&mut self, event: FeedEvent) -> Effect {
-        let FeedEvent { seq, tenant: id, kind, name, body } = event;
+        let FeedEvent { seq, at: _, tenant: id, kind, name, body } = event;
         match kind.as_str() {
             kind::MEDIA => {
                 let tenant = tenant_mark(&id);

@@ -106,6 +106,10 @@ impl Journal {
             }
         };
         while let Some(Record::Events(events)) = reader.next() {
+            // What comes after a gap is asked for again, and what the gap lacks with it.
+            if !is_next(position.seq, &events) {
+                break;
+            }
             for event in events {
                 position.seq = event.seq;
                 // What was taken back is remembered by the bans.
@@ -147,6 +151,11 @@ impl Journal {
         Ok(())
     }
 
+    /// What the file says is not what is known any more: it has to be written anew.
+    pub fn abandon(&mut self) {
+        self.open = None;
+    }
+
     /// Writes all of it anew, in one step. Blocking.
     ///
     /// # Errors
@@ -179,6 +188,11 @@ impl Journal {
         self.open = Some(OpenFile { file, id, records, whole_bytes: bytes, appended_bytes: 0 });
         Ok(())
     }
+}
+
+/// Whether changes follow this one, and each other, without a gap.
+pub fn is_next(seq: u64, events: &[FeedEvent]) -> bool {
+    events.iter().map(|event| event.seq).eq((seq + 1..).take(events.len()))
 }
 
 /// Nobody else may read it.
@@ -256,7 +270,7 @@ mod tests {
 
     fn event(seq: u64, kind: &str, name: &str, body: serde_json::Value) -> FeedEvent {
         let tenant = TenantId::new(&format!("id-{}", seq % 3));
-        FeedEvent { seq, tenant, kind: kind.to_owned(), name: name.to_owned(), body: Some(body) }
+        FeedEvent { seq, at: 0, tenant, kind: kind.to_owned(), name: name.to_owned(), body: Some(body) }
     }
 
     /// A file with three tenants and five changes after them, each in a record of its own.
@@ -295,6 +309,18 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(home.path().join("journal")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_comes_after_a_gap_is_not_read() {
+        let home = tempfile::tempdir().expect("a folder");
+        let (mut journal, _) = written(&home);
+        for seq in [10, 11] {
+            journal.append(&[event(seq, kind::PRESET, "late", json!("w=1"))]).expect("written");
+        }
+        assert_eq!(journal.load().expect("what is before").0.seq, 8);
+        journal.abandon();
+        assert!(!journal.is_appendable() && journal.append(&[]).is_err());
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, PullingGauge, Registry};
 
-/// The kinds that are told apart; others are counted together.
+/// What kinds that are not known are counted as.
+const OTHER: &str = "other";
+
+/// The kinds that are told apart.
 const KINDS: [&str; 9] = ["tenant", "policy", "preset", "image", "origin", "domain", "signing_key", "purge", "media"];
 
 /// What is counted of the feed.
@@ -35,6 +38,10 @@ impl FeedMetrics {
         let events = Opts::new("calotype_feed_events_total", "Changes that the control plane has told, by kind.");
         let events = IntCounterVec::new(events, &["kind"])?;
         registry.register(Box::new(events.clone()))?;
+        // A counter that is not there before it counts hides its first step from an alert.
+        for kind in KINDS.iter().chain(&[OTHER]) {
+            events.with_label_values(&[*kind]);
+        }
         let failures =
             IntCounter::new("calotype_feed_failures_total", "Times that the control plane could not be asked.")?;
         registry.register(Box::new(failures.clone()))?;
@@ -67,7 +74,7 @@ impl FeedMetrics {
 
     /// It told a change.
     pub fn told(&self, kind: &str) {
-        let kind = if KINDS.contains(&kind) { kind } else { "other" };
+        let kind = if KINDS.contains(&kind) { kind } else { OTHER };
         self.events.with_label_values(&[kind]).inc();
     }
 

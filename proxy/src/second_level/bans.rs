@@ -98,16 +98,29 @@ impl SharedBans {
     /// # Errors
     /// [`AnnounceError`]: another edge, or this one after its cache was lost, may bring back what was purged.
     pub async fn announce(&self, scopes: &[Scope]) -> Result<(), AnnounceError> {
-        let at = UnixMillis::now();
+        let random = getrandom::u64().expect("the system has random numbers");
+        self.announce_as(scopes, UnixMillis::now(), random).await
+    }
+
+    /// Tells them of one that was made elsewhere, then, and that every edge hears of: `id` names it, the same for all.
+    ///
+    /// # Errors
+    /// As [`Self::announce`].
+    pub async fn announce_as(&self, scopes: &[Scope], at: UnixMillis, id: u64) -> Result<(), AnnounceError> {
         for scope in scopes {
-            self.timed.add(*scope, at);
+            self.distrust(*scope, at);
         }
-        let name = name(at);
+        let name = name(at, id);
         self.known.lock().insert(name.clone());
         let path = ObjectPath::new(name).map_err(StorageError::from)?;
         let written = self.store.put(&path, bans_to_bytes(scopes, at).into(), PutOptions::default());
         timeout(ANNOUNCE_LIMIT, written).await.map_err(|_| AnnounceError::TimedOut)??;
         Ok(())
+    }
+
+    /// Uses nothing from there that this covers and that was asked for before; only here, and until the process ends.
+    pub fn distrust(&self, scope: Scope, at: UnixMillis) {
+        self.timed.add(scope, at);
     }
 
     /// Looks for purges of other edges, for ever.
@@ -212,10 +225,9 @@ fn before(time: UnixMillis, span: Duration) -> UnixMillis {
     UnixMillis(time.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// A name that sorts by time and that no other edge takes.
-fn name(at: UnixMillis) -> String {
-    let random = getrandom::u64().expect("the system has random numbers");
-    format!("{FOLDER}{:013}-{random:016x}", at.0)
+/// A name that sorts by time.
+fn name(at: UnixMillis, id: u64) -> String {
+    format!("{FOLDER}{:013}-{id:016x}", at.0)
 }
 
 fn time_of(name: &str) -> Option<UnixMillis> {
