@@ -250,7 +250,38 @@ async fn a_database_that_was_set_back_is_followed_back() {
     // Numbers that were given before mean other things now.
     put(&rig, "presets/other", json!({"ops": "w=8,f=png"})).await;
     shows(&edge, "/shop/p=other/a/b.png", RED).await;
+    // What it knows now is what it knows after a crash, with nobody to ask.
+    let setup = edge.kill().await;
+    let store = rig.without_control_plane().await;
+    let edge = setup.start().await;
+    shows(&edge, "/shop/p=other/a/b.png", RED).await;
+    assert_eq!(edge.get("/shop/p=thumb/a/b.png").await.status, 400);
     edge.stop().await;
+    drop(store);
+}
+
+#[tokio::test]
+async fn what_was_replaced_does_not_come_back_from_the_second_level() {
+    let rig = MediaRig::start().await;
+    put(&rig, "policy", json!({"open": true, "max_age_seconds": 3600})).await;
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let shared = format!("{:?}", folder.path().display().to_string());
+    let edge = rig.edge().set("second_level.folder", &shared).start().await;
+    caught_up(&rig, &edge).await;
+    let made = upload(&rig, "a/b.png", RED).await;
+    caught_up(&rig, &edge).await;
+    shows(&edge, TARGET, RED).await;
+    let written = "calotype_second_level_writes_total{result=\"written\"}";
+    eventually("the second level", async || (edge.metric(written).await > 0.0).then_some(())).await;
+    assert_eq!(rig.put(&id(&made), &drawn(BLUE)).await.status, 200);
+    caught_up(&rig, &edge).await;
+    assert!(is_like(&edge.get(TARGET).await, BLUE));
+    // Nor at an edge that is new, and was told of nothing.
+    let second = rig.edge().set("second_level.folder", &shared).start().await;
+    caught_up(&rig, &second).await;
+    assert!(is_like(&second.get(TARGET).await, BLUE));
+    edge.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test]
@@ -288,9 +319,16 @@ async fn an_upload_ends_when_it_was_told_to() {
     let end = OffsetDateTime::from_unix_timestamp(end).expect("a time").format(&Rfc3339).expect("a text");
     let form = TestForm::default().text("public_id", "a/b.png").text("expires_at", &end);
     ok(&rig.post(form.add("file", None, &drawn(RED))).await, 201);
-    shows(&edge, TARGET, RED).await;
-    answers(&edge, TARGET, 404).await;
-    answers(&edge, "/shop/-/a/b.png", 404).await;
+    // Not even under a version, which names what never changes.
+    let versioned = "/shop/w=32,f=png,v=1/a/b.png";
+    for target in [TARGET, versioned] {
+        shows(&edge, target, RED).await;
+        let told = edge.get(target).await.header("cache-control").expect("told").to_owned();
+        assert!(!told.contains("stale") && !told.contains("immutable"), "{told}");
+    }
+    for target in [TARGET, versioned, "/shop/-/a/b.png"] {
+        answers(&edge, target, 404).await;
+    }
     edge.stop().await;
 }
 
