@@ -182,6 +182,8 @@ async fn everything_starts_from_nothing_stops_when_told_and_starts_again_with_al
             let (address, target) = client::split_url(url).expect("a URL");
             picture(&client::get(address, &target).await.expect("an answer"), "image/jpeg");
         }
+        let overlaid = "/demo/w=100,f=png,overlay=logo;south-east;4;4;0.2/@local/my%20beach.jpg";
+        picture(&client::get(rig.setup.addr(), overlaid).await.expect("an answer"), "image/png");
         let signed = rig.calotype(&["sign", "/-/@local/my%20beach.jpg"]).await;
         let signed = signed.trim();
         assert!(signed.starts_with("/demo/-/@local/my%20beach.jpg?kid="), "{signed}");

@@ -21,6 +21,9 @@ use crate::private_file;
 /// How long the control plane may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
+/// The public id of the demo's logo.
+const LOGO: &str = "logo.png";
+
 /// Is there until the tenant is whole: its key is shown once, and who is killed meanwhile has not noted it.
 const MAKING: &str = "making-tenant";
 
@@ -97,6 +100,26 @@ impl Tenants<'_> {
         let body = json!({ "open": true, "originals": true });
         let set = self.ask(Method::PUT, "/v1/policy", key, Some(&body)).await?;
         ensure!(set.status.is_success(), "the policy cannot be set: {}", set.refusal());
+        self.register_logo(key).await
+    }
+
+    /// Gives the tenant a logo to lay over pictures, as an upload.
+    async fn register_logo(&self, key: &str) -> anyhow::Result<()> {
+        let (boundary, logo) = ("the-logo-of-the-demo", devstack::samples::logo()?);
+        let part = |name: &str| format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"");
+        let form = [
+            format!("{}\r\n\r\n{LOGO}\r\n{}; filename=\"{LOGO}\"\r\n\r\n", part("public_id"), part("file")).as_bytes(),
+            &logo,
+            format!("\r\n--{boundary}--\r\n").as_bytes(),
+        ];
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        let sent = self.send(Method::POST, "/v1/media", key, Some((&kind, form.concat().into()))).await?;
+        // It is there already when `up` was stopped right after.
+        let is_there = sent.status.is_success() || sent.status == StatusCode::CONFLICT;
+        ensure!(is_there, "the logo cannot be uploaded: {}", sent.refusal());
+        let overlay = json!({ "source": LOGO });
+        let set = self.ask(Method::PUT, "/v1/overlays/logo", key, Some(&overlay)).await?;
+        ensure!(set.status.is_success(), "the logo cannot be registered: {}", set.refusal());
         Ok(())
     }
 
@@ -136,14 +159,18 @@ impl Tenants<'_> {
     }
 
     async fn ask(&self, method: Method, path: &str, key: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
+        self.send(method, path, key, body.map(|body| ("application/json", body.to_string().into()))).await
+    }
+
+    async fn send(&self, method: Method, path: &str, key: &str, body: Option<(&str, Bytes)>) -> anyhow::Result<Answer> {
         let mut request = Request::builder()
             .method(method)
             .uri(self.server.target(path))
             .header(AUTHORIZATION, format!("Bearer {key}"));
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some((kind, _)) = &body {
+            request = request.header(CONTENT_TYPE, *kind);
         }
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let body = body.map(|(_, bytes)| bytes).unwrap_or_default();
         let request = request.body(Full::new(body)).context("the key cannot be sent")?;
         let answer = timeout(ANSWER_LIMIT, self.server.send(request)).await;
         answer.unwrap_or_else(|_| bail!("no answer within {ANSWER_LIMIT:?}")).context("the control plane")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FolderStore, ObjectPath, ObjectStore, S3Config, S3Credentials, S3Store, Secret};
+use crate::{FolderStore, ObjectPath, ObjectStore, PartSize, S3Config, S3Credentials, S3Store, Secret};
 
 /// A folder or a bucket; neither is no store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +74,8 @@ impl StoreSettings {
         }
         config.endpoint.clone_from(&self.endpoint);
         config.region.clone_from(&self.region);
+        // Streams come from many clients at once, each of which takes three parts of memory.
+        config.limits.part_size = PartSize::MIN;
         S3Store::new(config).map(|store| Some(store.into())).map_err(|error| error.to_string())
     }
 }

@@ -162,6 +162,11 @@ fn told<T: DeserializeOwned>(key: &str, value: Value, report: &mut Report<'_>) -
     let read = serde_path_to_error::deserialize(value);
     let told = |error: serde_path_to_error::Error<serde_json::Error>| {
         let (path, why) = (error.path().to_string(), error.into_inner().to_string());
+        // What is there instead may be a secret.
+        let why = match why.split_once(", expected ") {
+            Some((given, expected)) if given.starts_with("invalid ") => format!("expected {expected}"),
+            _ => why,
+        };
         let path = if path == "." { String::new() } else { path };
         let dot = if key.is_empty() || path.is_empty() { "" } else { "." };
         report.add(&format!("{key}{dot}{path}"), why);

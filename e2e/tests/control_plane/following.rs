@@ -79,6 +79,7 @@ async fn an_upload_is_there_at_once_and_a_change_of_it_reaches_every_edge() {
     }
     let made = upload(&rig, "a/b.png", RED).await;
     for edge in [&first, &second] {
+        caught_up(&rig, edge).await;
         shows(edge, TARGET, RED).await;
         assert!(edge.get(TARGET).await.header("cache-status").expect("told").contains("hit"));
     }
@@ -156,6 +157,7 @@ async fn purges_are_taken_up() {
     let (rig, edge) = open_rig().await;
     let form = TestForm::default().text("public_id", "a/b.png").text("tags", "summer").add("file", None, &drawn(RED));
     ok(&rig.post(form).await, 201);
+    caught_up(&rig, &edge).await;
     let other = "/shop/w=31,f=png/a/b.png";
     for order in [json!({"url": TARGET}), json!({"source": "a/b.png"}), json!({"tag": "summer"}), json!({"all": true})]
     {

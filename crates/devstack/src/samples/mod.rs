@@ -54,12 +54,18 @@ const SAMPLES: [(&str, Paint); 4] = [
         let upright = scene::paint(scene::BALLOONS, 1000, 1500);
         jpeg(&image::imageops::rotate270(&upright), Some(6))
     }),
-    ("logo.png", || {
-        let mut bytes = Vec::new();
-        logo::paint(800).write_to(&mut std::io::Cursor::new(&mut bytes), ImageFormat::Png)?;
-        Ok(bytes)
-    }),
+    ("logo.png", logo),
 ];
+
+/// The sample logo: a PNG with transparent parts.
+///
+/// # Errors
+/// When the encoder refuses it.
+pub fn logo() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    logo::paint(800).write_to(&mut std::io::Cursor::new(&mut bytes), ImageFormat::Png)?;
+    Ok(bytes)
+}
 
 /// `picture` as a JPEG, with an EXIF orientation if one is given.
 ///

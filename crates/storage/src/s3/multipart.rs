@@ -1,6 +1,6 @@
 //! Writing a stream of unknown length: S3's multipart upload.
 //!
-//! Must not hold more than four parts of a stream in memory, and must not leave an unfinished upload in the bucket,
+//! Must not hold more than three parts of a stream in memory, and must not leave an unfinished upload in the bucket,
 //! which would cost money unseen: failed and dropped uploads are aborted. If the process dies or the abort itself
 //! fails, only a lifecycle rule of the bucket (`AbortIncompleteMultipartUpload`) cleans up.
 
@@ -16,7 +16,7 @@ use super::error::failed;
 use crate::{BoxError, ObjectPath, PutOptions, StorageError, Stored};
 
 /// Parts of one upload on the wire at once; one more is being gathered.
-const PARTS_IN_FLIGHT_MAX: usize = 3;
+const PARTS_IN_FLIGHT_MAX: usize = 2;
 
 /// S3's limit on the parts of an upload.
 const PARTS_MAX: u64 = 10_000;
@@ -36,7 +36,8 @@ impl S3Store {
         // The size of the parts stays the same to the end: not every server takes growing ones.
         let part_bytes = self.bucket.limits.part_size.get();
         let limit_bytes = limit_bytes.min(part_bytes.saturating_mul(PARTS_MAX));
-        let mut parts = Parts { body, gathered: BytesMut::new(), total: 0, limit_bytes, part_bytes };
+        let (gathered, rest) = (BytesMut::new(), Bytes::new());
+        let mut parts = Parts { body, gathered, rest, total: 0, limit_bytes, part_bytes };
         let first = parts.next().await?.unwrap_or_default();
         if (first.len() as u64) < part_bytes {
             return self.put(path, first, options).await;
@@ -56,6 +57,8 @@ impl S3Store {
 struct Parts<S> {
     body: S,
     gathered: BytesMut,
+    /// What came together with the end of a part.
+    rest: Bytes,
     total: u64,
     limit_bytes: u64,
     part_bytes: u64,
@@ -69,19 +72,27 @@ where
     /// `None` after the last part.
     async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
         let part_bytes = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
-        while self.gathered.len() < part_bytes {
+        loop {
+            if self.gathered.capacity() < part_bytes {
+                // No part lies in a larger piece of memory than it needs.
+                self.gathered.reserve(part_bytes - self.gathered.len());
+            }
+            let missing = part_bytes - self.gathered.len();
+            self.gathered.extend_from_slice(&self.rest.split_to(missing.min(self.rest.len())));
+            if self.gathered.len() == part_bytes {
+                return Ok(Some(std::mem::take(&mut self.gathered).freeze()));
+            }
             let Some(chunk) = self.body.next().await else {
-                let rest = std::mem::take(&mut self.gathered).freeze();
-                return Ok((!rest.is_empty()).then_some(rest));
+                let last = std::mem::take(&mut self.gathered).freeze();
+                return Ok((!last.is_empty()).then_some(last));
             };
             let chunk = chunk.map_err(|error| StorageError::Input { source: error.into() })?;
             self.total = self.total.saturating_add(chunk.len() as u64);
             if self.total > self.limit_bytes {
                 return Err(StorageError::TooLarge { limit: self.limit_bytes });
             }
-            self.gathered.extend_from_slice(&chunk);
+            self.rest = chunk;
         }
-        Ok(Some(self.gathered.split_to(part_bytes).freeze()))
     }
 }
 
