@@ -107,11 +107,9 @@ impl Tenants<'_> {
     async fn register_logo(&self, key: &str) -> anyhow::Result<()> {
         let (boundary, logo) = ("the-logo-of-the-demo", devstack::samples::logo()?);
         let part = |name: &str| format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"");
-        let form = [
-            format!("{}\r\n\r\n{LOGO}\r\n{}; filename=\"{LOGO}\"\r\n\r\n", part("public_id"), part("file")).as_bytes(),
-            &logo,
-            format!("\r\n--{boundary}--\r\n").as_bytes(),
-        ];
+        let head = format!("{}\r\n\r\n{LOGO}\r\n{}; filename=\"{LOGO}\"\r\n\r\n", part("public_id"), part("file"));
+        let end = format!("\r\n--{boundary}--\r\n");
+        let form = [head.as_bytes(), &logo, end.as_bytes()];
         let kind = format!("multipart/form-data; boundary={boundary}");
         let sent = self.send(Method::POST, "/v1/media", key, Some((&kind, form.concat().into()))).await?;
         // It is there already when `up` was stopped right after.
