@@ -11,6 +11,9 @@ use url::Host;
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;
 
+/// Most bytes of all that a tenant sets, as JSON: edges are told of hundreds of tenants in one answer, and hold all in memory.
+const PARTS_BYTES_MAX: usize = 768 * 1024;
+
 /// Stands for a secret that is not opened to check what is beside it.
 const HIDDEN: &str = "…";
 
@@ -129,11 +132,16 @@ pub fn check(parts: &TenantParts, transaction: &TenantTransaction) -> Result<(),
     parts.check(TenantId::new(&transaction.tenant().to_string())).map(|_| ())
 }
 
-/// Refuses parts that edges would refuse, because of what is to be taken in.
+/// Refuses parts that edges would refuse, because of what is to be taken in, or that are too much for them together.
 ///
 /// # Errors
-/// [`ApiError::Mistakes`].
+/// [`ApiError::Mistakes`] and [`ApiError::Field`].
 pub fn accept(parts: &TenantParts, transaction: &TenantTransaction) -> Result<(), ApiError> {
+    let bytes = serde_json::to_vec(parts).map_err(|_| ApiError::Internal)?.len();
+    if bytes > PARTS_BYTES_MAX {
+        let why = format!("policy, presets, overlays and origins have at most {PARTS_BYTES_MAX} bytes together");
+        return Err(ApiError::field("body", why));
+    }
     check(parts, transaction).map_err(ApiError::Mistakes)
 }
 

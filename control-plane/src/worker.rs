@@ -133,12 +133,21 @@ impl Worker {
         if self.library.store().is_err() {
             return Ok(());
         }
-        let (expired, published) = (store::expire(&self.library).await?, store::publish(&self.library).await?);
-        let swept = store::sweep(&self.library).await?;
-        for (what, round) in [("media expired", expired), ("pointers written", published), ("objects swept", swept)] {
-            if round != store::Round::default() {
+        // One after the other, whatever becomes of the one before.
+        let rounds = [
+            ("media expired", store::expire(&self.library).await),
+            ("pointers written", store::publish(&self.library).await),
+            ("objects swept", store::sweep(&self.library).await),
+        ];
+        for (what, round) in &rounds {
+            if let Ok(round) = round.as_ref().map(|round| *round)
+                && round != store::Round::default()
+            {
                 tracing::info!(done = round.done, failed = round.failed, "{what}");
             }
+        }
+        for (what, round) in rounds {
+            round.context(what)?;
         }
         Ok(())
     }
@@ -153,6 +162,7 @@ impl Worker {
         tracing::info!(jobs, events, answers, "forgotten");
         Ok(())
     }
+
     /// In small steps, so that nobody waits for a lock.
     async fn forget_answers(&self, older_than: OffsetDateTime) -> Result<u64, DatabaseError> {
         let mut forgotten = 0;

@@ -199,14 +199,14 @@ pub fn locate(active: &ActiveTenant, source: &transform_url::Source) -> Result<P
 fn locate_url(active: &ActiveTenant, text: &str) -> Result<Place, EdgeError> {
     let url = fetch::parse_url(text).map_err(|error| EdgeError::BadSourceUrl(error.to_string()))?;
     let web = active.origins.urls(&active.tenant).filter(|_| active.tenant.urls.allow(&url));
-    Ok((Arc::clone(web.ok_or(EdgeError::SourceNotAllowed)?), SourcePath::Url(Box::new(url))))
+    Ok((web.ok_or(EdgeError::SourceNotAllowed)?, SourcePath::Url(Box::new(url))))
 }
 
 fn locate_in(active: &ActiveTenant, origin: &OriginName, path: &str) -> Result<Place, EdgeError> {
     let open =
         active.origins.get(&active.tenant, origin).ok_or_else(|| EdgeError::UnknownOrigin(origin.to_string()))?;
     let path = ObjectPath::new(path).map_err(StorageError::from)?;
-    Ok((Arc::clone(open), SourcePath::Object(path)))
+    Ok((open, SourcePath::Object(path)))
 }
 
 /// The registered image of this name.

@@ -3,6 +3,7 @@
 //! Must not read originals: that is the fill's and the original's business.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use fetch::{FetchConfig, Fetcher, HeaderMap, PrivateHosts};
@@ -60,7 +61,9 @@ pub struct OpenOrigins {
 struct LazyOrigin {
     /// `None` for all that the tenant's URLs lead to.
     origin: Option<Arc<Origin>>,
+    /// Once it could be opened; until then it is tried again by each who asks.
     opened: OnceLock<Arc<OpenOrigin>>,
+    is_told: AtomicBool,
 }
 
 impl LazyOrigin {
@@ -70,20 +73,26 @@ impl LazyOrigin {
         let is_same =
             |open: &&Arc<OpenOrigin>| open.store.is_ok() && open.origin.as_ref() == origin && open.urls == *urls;
         let same = opened.filter(is_same).map(|open| OnceLock::from(Arc::clone(open)));
-        Self { origin: origin.cloned(), opened: same.unwrap_or_default() }
+        Self { origin: origin.cloned(), opened: same.unwrap_or_default(), is_told: AtomicBool::new(false) }
     }
 
-    fn open(&self, tenant: &Tenant) -> &Arc<OpenOrigin> {
-        self.opened.get_or_init(|| {
-            let open = match &self.origin {
-                Some(origin) => open_one(origin, &tenant.urls),
-                None => open_urls(&tenant.urls),
-            };
-            if let Err(reason) = &open.store {
-                tracing::error!(tenant = %tenant.slug, origin = open.identity, reason, "origin cannot be opened");
+    fn open(&self, tenant: &Tenant) -> Arc<OpenOrigin> {
+        if let Some(open) = self.opened.get() {
+            return Arc::clone(open);
+        }
+        let open = Arc::new(match &self.origin {
+            Some(origin) => open_one(origin, &tenant.urls),
+            None => open_urls(&tenant.urls),
+        });
+        match &open.store {
+            Ok(_) => Arc::clone(self.opened.get_or_init(|| open)),
+            Err(reason) => {
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::error!(tenant = %tenant.slug, origin = open.identity, reason, "origin cannot be opened");
+                }
+                open
             }
-            Arc::new(open)
-        })
+        }
     }
 }
 
@@ -113,7 +122,7 @@ impl OpenOrigins {
     }
 
     /// The origin of this name. `tenant` is whose origins these are.
-    pub fn get(&self, tenant: &Tenant, name: &OriginName) -> Option<&Arc<OpenOrigin>> {
+    pub fn get(&self, tenant: &Tenant, name: &OriginName) -> Option<Arc<OpenOrigin>> {
         self.named.get(name).map(|origin| origin.open(tenant))
     }
 
@@ -123,7 +132,7 @@ impl OpenOrigins {
     }
 
     /// What the tenant's URLs lead to, if it allows any.
-    pub fn urls(&self, tenant: &Tenant) -> Option<&Arc<OpenOrigin>> {
+    pub fn urls(&self, tenant: &Tenant) -> Option<Arc<OpenOrigin>> {
         self.urls.as_ref().map(|origin| origin.open(tenant))
     }
 }

@@ -29,7 +29,7 @@ use crate::sealing::Seal;
 const EVENTS_MAX: i32 = 1000;
 
 /// Tenants of a page of the snapshot.
-const TENANTS_MAX: usize = 500;
+const TENANTS_MAX: usize = 250;
 
 /// Longest time that an edge may wait for a change, in seconds: less than what balancers close idle connections after.
 const WAIT_SECONDS_MAX: u64 = 30;

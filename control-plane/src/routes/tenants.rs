@@ -22,6 +22,9 @@ use crate::names;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 
+/// How long the deletion of a tenant may take.
+const DELETE_TIME: &str = "SET LOCAL statement_timeout = '10min'";
+
 const LIST: List = List { name: "tenants", tenant: None };
 
 /// A tenant, as the operator sees it.
@@ -193,6 +196,8 @@ pub async fn delete(
     if tenant.state != TenantState::Suspended.as_str() {
         return Err(ApiError::field("state", "only a suspended tenant can be deleted"));
     }
+    // With many media it takes longer than any other statement may.
+    sqlx::query(DELETE_TIME).execute(transaction.connection()).await?;
     sqlx::query!("DELETE FROM tenants WHERE id = $1", tenant.id).execute(transaction.connection()).await?;
     announce(&mut transaction, Subject::Tenant, None).await?;
     transaction.commit().await?;

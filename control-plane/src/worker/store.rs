@@ -16,8 +16,9 @@ const PAGE: i32 = 100;
 /// Things that are done at the same time.
 const AT_ONCE: usize = 3;
 
-/// Pages of a round: what is due for ever, because it fails at once, must not keep the other work waiting.
-const PAGES_MAX: usize = 100;
+/// Pages of a round: what one tenant has left behind must not keep the other work waiting, nor what is due for ever because it
+/// fails at once.
+const PAGES_MAX: usize = 5;
 
 /// What a round has done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

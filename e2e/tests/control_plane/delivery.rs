@@ -191,3 +191,24 @@ async fn an_origin_reaches_no_further_than_the_operator_lets_it() {
         problem(&put(&api, &shop, &format!("origins/{name}"), bucket()).await, 422, "bad-field");
     }
 }
+
+#[tokio::test]
+async fn all_that_a_tenant_sets_has_a_limit() {
+    let api = ControlPlane::start().await;
+    let shop = api.tenant("shop").await;
+    let mut origin = bucket();
+    origin["s3"]["prefix"] = json!("x".repeat(60_000));
+    let mut made = 0;
+    let refused = loop {
+        let answer = put(&api, &shop, &format!("origins/o{made}"), origin.clone()).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        made += 1;
+        assert!(made < 20);
+    };
+    assert!(problem(&refused, 422, "bad-field").starts_with("body: policy, presets, overlays and origins"));
+    // Less is taken all the same.
+    ok(&put(&api, &shop, "origins/o0", bucket()).await, 200);
+    ok(&put(&api, &shop, &format!("origins/o{made}"), bucket()).await, 201);
+}

@@ -26,7 +26,7 @@ const NONCE_BYTES: usize = 24;
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// Tenants of one record.
-const TENANTS_PER_RECORD: usize = 500;
+const TENANTS_PER_RECORD: usize = 100;
 
 /// The file is written anew when what was appended is as long as it was, but not for less than this many bytes.
 const APPENDED_BYTES_MIN: u64 = 1 << 20;

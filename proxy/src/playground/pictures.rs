@@ -69,7 +69,7 @@ pub async fn list(active: &Arc<ActivePolicy>, io: &Handle) -> Vec<TenantPictures
         names.sort_unstable();
         names.truncate(ORIGINS_MAX - wanted.len());
         for name in names {
-            wanted.extend(active.origins.get(tenant, name).map(|open| (at, name.clone(), Arc::clone(open))));
+            wanted.extend(active.origins.get(tenant, name).map(|open| (at, name.clone(), open)));
         }
         let mut presets: Vec<String> = tenant.presets.keys().map(ToString::to_string).collect();
         presets.sort_unstable();
