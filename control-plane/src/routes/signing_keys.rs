@@ -10,6 +10,7 @@ use tenancy::feed::kind;
 use time::OffsetDateTime;
 use transform_url::signing::{KeyName, SECRET_BYTES};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::answer::Answer;
 use crate::auth::{Caller, Scope, random_secret};
@@ -29,6 +30,8 @@ const KEYS_MAX: i64 = 100;
 pub struct NewSigningKey {
     kid: String,
     secret: String,
+    /// What signatures name the tenant by.
+    tenant_id: Uuid,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
@@ -101,7 +104,8 @@ pub async fn create(
     let told = json!(Sealed::new(Value::Null, Some(&sealed)));
     announce(work.transaction(), Subject::SigningKey(kid.as_str()), Some(told)).await?;
     let (kid, location) = (kid.as_str().to_owned(), format!("/v1/signing-keys/{}", kid.as_str()));
-    let answer = Answer::created(1, location, &NewSigningKey { kid, secret, created_at })?;
+    let answer =
+        Answer::created(1, location, &NewSigningKey { kid, secret, tenant_id: caller.tenant.as_uuid(), created_at })?;
     work.commit(answer.with_secret()).await
 }
 
