@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cache::Bans;
@@ -126,6 +126,7 @@ impl Follower {
 
     /// Asks once, and takes in what is told.
     async fn step(&mut self) -> Result<(), ClientError> {
+        let asked = Instant::now();
         let answer = self.client.feed(self.known.position.as_ref()).await?;
         let is_next =
             |position: &Position| position.epoch == answer.epoch && journal::is_next(position.seq, &answer.events);
@@ -135,6 +136,8 @@ impl Follower {
         if answer.events.is_empty() {
             self.sinks.settle().await;
             self.write_down(&[]);
+            // One that stops lets nobody wait.
+            sleep(RETRY.saturating_sub(asked.elapsed())).await;
         } else {
             self.take_in(answer.events).await;
         }

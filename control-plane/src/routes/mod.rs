@@ -155,7 +155,7 @@ impl<'r> FromSegments<'r> for RestOfPath {
 ))]
 pub struct PublicApi;
 
-/// Those of [`internal`].
+/// Those of [`internal()`].
 #[derive(OpenApi)]
 #[openapi(paths(internal::feed, internal::snapshot))]
 pub struct InternalApi;
