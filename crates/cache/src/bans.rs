@@ -73,7 +73,7 @@ pub enum PurgeError {
     /// The cache folder is not ours now, but what is in it may come back. In force, and written down when it is ours.
     #[error("the purge is in force, but is lost if the edge ends before it has the cache folder: try again")]
     NoFolder,
-    /// Another process is taking over. In force here, and not known there.
+    /// Another process is taking over. Not in force.
     #[error("another process is taking over, and would not know of the purge: try again")]
     HandedOver,
     /// It cannot be written down.
@@ -176,7 +176,7 @@ impl Bans {
     /// Bans what `scope` covers and was begun before this call. Blocking: waits for the disk.
     ///
     /// # Errors
-    /// [`PurgeError`]; it is in force here all the same.
+    /// [`PurgeError`], which says whether it is in force.
     pub fn purge(&self, scope: Scope) -> Result<u64, PurgeError> {
         self.purge_all(&[scope])
     }
@@ -184,28 +184,40 @@ impl Bans {
     /// Bans what any of `scopes` covers, as [`Self::purge`] does, with one wait for the disk. Gives the number of the last.
     ///
     /// # Errors
-    /// [`PurgeError`]; all of them are in force here all the same.
+    /// [`PurgeError`], which says whether all of them or none are in force.
     pub fn purge_all(&self, scopes: &[Scope]) -> Result<u64, PurgeError> {
         let mut log = self.log.lock();
-        let latest = self.latest.load(Ordering::Acquire);
-        let bans: Vec<_> = scopes.iter().copied().zip(latest + 1..).collect();
-        let latest = bans.last().map_or(latest, |(_, number)| *number);
-        {
-            let mut table = self.table.write();
-            for (scope, number) in &bans {
-                table.add(*scope, *number);
-            }
-        }
-        // After the table: who reads the new number also finds the ban.
-        self.latest.store(latest, Ordering::Release);
         if log.is_handed_over {
             return Err(PurgeError::HandedOver);
         }
+        let bans = self.put_in_force(scopes);
+        let latest = self.latest();
         match &mut log.file {
             LogFile::NotNeeded => Ok(latest),
             LogFile::Missing => Err(PurgeError::NoFolder),
             LogFile::Open(log) => log.append(&bans).map(|()| latest).map_err(PurgeError::Write),
         }
+    }
+
+    /// Bans for as long as this process serves, whoever is taking over: for what that other one is told as well.
+    pub fn ban_here(&self, scopes: &[Scope]) {
+        let _log = self.log.lock();
+        self.put_in_force(scopes);
+    }
+
+    /// Gives bans their numbers. Only with the log locked.
+    fn put_in_force(&self, scopes: &[Scope]) -> Vec<(Scope, u64)> {
+        let bans: Vec<_> = scopes.iter().copied().zip(self.latest() + 1..).collect();
+        let mut table = self.table.write();
+        for (scope, number) in &bans {
+            table.add(*scope, *number);
+        }
+        drop(table);
+        // After the table: who reads the new number also finds the ban.
+        if let Some((_, latest)) = bans.last() {
+            self.latest.store(*latest, Ordering::Release);
+        }
+        bans
     }
 
     /// The number of the newest ban: what is begun now is older than none so far.

@@ -144,13 +144,16 @@ async fn a_fill_that_was_begun_before_is_answered_but_ends_with_the_memory_it_wa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_hands_over_promises_no_purge_until_it_knows_that_it_does_not() {
+async fn one_that_hands_over_refuses_purges_until_it_knows_that_it_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let (cache, _) = open(dir.path()).await;
     fill_all(&cache, [1]).await;
     cache.bans().hand_over(true);
     assert!(matches!(cache.bans().purge(source_of(1)), Err(PurgeError::HandedOver)));
-    assert_eq!(count_found(&cache, [1]).await, 0, "it is in force here for as long as this one serves");
+    assert_eq!(count_found(&cache, [1]).await, 1, "it is not in force");
+    // What the other one is told as well is.
+    cache.bans().ban_here(&[source_of(1)]);
+    assert_eq!(count_found(&cache, [1]).await, 0);
     fill_all(&cache, [1]).await;
     cache.bans().hand_over(false);
     assert_eq!(count_found(&cache, [1]).await, 1);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cache::{Bans, Scope, UnixMillis};
+use cache::{Bans, PurgeError, Scope, UnixMillis};
 use futures_util::{StreamExt, stream};
 use tenancy::feed::FeedEvent;
 use tokio::task::block_in_place;
@@ -100,7 +100,12 @@ impl Sinks {
         if scopes.is_empty() {
             return;
         }
-        if let Err(error) = block_in_place(|| self.bans.purge_all(&scopes)) {
+        let banned = block_in_place(|| self.bans.purge_all(&scopes));
+        if matches!(banned, Err(PurgeError::HandedOver)) {
+            // The edge that takes over reads the feed itself.
+            self.bans.ban_here(&scopes);
+        }
+        if let Err(error) = banned {
             tracing::error!(%error, "what the feed takes back is not taken back for good yet");
             self.owed_bans.extend(scopes);
         }
