@@ -118,17 +118,14 @@ pub async fn lock(transaction: &mut TenantTransaction) -> Result<TenantParts, Ap
 }
 
 /// Puts something in the place of a secret that was taken out.
-pub fn hide(origin: &mut Value) {
+fn hide(origin: &mut Value) {
     if let Some(s3) = origin.get_mut("s3").and_then(Value::as_object_mut) {
         s3.insert("secret_access_key".to_owned(), HIDDEN.into());
     }
 }
 
 /// What edges would say to these parts.
-///
-/// # Errors
-/// All mistakes.
-pub fn check(parts: &TenantParts, transaction: &TenantTransaction) -> Result<(), Vec<Mistake>> {
+fn check(parts: &TenantParts, transaction: &TenantTransaction) -> Result<(), Vec<Mistake>> {
     parts.check(TenantId::new(&transaction.tenant().to_string())).map(|_| ())
 }
 

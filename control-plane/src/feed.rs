@@ -38,18 +38,18 @@ pub enum Subject<'a> {
     Media(&'a str),
 }
 
-impl Subject<'_> {
-    fn kind_and_name(self) -> (&'static str, String) {
+impl<'a> Subject<'a> {
+    fn kind_and_name(self) -> (&'static str, &'a str) {
         match self {
-            Self::Tenant => (kind::TENANT, String::new()),
-            Self::Purge => (kind::PURGE, String::new()),
-            Self::Domain(host) => (kind::DOMAIN, host.to_owned()),
-            Self::Policy => (kind::POLICY, String::new()),
-            Self::Preset(name) => (kind::PRESET, name.to_owned()),
-            Self::Image(name) => (kind::IMAGE, name.to_owned()),
-            Self::Origin(name) => (kind::ORIGIN, name.to_owned()),
-            Self::SigningKey(kid) => (kind::SIGNING_KEY, kid.to_owned()),
-            Self::Media(public_id) => (kind::MEDIA, public_id.to_owned()),
+            Self::Tenant => (kind::TENANT, ""),
+            Self::Purge => (kind::PURGE, ""),
+            Self::Domain(host) => (kind::DOMAIN, host),
+            Self::Policy => (kind::POLICY, ""),
+            Self::Preset(name) => (kind::PRESET, name),
+            Self::Image(name) => (kind::IMAGE, name),
+            Self::Origin(name) => (kind::ORIGIN, name),
+            Self::SigningKey(kid) => (kind::SIGNING_KEY, kid),
+            Self::Media(public_id) => (kind::MEDIA, public_id),
         }
     }
 }

@@ -16,12 +16,16 @@ pub fn tenant_mark(tenant: &TenantId) -> u64 {
 
 /// Names a source of a tenant.
 pub fn source_mark(tenant: &TenantId, origin: &OpenOrigin, path: &SourcePath) -> u64 {
-    hash(&["source", tenant.as_str(), &origin.identity, path.as_str()])
+    mark_in(tenant, &origin.identity, path.as_str())
 }
 
 /// Names an upload of a tenant: the mark of its source.
 pub fn upload_mark(tenant: &TenantId, public_id: &str) -> u64 {
-    hash(&["source", tenant.as_str(), UPLOADS, public_id])
+    mark_in(tenant, UPLOADS, public_id)
+}
+
+fn mark_in(tenant: &TenantId, identity: &str, path: &str) -> u64 {
+    hash(&["source", tenant.as_str(), identity, path])
 }
 
 /// Names a tag of a tenant.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use fetch::{FetchConfig, Fetcher, HeaderMap, PrivateHosts};
 use http::{HeaderName, HeaderValue};
-use storage::{FolderStore, ObjectPath, ObjectStore, S3Config, S3Credentials, S3Store, Secret};
+use storage::{FolderStore, ObjectStore, S3Config, S3Store, Secret, StoreSettings};
 use tenancy::{HttpOrigin, Origin, OriginKind, S3Origin, Tenant, UrlSources};
 use tokio::sync::Semaphore;
 use transform_url::OriginName;
@@ -194,17 +194,16 @@ fn ports(urls: &UrlSources) -> impl Iterator<Item = u16> {
 
 /// A client for a bucket.
 fn open_s3(origin: &S3Origin) -> Result<ObjectStore, String> {
-    let credentials = match (&origin.access_key_id, &origin.secret_access_key) {
-        (Some(id), Some(secret)) => S3Credentials::new(id, Secret::new(secret.expose())),
-        _ => S3Credentials::Environment,
+    let settings = StoreSettings {
+        folder: None,
+        bucket: Some(origin.bucket.clone()),
+        prefix: origin.prefix.clone(),
+        region: origin.region.clone(),
+        endpoint: origin.endpoint.clone(),
+        access_key_id: origin.access_key_id.clone(),
+        secret_access_key: origin.secret_access_key.as_ref().map(|secret| Secret::new(secret.expose())),
     };
-    let mut config = S3Config::new(&origin.bucket, credentials);
-    let prefix = origin.prefix.trim_end_matches('/');
-    if !prefix.is_empty() {
-        config.prefix = Some(ObjectPath::new(prefix).map_err(|error| format!("prefix: {error}"))?);
-    }
-    config.endpoint.clone_from(&origin.endpoint);
-    config.region.clone_from(&origin.region);
-    config.path_style = origin.path_style;
+    let config = settings.s3()?.ok_or("it has no bucket")?;
+    let config = S3Config { path_style: origin.path_style, ..config };
     S3Store::new(config).map(ObjectStore::from).map_err(|error| error.to_string())
 }

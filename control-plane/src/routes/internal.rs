@@ -113,9 +113,7 @@ pub async fn feed(
 ) -> Result<Json<FeedAnswer>, ApiError> {
     let position = position(database).await?;
     if is_lost(database, query, position).await? {
-        let Position { epoch, seq } = current(database, query, position).await?;
-        let (epoch, seq) = (epoch.to_string(), number(seq));
-        return Ok(Json(FeedAnswer { epoch, seq, snapshot: true, events: Vec::new() }));
+        return Ok(Json(starting_over(current(database, query, position).await?)));
     }
     let mut told = events(database, seal, query.after).await?;
     if told.as_ref().is_some_and(Vec::is_empty) && !query.wait.is_zero() {
@@ -126,12 +124,14 @@ pub async fn feed(
         }
         told = events(database, seal, query.after).await?;
     }
-    let Some(events) = told else {
-        let (epoch, seq) = (position.epoch.to_string(), number(position.seq));
-        return Ok(Json(FeedAnswer { epoch, seq, snapshot: true, events: Vec::new() }));
-    };
+    let Some(events) = told else { return Ok(Json(starting_over(position))) };
     let seq = events.last().map_or(0, |last| last.seq).max(number(position.seq));
     Ok(Json(FeedAnswer { epoch: position.epoch.to_string(), seq, snapshot: false, events }))
+}
+
+/// The edge is to take a snapshot first.
+fn starting_over(Position { epoch, seq }: Position) -> FeedAnswer {
+    FeedAnswer { epoch: epoch.to_string(), seq: number(seq), snapshot: true, events: Vec::new() }
 }
 
 /// All tenants, by pages.

@@ -133,30 +133,28 @@ impl MediaQuery {
         for (name, value) in fields {
             match name {
                 "folder" => filter.folder = Some(media::folder(value)?.map(str::to_owned)),
-                "tag" => filter.tag = Some(media::tag(value).map_err(|_| of_query("tag", "is a tag"))?.to_owned()),
+                "tag" => {
+                    filter.tag = Some(media::tag(value).map_err(|_| ApiError::field("tag", "is a tag"))?.to_owned())
+                }
                 "kind" => {
                     let why = "is image, video, audio, document or file";
-                    filter.kind = Some(value.parse().map_err(|()| of_query("kind", why))?);
+                    filter.kind = Some(value.parse().map_err(|()| ApiError::field("kind", why))?);
                 }
                 // Whatever a public id can begin with is a public id by itself, but for a slash at its end.
                 "public_id_prefix" => {
                     media::public_id(value.strip_suffix('/').unwrap_or(value))
-                        .map_err(|_| of_query("public_id_prefix", "is what a public id begins with"))?;
+                        .map_err(|_| ApiError::field("public_id_prefix", "is what a public id begins with"))?;
                     filter.public_id_prefix = Some(value.to_owned());
                 }
                 "limit" | "cursor" => rest.push((name, value)),
                 _ => {
                     let known = "only \"folder\", \"tag\", \"kind\", \"public_id_prefix\", \"limit\" and \"cursor\" are known here";
-                    return Err(of_query("query", known));
+                    return Err(ApiError::field("query", known));
                 }
             }
         }
         Ok(Self { filter, page: PageQuery::parse(rest)? })
     }
-}
-
-fn of_query(name: &'static str, why: &str) -> ApiError {
-    ApiError::field(name, why)
 }
 
 #[rocket::async_trait]

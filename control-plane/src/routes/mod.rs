@@ -29,80 +29,26 @@ use utoipa::OpenApi;
 use crate::etag::etag;
 use crate::openapi;
 
-/// All of them, below `/v1`.
-pub fn all() -> Vec<Route> {
-    routes![
-        tenants::create,
-        tenants::list,
-        tenants::get,
-        tenants::change,
-        tenants::delete,
-        api_keys::create,
-        api_keys::list,
-        api_keys::revoke,
-        signing_keys::create,
-        signing_keys::list,
-        signing_keys::delete,
-        domains::create,
-        domains::list,
-        domains::get,
-        domains::verify,
-        domains::delete,
-        purge::order,
-        policy::get,
-        policy::put,
-        overlays::list,
-        overlays::get,
-        overlays::put,
-        overlays::delete,
-        origins::list,
-        origins::get,
-        origins::put,
-        origins::delete,
-        presets::list,
-        presets::get,
-        presets::put,
-        presets::delete,
-        media::create,
-        media::list,
-        media::get,
-        media::get_by_public_id,
-        media::change,
-        media::replace,
-        media::delete,
-        media::batch,
-        media::fetch,
-        folders::list,
-        folders::put,
-        folders::delete,
-        jobs::list,
-        jobs::get,
-        jobs::cancel,
-        jobs::retry,
-        openapi::description,
-        openapi::page,
-    ]
+/// Mounts routes, and describes the same ones: one list, so that none is forgotten in either.
+macro_rules! api {
+    ($(#[$about:meta])* $mounted:ident, $(#[$about_description:meta])* $described:ident: $($($part:ident)::+,)+) => {
+        $(#[$about])*
+        pub fn $mounted() -> Vec<Route> {
+            routes![$($($part)::+),+]
+        }
+
+        $(#[$about_description])*
+        #[derive(OpenApi)]
+        #[openapi(paths($($($part)::+),+))]
+        pub struct $described;
+    };
 }
 
-/// Those for edges, below `/internal/v1`.
-pub fn internal() -> Vec<Route> {
-    routes![internal::feed, internal::snapshot]
-}
-
-/// The rest of a path, slashes included, decoded once.
-pub struct RestOfPath(String);
-
-impl<'r> FromSegments<'r> for RestOfPath {
-    type Error = Infallible;
-
-    fn from_segments(segments: Segments<'r, Path>) -> Result<Self, Infallible> {
-        Ok(Self(segments.collect::<Vec<_>>().join("/")))
-    }
-}
-
-/// The descriptions of [`all`].
-#[derive(OpenApi)]
-#[openapi(paths(
+api! {
+    /// All of them, below `/v1`.
+    all,
+    /// The descriptions of [`all`].
+    PublicApi:
     tenants::create,
     tenants::list,
     tenants::get,
@@ -152,13 +98,27 @@ impl<'r> FromSegments<'r> for RestOfPath {
     jobs::retry,
     openapi::description,
     openapi::page,
-))]
-pub struct PublicApi;
+}
 
-/// Those of [`internal()`].
-#[derive(OpenApi)]
-#[openapi(paths(internal::feed, internal::snapshot))]
-pub struct InternalApi;
+api! {
+    /// Those for edges, below `/internal/v1`.
+    internal,
+    /// Those of [`internal()`].
+    InternalApi:
+    internal::feed,
+    internal::snapshot,
+}
+
+/// The rest of a path, slashes included, decoded once.
+pub struct RestOfPath(String);
+
+impl<'r> FromSegments<'r> for RestOfPath {
+    type Error = Infallible;
+
+    fn from_segments(segments: Segments<'r, Path>) -> Result<Self, Infallible> {
+        Ok(Self(segments.collect::<Vec<_>>().join("/")))
+    }
+}
 
 /// A thing of a version.
 #[derive(Responder)]

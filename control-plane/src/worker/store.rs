@@ -30,14 +30,12 @@ pub struct Round {
 }
 
 impl Round {
-    fn of(outcomes: &[bool]) -> Self {
-        let done = outcomes.iter().filter(|done| **done).count();
-        Self { done, failed: outcomes.len() - done }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.done += other.done;
-        self.failed += other.failed;
+    /// Does things, a few at the same time, and counts them by whether they were done.
+    async fn add(&mut self, things: impl Iterator<Item = impl Future<Output = bool>>) {
+        let mut outcomes = stream::iter(things).buffer_unordered(AT_ONCE);
+        while let Some(done) = outcomes.next().await {
+            *(if done { &mut self.done } else { &mut self.failed }) += 1;
+        }
     }
 }
 
@@ -56,19 +54,15 @@ pub async fn publish(library: &Library) -> Result<Round, ApiError> {
         )
         .fetch_all(library.database().across())
         .await?;
-        let outcomes: Vec<bool> = stream::iter(&due)
-            .map(async |pointer| {
-                let tenant = pointer.tenant_id.into();
-                let written = match PublicId::new(pointer.public_id.as_str()) {
-                    Ok(public_id) => publisher.write(tenant, &public_id, pointer.claim).await,
-                    Err(_) => Err(ApiError::Internal),
-                };
-                told(written.map(|published| published == Published::Yes), "a pointer could not be written")
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        round.add(Round::of(&outcomes));
+        let writes = due.iter().map(async |pointer| {
+            let tenant = pointer.tenant_id.into();
+            let written = match PublicId::new(pointer.public_id.as_str()) {
+                Ok(public_id) => publisher.write(tenant, &public_id, pointer.claim).await,
+                Err(_) => Err(ApiError::Internal),
+            };
+            told(written.map(|published| published == Published::Yes), "a pointer could not be written")
+        });
+        round.add(writes).await;
         if due.len() < PAGE as usize {
             break;
         }
@@ -90,15 +84,11 @@ pub async fn sweep(library: &Library) -> Result<Round, ApiError> {
         )
         .fetch_all(library.database().across())
         .await?;
-        let outcomes: Vec<bool> = stream::iter(&due)
-            .map(async |object| {
-                let swept = media::sweep(library, (object.tenant_id, object.media_id, object.revision)).await;
-                told(swept.map(|()| true), "an object could not be deleted")
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        round.add(Round::of(&outcomes));
+        let sweeps = due.iter().map(async |object| {
+            let swept = media::sweep(library, (object.tenant_id, object.media_id, object.revision)).await;
+            told(swept.map(|()| true), "an object could not be deleted")
+        });
+        round.add(sweeps).await;
         if due.len() < PAGE as usize {
             break;
         }

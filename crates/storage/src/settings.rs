@@ -62,6 +62,15 @@ impl StoreSettings {
             let opened = FolderStore::open(folder).map_err(|error| format!("folder: {error}"))?;
             return Ok(Some(opened.into()));
         }
+        let Some(config) = self.s3()? else { return Ok(None) };
+        S3Store::new(config).map(|store| Some(store.into())).map_err(|error| error.to_string())
+    }
+
+    /// The bucket as a client is made of it; `None` if none is named.
+    ///
+    /// # Errors
+    /// A prefix that is none.
+    pub fn s3(&self) -> Result<Option<S3Config>, String> {
         let Some(bucket) = &self.bucket else { return Ok(None) };
         let credentials = match (&self.access_key_id, &self.secret_access_key) {
             (Some(id), Some(secret)) => S3Credentials::new(id, secret.clone()),
@@ -76,7 +85,7 @@ impl StoreSettings {
         config.region.clone_from(&self.region);
         // Streams come from many clients at once, each of which takes three parts of memory.
         config.limits.part_size = PartSize::MIN;
-        S3Store::new(config).map(|store| Some(store.into())).map_err(|error| error.to_string())
+        Ok(Some(config))
     }
 }
 

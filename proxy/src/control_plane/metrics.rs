@@ -5,12 +5,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, PullingGauge, Registry};
+use tenancy::feed::kind;
 
 /// What kinds that are not known are counted as.
 const OTHER: &str = "other";
 
 /// The kinds that are told apart.
-const KINDS: [&str; 9] = ["tenant", "policy", "preset", "image", "origin", "domain", "signing_key", "purge", "media"];
+const KINDS: [&str; 9] = [
+    kind::TENANT,
+    kind::POLICY,
+    kind::PRESET,
+    kind::IMAGE,
+    kind::ORIGIN,
+    kind::DOMAIN,
+    kind::SIGNING_KEY,
+    kind::PURGE,
+    kind::MEDIA,
+];
 
 /// What is counted of the feed.
 pub struct FeedMetrics {
