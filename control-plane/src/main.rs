@@ -15,6 +15,7 @@ mod feed;
 mod form;
 mod idempotency;
 mod media;
+mod monthly;
 mod names;
 mod openapi;
 mod page;

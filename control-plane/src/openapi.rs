@@ -38,6 +38,7 @@ use crate::server;
         (name = "policy", description = "What a tenant is allowed"),
         (name = "overlays", description = "Registered images"),
         (name = "origins", description = "Where pictures come from"),
+        (name = "audit log", description = "Who has changed what"),
         (name = "purges", description = "Taking pictures back"),
         (name = "edges", description = "What edges are told"),
         (name = "operation", description = "Health, metrics, and this description")

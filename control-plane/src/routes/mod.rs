@@ -3,6 +3,7 @@
 //! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod audit_log;
 mod domains;
 mod folders;
 mod internal;
@@ -96,6 +97,8 @@ api! {
     jobs::get,
     jobs::cancel,
     jobs::retry,
+    audit_log::list,
+    audit_log::list_for_operator,
     openapi::description,
     openapi::page,
 }

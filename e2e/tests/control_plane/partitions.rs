@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use devstack::postgres::programs;
 use ::http::StatusCode;
+use devstack::postgres::programs;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::database::{APP, TestDatabase, WORKER};
 use testkit::faulty::Fault;
@@ -51,7 +52,8 @@ async fn text(pool: &PgPool, statement: &str) -> String {
 /// How many rows each part has, by how many months ago it was; `other` is the part for all others.
 async fn parts(rig: &MediaRig) -> BTreeMap<String, i64> {
     let superuser = rig.superuser().await;
-    let names = "SELECT c.relname::text, coalesce((12 * extract(year FROM age) + extract(month FROM age))::int::text, 'other')
+    let names =
+        "SELECT c.relname::text, coalesce((12 * extract(year FROM age) + extract(month FROM age))::int::text, 'other')
          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,
              LATERAL (SELECT CASE WHEN c.relname LIKE '%other' THEN NULL
                  ELSE age(date_trunc('month', now()), to_date(right(c.relname, 7), 'YYYY_MM')) END) AS a (age)
@@ -84,8 +86,12 @@ fn archives(rig: &MediaRig) -> Vec<(Value, PathBuf)> {
 async fn read_back(rig: &MediaRig, object: &std::path::Path) {
     rig.sql("CREATE TABLE IF NOT EXISTS back (LIKE measured INCLUDING GENERATED)").await;
     let columns = "tenant_id, at, n, note, raw, tags";
-    let script = format!("set -o pipefail; gunzip -c '{}' | psql --no-psqlrc -v ON_ERROR_STOP=1 \"$URL\" -c '\\copy back ({columns}) FROM STDIN (FORMAT csv, HEADER match)'", object.display());
-    let path = format!("{}:{}", programs().expect("they are there").display(), std::env::var("PATH").unwrap_or_default());
+    let script = format!(
+        "set -o pipefail; gunzip -c '{}' | psql --no-psqlrc -v ON_ERROR_STOP=1 \"$URL\" -c '\\copy back ({columns}) FROM STDIN (FORMAT csv, HEADER match)'",
+        object.display()
+    );
+    let path =
+        format!("{}:{}", programs().expect("they are there").display(), std::env::var("PATH").unwrap_or_default());
     let mut bash = Command::new("bash");
     bash.args(["-c", &script]).env("PATH", path).env("URL", rig.api.database.superuser_url());
     let done = bash.output().await.expect("bash is there");
@@ -104,7 +110,10 @@ async fn assert_archived(rig: &MediaRig, count: i64) {
     read_back(rig, object).await;
     assert_eq!(rig.count("back").await, count);
     assert_eq!(rig.count(&format!("retired_parts WHERE dropped_at IS NOT NULL AND rows = {count}")).await, 1);
-    assert_eq!(rig.count("pg_class WHERE relname LIKE 'retired_%' AND relkind = 'r' AND relname <> 'retired_parts'").await, 0);
+    assert_eq!(
+        rig.count("pg_class WHERE relname LIKE 'retired_%' AND relkind = 'r' AND relname <> 'retired_parts'").await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -129,7 +138,8 @@ async fn parts_are_made_ahead_and_nobody_reads_them_past_their_table() {
             .execute(&mut *transaction)
             .await
             .expect("named");
-        let own: i64 = sqlx::query_scalar("SELECT count(*) FROM measured").fetch_one(&mut *transaction).await.expect("read");
+        let own: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM measured").fetch_one(&mut *transaction).await.expect("read");
         assert_eq!(own, 3);
         let past = sqlx::query(AssertSqlSafe(format!("SELECT FROM {part}"))).execute(&mut *transaction).await;
         assert!(past.expect_err("it is closed").to_string().contains("permission denied"));
@@ -149,7 +159,8 @@ async fn what_cannot_be_kept_by_month_is_refused() {
         "CREATE TABLE x (at date NOT NULL, b date NOT NULL) PARTITION BY RANGE (at, b)",
         "CREATE TABLE x (at date NOT NULL) PARTITION BY LIST (at)",
     ] {
-        let tried = sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {table}; CALL keep_by_month('x')"))).execute(&superuser).await;
+        let tried =
+            sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {table}; CALL keep_by_month('x')"))).execute(&superuser).await;
         assert!(tried.expect_err(table).to_string().contains("is not partitioned by"), "{table}");
         sqlx::query("ROLLBACK").execute(&superuser).await.expect("it was begun");
     }
@@ -161,13 +172,39 @@ async fn rows_of_a_month_without_a_part_are_taken_and_moved() {
     rig.sql(&rows(3, 5)).await;
     rig.sql(&rows(0, 2)).await;
     assert_eq!(parts(&rig).await["other"], 5);
-    let metrics = async || rig.api.send(&testkit::http::Request::get("/metrics")).await.text();
     rig.worker().await;
     let parts = parts(&rig).await;
     assert_eq!((parts["other"], parts["3"], parts["0"]), (0, 5, 2), "{parts:?}");
     assert_eq!(rig.count("measured WHERE twice = 2 * n").await, 7);
-    let ahead = "calotype_api_table_months_ahead{table=\"measured\"} 3";
-    testkit::edge::eventually("the metric", async || metrics().await.contains(ahead).then_some(())).await;
+}
+
+#[tokio::test]
+async fn metrics_tell_whether_workers_keep_up_and_rules_know_them() {
+    let rig = with_table(MediaRig::start().await).await;
+    rig.sql(&rows(5, 1)).await;
+    // It looks at its start.
+    let rig = rig.restart_after_crash().await;
+    let is_there = |metrics: &str, line: &str| metrics.lines().any(|one| one == line);
+    let metrics = testkit::edge::eventually("the metrics", async || {
+        let metrics = rig.api.send(&testkit::http::Request::get("/metrics")).await.text();
+        is_there(&metrics, "calotype_api_table_strays{table=\"measured\"} 1").then_some(metrics)
+    });
+    let metrics = metrics.await;
+    for line in [
+        "calotype_api_table_months_ahead{table=\"measured\"} 3",
+        "calotype_api_table_parts_retired{table=\"measured\"} 0",
+    ] {
+        assert!(is_there(&metrics, line), "{metrics}");
+    }
+    let rules = include_str!("../../../deploy/prometheus/control-plane.rules.yml");
+    let operations = include_str!("../../../docs/operations.md");
+    let named: Vec<_> =
+        rules.split("calotype_api_").skip(1).filter_map(|rest| rest.split([' ', ')', '{']).next()).collect();
+    assert!(named.len() >= 3);
+    for name in named {
+        assert!(metrics.contains(&format!("# TYPE calotype_api_{name} ")), "no metric calotype_api_{name}");
+        assert!(operations.contains(&format!("| `calotype_api_{name}` |")), "calotype_api_{name} is not documented");
+    }
 }
 
 #[tokio::test]
@@ -178,8 +215,11 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
         rig.sql(&rows(months, count)).await;
     }
     let superuser = rig.superuser().await;
-    let sum = |table: &str, rest: &str| format!("SELECT md5(string_agg(t::text, ';' ORDER BY at, n)) FROM {table} AS t {rest}");
-    let before = text(&superuser, &sum("measured", "WHERE at < date_trunc('month', now()) - interval '6 months'")).await;
+    let sum = |table: &str, rest: &str| {
+        format!("SELECT md5(string_agg(t::text, ';' ORDER BY at, n)) FROM {table} AS t {rest}")
+    };
+    let before =
+        text(&superuser, &sum("measured", "WHERE at < date_trunc('month', now()) - interval '6 months'")).await;
     rig.worker().await;
     let left = parts(&rig).await;
     assert_eq!((left.get("20"), left.get("8"), left["6"], left["other"]), (None, None, 4, 0), "{left:?}");
@@ -189,8 +229,7 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
     for (manifest, object) in &archives {
         let bytes = std::fs::read(object).expect("the object is there");
         assert_eq!(manifest["bytes"], bytes.len());
-        let hash = text(&superuser, &format!("SELECT encode(sha256(pg_read_binary_file('{}')), 'hex')", object.display()));
-        let _ = hash;
+        assert_eq!(manifest["sha256"], format!("{:x}", Sha256::digest(&bytes)));
         read_back(&rig, object).await;
     }
     assert_eq!(text(&superuser, &sum("back", "")).await, before);
@@ -202,7 +241,10 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
 
 #[tokio::test]
 async fn the_operator_says_how_long_rows_are_kept_and_whether_they_are_archived() {
-    let rig = with_table(MediaRig::with_folder(&[("KEEP_MONTHS__MEASURED", "2".to_owned()), ("ARCHIVE", "false".to_owned())]).await).await;
+    let rig = with_table(
+        MediaRig::with_folder(&[("KEEP_MONTHS__MEASURED", "2".to_owned()), ("ARCHIVE", "false".to_owned())]).await,
+    )
+    .await;
     for months in [2, 3, 8] {
         rig.sql(&rows(months, 1)).await;
     }
@@ -251,7 +293,11 @@ async fn a_worker_that_is_killed_over_an_archive_leaves_it_to_the_next() {
     let superuser = rig.superuser().await;
     let lock = superuser.begin_with("BEGIN; LOCK TABLE retired_parts IN SHARE MODE").await.expect("nobody else has it");
     lock.rollback().await.expect("given back");
-    let table = text(&superuser, "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'").await;
+    let table = text(
+        &superuser,
+        "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'",
+    )
+    .await;
     let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS SHARE MODE");
     let lock = superuser.begin_with(AssertSqlSafe(lock)).await.expect("nobody else has it");
     assert!(!rig.try_worker().await.status.success(), "somebody reads it");
@@ -285,7 +331,11 @@ async fn a_part_that_changes_while_it_is_archived_is_archived_anew() {
     let change = async {
         rig.relay().wait_for_requests(2).await.expect("it reads back");
         let superuser = rig.superuser().await;
-        let table = text(&superuser, "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'").await;
+        let table = text(
+            &superuser,
+            "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'",
+        )
+        .await;
         rig.sql(&format!("DELETE FROM {table} WHERE n = 1")).await;
         rig.relay().heal();
     };
@@ -315,7 +365,8 @@ async fn nobody_waits_long_for_a_part_that_somebody_reads() {
     let superuser = rig.superuser().await;
     let reader = superuser.begin_with("BEGIN; SELECT count(*) FROM measured").await.expect("begun");
     assert!(!rig.try_worker().await.status.success(), "it waits for no reader");
-    let writing = tokio::time::timeout(std::time::Duration::from_secs(30), rig.sql(&rows(0, 1)));
+    let row = rows(0, 1);
+    let writing = tokio::time::timeout(std::time::Duration::from_secs(30), rig.sql(&row));
     assert_eq!(writing.await.expect("nobody stands in the way"), 1);
     reader.rollback().await.expect("it reads no more");
     rig.worker().await;
