@@ -22,6 +22,7 @@ use crate::media::Library;
 use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
+use crate::replica::ReplicaWatch;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
 use crate::txt::TxtRecords;
@@ -65,6 +66,7 @@ pub fn build(
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
     let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
+    let (replica, looked_at) = (ReplicaWatch::new(registry)?, database.clone());
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
         .attach(Cors::new(&settings.cors_origins))
@@ -80,6 +82,9 @@ pub fn build(
         }))
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
+        }))
+        .attach(AdHoc::on_liftoff("replica", move |rocket| {
+            until(rocket.shutdown(), async move { replica.watch(&looked_at).await })
         }))
         .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
             until(rocket.shutdown(), async move { tables.watch(&watched).await })

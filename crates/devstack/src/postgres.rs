@@ -199,6 +199,23 @@ impl Cluster {
         Self::prepare(&place, Life::Kept).await
     }
 
+    /// A copy of a running server's cluster in `folder`, which follows it once started. What is kept lasts as long as there.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`], or when the server cannot be copied.
+    pub async fn prepare_replica(of: &Postgres, folder: &Path) -> anyhow::Result<Self> {
+        let cluster = Self { folder: folder.to_owned(), ..of.cluster.clone() };
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        cluster.owner.give(folder)?;
+        let mut command = cluster.owner.command(&cluster.programs.join("pg_basebackup"));
+        command.arg("--host").arg(&of.cluster.folder).args(["--username", SUPERUSER, "--checkpoint", "fast"]);
+        command.args(["--write-recovery-conf", "--no-sync", "--pgdata"]).arg(cluster.data());
+        let output = command.current_dir("/").kill_on_drop(true).output().await.context("no pg_basebackup")?;
+        ensure!(output.status.success(), "no copy: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(cluster)
+    }
+
     /// Whether whoever runs the server may run it: a checkout in root's home is closed to others.
     async fn may_run_programs(&self) -> bool {
         let mut command = self.owner.command(&self.programs.join("postgres"));

@@ -26,6 +26,7 @@ mod plans;
 mod presets;
 mod purges;
 mod rates;
+mod replica;
 mod signing_keys;
 mod slow_clients;
 mod support;
