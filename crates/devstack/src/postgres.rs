@@ -37,7 +37,8 @@ const STATEMENTS_LIMIT: Duration = Duration::from_secs(60);
 pub const SUPERUSER: &str = "postgres";
 
 /// Runs a server and ends it when standard input ends, which whoever started it holds open: even `kill -9` of that process leaves
-/// no server behind. SIGTERM ends the server in order. Removes the folder that `$0` names.
+/// no server behind. SIGTERM ends the server in order. (The watch is killed: another signal may come before it is more than a copy of this, which
+/// takes it as its own.) Removes the folder that `$0` names.
 const WATCHED: &str = r#"
 exec 3<&0
 "$@" &
@@ -46,7 +47,7 @@ trap 'kill -INT $server' TERM
 { read -r _ <&3; kill -QUIT $server; } &
 watch=$!
 while kill -0 $server 2>/dev/null; do wait $server; status=$?; done
-kill $watch 2>/dev/null
+kill -KILL $watch 2>/dev/null
 wait $watch 2>/dev/null
 [ -z "$0" ] || rm -rf "$0"
 exit $status
