@@ -14,12 +14,13 @@ use storage::StoreSettings;
 
 use crate::cors::Cors;
 use crate::sealing::Seal;
+use crate::webhooks::WebhookSettings;
 
 /// Rocket tells in its own words what each request's event says already.
 const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn";
 
-/// Connections of a worker, which does few things at once.
-const WORKER_CONNECTIONS: u32 = 8;
+/// Connections of a worker: whatever it does many of at once, it keeps in a moment.
+const WORKER_CONNECTIONS: u32 = 16;
 
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
@@ -96,6 +97,10 @@ pub struct ControlPlaneSettings {
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
     pub fetch_private: Vec<String>,
+    /// How events are sent to webhooks.
+    pub webhooks: WebhookSettings,
+    /// Where the metrics and the health of `control-plane worker` are served; nowhere if not set.
+    pub worker_listen: Option<SocketAddr>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
     /// Threads that serve requests; 0 means one a core.
@@ -137,6 +142,8 @@ impl Default for ControlPlaneSettings {
             upload_seconds: 3600,
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
+            webhooks: WebhookSettings::default(),
+            worker_listen: None,
             delivery_url: "http://127.0.0.1:8080".to_owned(),
             threads: 0,
             drain_seconds: 10,
@@ -184,6 +191,7 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         self.check_uploads(mistakes);
+        self.webhooks.check(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);

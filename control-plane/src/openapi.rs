@@ -34,6 +34,8 @@ use crate::server;
         (name = "media", description = "What a tenant has uploaded"),
         (name = "folders", description = "Where it is in"),
         (name = "jobs", description = "What workers do with it"),
+        (name = "events", description = "What has happened"),
+        (name = "webhooks", description = "Where events are sent"),
         (name = "presets", description = "Registered sets of ops"),
         (name = "policy", description = "What a tenant is allowed"),
         (name = "overlays", description = "Registered images"),

@@ -155,6 +155,9 @@ pub enum ApiError {
     /// A job that is in another state.
     #[error("the job is {0}")]
     JobState(String),
+    /// A webhook that is in another state: how it is.
+    #[error("the webhook {0}")]
+    WebhookState(&'static str),
     /// The object store, or what it said.
     #[error(transparent)]
     Store(#[from] StorageError),
@@ -245,6 +248,7 @@ impl ApiError {
             Self::NoStore => (Status::NotImplemented, "no-store"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
             Self::JobState(_) => (Status::Conflict, "job-state"),
+            Self::WebhookState(_) => (Status::Conflict, "webhook-state"),
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),

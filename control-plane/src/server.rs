@@ -24,6 +24,7 @@ use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
 use crate::txt::TxtRecords;
+use crate::webhooks::WebhookReach;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
 const MERCY_SECONDS: u32 = 2;
@@ -87,6 +88,7 @@ pub fn build(
         .manage(limits)
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(Reach::of(settings))
+        .manage(WebhookReach(settings.webhooks.reach()))
         .manage(settings.seal())
         .manage(Library::open(settings, database.clone())?)
         .manage(database)

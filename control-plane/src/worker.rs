@@ -1,17 +1,21 @@
 //! `control-plane worker`: what has to be done again and again, in a process of its own: jobs of dead workers are given to others, the
-//! object store is brought to what the database says, and what is old is forgotten.
+//! object store is brought to what the database says, events are sent to webhooks, and what is old is forgotten.
 //!
 //! Several may run: each takes what no other has. Must not answer requests.
 
 mod jobs;
+mod status;
 mod store;
+mod webhooks;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::jobs::Queue;
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use isolation::{Database, DatabaseError};
+use prometheus::Registry;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -19,6 +23,7 @@ use tokio::time::sleep;
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
 use crate::worker::jobs::Runner;
+use crate::worker::webhooks::{Sender, WebhookMetrics};
 
 /// Time between two looks for workers that are not heard of any more.
 const EVERY: Duration = Duration::from_secs(5);
@@ -42,23 +47,33 @@ const ANSWERS_PAGE: i32 = 1000;
 ///
 /// # Errors
 /// When the settings name no database, or no store that can be opened, or, `once`, when it cannot be reached.
-pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
+pub async fn run(settings: &ControlPlaneSettings, once: bool, registry: Registry) -> anyhow::Result<()> {
     let database = Database::open(&settings.worker_database()).context("control-plane.worker_url")?;
-    let worker = Worker::new(settings, database)?;
+    let worker = Worker::new(settings, database.clone(), &registry)?;
     if once {
         worker.reap().await?;
         worker.see_to_store().await?;
         while worker.library.store().is_ok() && worker.runner.run_one().await? {}
+        worker.sender.run_once().await?;
         return worker.forget().await;
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let status = async {
+        match settings.worker_listen {
+            Some(listen) => status::serve(listen, database, registry).await.context("control-plane.worker_listen"),
+            None => std::future::pending().await,
+        }
+    };
     tracing::info!("working");
     tokio::select! {
         () = worker.work() => {}
         () = worker.do_jobs() => {}
+        () = worker.sender.run() => {}
+        ended = status => ended?,
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
+    worker.sender.stop(Duration::from_secs(settings.drain_seconds.into())).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -68,21 +83,27 @@ struct Worker {
     queue: Queue,
     library: Library,
     runner: Runner,
+    sender: Arc<Sender>,
+    webhooks: WebhookMetrics,
     feed_age: Duration,
     job_age: Duration,
 }
 
 impl Worker {
-    fn new(settings: &ControlPlaneSettings, database: Database) -> anyhow::Result<Self> {
+    fn new(settings: &ControlPlaneSettings, database: Database, registry: &Registry) -> anyhow::Result<Self> {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
         let library = Library::open(settings, database.clone())?;
         let runner = Runner::new(settings, library.clone());
+        let webhooks = WebhookMetrics::new(registry)?;
+        let sender = Sender::new(settings, database.clone(), webhooks.clone());
         Ok(Self {
             database,
             queue,
             library,
             runner,
+            sender,
+            webhooks,
             feed_age: days(settings.feed_days),
             job_age: days(settings.job_days),
         })
@@ -92,6 +113,7 @@ impl Worker {
     async fn work(&self) {
         for round in 0u64.. {
             let mut done = self.reap().await.and(self.see_to_store().await);
+            done = done.and(self.webhooks.look(&self.database).await.map_err(Into::into));
             if done.is_ok() && round.is_multiple_of(FORGET_EVERY) {
                 done = self.forget().await;
             }

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod domains;
+mod events;
 mod folders;
 mod internal;
 mod jobs;
@@ -15,6 +16,7 @@ mod presets;
 mod purge;
 mod signing_keys;
 mod tenants;
+mod webhooks;
 
 use std::convert::Infallible;
 
@@ -96,6 +98,21 @@ api! {
     jobs::get,
     jobs::cancel,
     jobs::retry,
+    events::list,
+    events::get,
+    webhooks::create,
+    webhooks::list,
+    webhooks::get,
+    webhooks::change,
+    webhooks::delete,
+    webhooks::rotate,
+    webhooks::test,
+    webhooks::enable,
+    webhooks::disable,
+    webhooks::redeliver_since,
+    webhooks::deliveries::list,
+    webhooks::deliveries::get,
+    webhooks::deliveries::redeliver,
     openapi::description,
     openapi::page,
 }

@@ -29,6 +29,10 @@ const ROWS: &str = "
         VALUES ('$T', '$T', 'm', 'f', 'image', '$T', 'image/png', 1, sha256('$T'), '{t}');
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at) VALUES ('$T', '$T', '$T', 'pending', now());
     INSERT INTO events (tenant_id, kind, data) VALUES ('$T', 'media.created', '{}');
+    INSERT INTO webhooks (tenant_id, id, url, secret) VALUES ('$T', '$T', 'https://x.example/', 'x');
+    INSERT INTO webhook_queues (tenant_id, webhook_id) VALUES ('$T', '$T');
+    INSERT INTO webhook_deliveries (tenant_id, webhook_id, event_id, created_at, kind, seq, place)
+        VALUES ('$T', '$T', '$T', now(), 'media.created', 1, 1);
 ";
 
 async fn database() -> TestDatabase {
