@@ -43,6 +43,8 @@ pub struct Due {
     pub event: Uuid,
     /// When it has happened.
     pub created_at: OffsetDateTime,
+    /// When it was found to be due, which is now.
+    pub now: OffsetDateTime,
     /// What has happened.
     pub kind: String,
     /// What it is about; `None` when it is not kept any more.
@@ -239,6 +241,7 @@ impl Turn {
         let due = Due {
             event,
             created_at,
+            now: row.now,
             kind: row.kind.unwrap_or_default(),
             data: row.data,
             attempt: row.attempts.unwrap_or(0).saturating_add(1),

@@ -263,7 +263,8 @@ impl Sender {
 
     /// Those that Standard Webhooks 1.0 asks for.
     fn headers(&self, turn: &Turn, due: &Due, body: &[u8]) -> Result<HeaderMap, NotSent> {
-        let timestamp = OffsetDateTime::now_utc().unix_timestamp();
+        // By the clock of the database, which is one for all workers.
+        let timestamp = due.now.unix_timestamp();
         let signature = |sealed: &Vec<u8>| {
             let secret = Secret::open(sealed, &self.seal, turn.tenant, turn.webhook)?;
             Ok(secret.sign(due.event, timestamp, body))

@@ -28,3 +28,6 @@ mod signing_keys;
 mod slow_clients;
 mod support;
 mod tenants;
+mod webhook_faults;
+mod webhook_rig;
+mod webhooks;

@@ -2,7 +2,6 @@
 
 use isolation::{Database, DatabaseError};
 use prometheus::{Gauge, Histogram, HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts, Registry};
-use time::OffsetDateTime;
 
 use crate::webhooks::{Attempt, Due, End};
 
@@ -61,7 +60,7 @@ impl WebhookMetrics {
         };
         self.attempts.with_label_values(&[outcome]).observe(attempt.duration.as_secs_f64());
         if end == End::Delivered && !due.is_test {
-            let delay = (OffsetDateTime::now_utc() - due.created_at).as_seconds_f64();
+            let delay = (due.now + attempt.duration - due.created_at).as_seconds_f64();
             self.delay.observe(delay.max(0.0));
         }
     }
