@@ -14,7 +14,8 @@ CALL isolate('event_heads');
 REVOKE INSERT, UPDATE, DELETE ON event_heads FROM calotype_app, calotype_worker;
 
 CREATE TABLE events (
-    tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    -- No reference to the tenant: tables by month have none. What is told of a tenant that is gone, nobody sees any more.
+    tenant_id uuid NOT NULL,
     id uuid NOT NULL DEFAULT gen_random_uuid(),
     -- Grows with each of the tenant's events; NULL until the transaction commits.
     seq bigint,
@@ -29,7 +30,7 @@ CREATE TABLE events (
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX events_seq ON events (tenant_id, seq) WHERE seq IS NOT NULL;
 CREATE INDEX events_kind ON events (tenant_id, kind, seq) WHERE seq IS NOT NULL;
-CREATE TABLE events_default PARTITION OF events DEFAULT;
+CALL keep_by_month('events', 3);
 
 -- Told, never changed: the numbers are given by the trigger.
 ALTER TABLE events ENABLE ROW LEVEL SECURITY;
@@ -95,13 +96,13 @@ CREATE SEQUENCE webhook_tokens;
 CALL isolate('webhook_queues');
 
 -- An event on its way to a webhook, or there.
--- No reference to the webhook: it may be deleted while an event is being numbered, and whatever has happened must not fail for that.
--- What is left over of it goes with its month.
+-- No reference to the webhook, not only because tables by month have none: it may be deleted while an event is being numbered, and whatever
+-- has happened must not fail for that. What is left over of it goes with its month.
 CREATE TABLE webhook_deliveries (
-    tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    tenant_id uuid NOT NULL,
     webhook_id uuid NOT NULL,
     event_id uuid NOT NULL,
-    -- The event's: both are in partitions of the same month.
+    -- The event's: both are in parts of the same month.
     created_at timestamptz NOT NULL,
     kind text NOT NULL,
     seq bigint NOT NULL,
@@ -123,7 +124,7 @@ CREATE TABLE webhook_deliveries (
 CREATE INDEX webhook_deliveries_seq ON webhook_deliveries (tenant_id, webhook_id, seq);
 CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (tenant_id, webhook_id, place, seq) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_failed ON webhook_deliveries (tenant_id, webhook_id, seq) WHERE state = 'failed';
-CREATE TABLE webhook_deliveries_default PARTITION OF webhook_deliveries DEFAULT;
+CALL keep_by_month('webhook_deliveries', 3);
 CALL isolate('webhook_deliveries');
 
 -- Gives an event its number, and puts it in the queues of those who want it.

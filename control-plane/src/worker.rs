@@ -3,7 +3,9 @@
 //!
 //! Several may run: each takes what no other has. Must not answer requests.
 
+mod archive;
 mod jobs;
+mod parts;
 mod status;
 mod store;
 mod webhooks;
@@ -23,6 +25,7 @@ use tokio::time::sleep;
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
 use crate::worker::jobs::Runner;
+use crate::worker::parts::Parts;
 use crate::worker::webhooks::{Sender, WebhookMetrics};
 
 /// Time between two looks for workers that are not heard of any more.
@@ -33,6 +36,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Jobs that are done at the same time.
 const JOBS_AT_ONCE: usize = 2;
+
+/// Time between two looks for parts of tables that are to be made or to go.
+const PARTS_EVERY: Duration = Duration::from_secs(600);
 
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
@@ -55,7 +61,8 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool, registry: Registry
         worker.see_to_store().await?;
         while worker.library.store().is_ok() && worker.runner.run_one().await? {}
         worker.sender.run_once().await?;
-        return worker.forget().await;
+        worker.forget().await?;
+        return worker.parts.round().await.context("tables by month");
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let status = async {
@@ -70,6 +77,7 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool, registry: Registry
         () = worker.do_jobs() => {}
         () = worker.sender.run() => {}
         ended = status => ended?,
+        () = worker.keep_parts() => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
@@ -85,6 +93,7 @@ struct Worker {
     runner: Runner,
     sender: Arc<Sender>,
     webhooks: WebhookMetrics,
+    parts: Parts,
     feed_age: Duration,
     job_age: Duration,
 }
@@ -94,7 +103,7 @@ impl Worker {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
         let library = Library::open(settings, database.clone())?;
-        let runner = Runner::new(settings, library.clone());
+        let (runner, parts) = (Runner::new(settings, library.clone()), Parts::new(settings, &library));
         let webhooks = WebhookMetrics::new(registry)?;
         let sender = Sender::new(settings, database.clone(), webhooks.clone());
         Ok(Self {
@@ -104,6 +113,7 @@ impl Worker {
             runner,
             sender,
             webhooks,
+            parts,
             feed_age: days(settings.feed_days),
             job_age: days(settings.job_days),
         })
@@ -121,6 +131,16 @@ impl Worker {
                 tracing::warn!("the next round tries again: {error:#}");
             }
             sleep(EVERY).await;
+        }
+    }
+
+    /// For ever. What fails is tried again the next time.
+    async fn keep_parts(&self) {
+        loop {
+            if let Err(error) = self.parts.round().await {
+                tracing::warn!(cause = error.cause(), "parts of tables are looked after again soon: {error}");
+            }
+            sleep(PARTS_EVERY).await;
         }
     }
 

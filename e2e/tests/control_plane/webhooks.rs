@@ -69,7 +69,10 @@ async fn what_happens_is_sent_in_its_order_and_listed() {
     }
     assert_eq!(received[2].json()["data"]["version"], 3);
     // As it was before it was deleted.
-    assert_eq!((&received[6].json()["data"]["id"], &received[6].json()["data"]["tags"]), (&medium["id"], &json!(["a", "b"])));
+    assert_eq!(
+        (&received[6].json()["data"]["id"], &received[6].json()["data"]["tags"]),
+        (&medium["id"], &json!(["a", "b"]))
+    );
     let done = received[4].json();
     assert_eq!((&done["data"]["id"], &done["data"]["state"]), (&job["id"], &json!("done")));
     assert_eq!(done["data"]["result"], json!({"done": 1, "missing": 0, "refused": 0}));
@@ -92,9 +95,10 @@ async fn what_happens_is_sent_in_its_order_and_listed() {
 #[tokio::test]
 async fn events_are_listed_by_type_and_time_and_page() {
     let hooks = WebhookRig::start(&[]).await;
-    hooks.happen(1, 5).await;
+    let old = "SELECT id, 'media.created', '{}', '2026-01-01T00:00:00Z' FROM tenants, generate_series(1, 2)";
+    hooks.rig.sql(&format!("INSERT INTO events (tenant_id, kind, data, created_at) {old}")).await;
+    hooks.happen(1, 3).await;
     hooks.rig.sql("INSERT INTO events (tenant_id, kind, data) SELECT id, 'job.done', '{}' FROM tenants").await;
-    hooks.rig.sql("UPDATE events SET created_at = '2026-01-01T00:00:00Z' WHERE seq <= 2").await;
     for (query, expected) in [
         ("", &[6, 5, 4, 3, 2, 1][..]),
         ("type=job.done", &[6]),
@@ -108,7 +112,9 @@ async fn events_are_listed_by_type_and_time_and_page() {
         let (mut cursor, mut seen) = (String::new(), Vec::new());
         loop {
             let page = hooks.get(&format!("/v1/events?limit=2&{query}{cursor}")).await;
-            seen.extend(page["items"].as_array().expect("a list").iter().map(|item| item["seq"].as_i64().expect("a number")));
+            seen.extend(
+                page["items"].as_array().expect("a list").iter().map(|item| item["seq"].as_i64().expect("a number")),
+            );
             let Some(next) = page["next_cursor"].as_str() else { break };
             cursor = format!("&cursor={next}");
         }
@@ -131,7 +137,9 @@ async fn signatures_are_those_of_the_standard_and_of_both_secrets_for_a_while() 
     assert!(is_signed(&first, &webhook.secret));
     let signature = first.header("webhook-signature");
     assert!(signature.starts_with("v1,") && !signature.contains(' '), "{signature}");
-    for (name, value) in [("webhook-id", "another"), ("webhook-timestamp", "1700000000"), ("webhook-signature", "v1,AAAA")] {
+    for (name, value) in
+        [("webhook-id", "another"), ("webhook-timestamp", "1700000000"), ("webhook-signature", "v1,AAAA")]
+    {
         let mut forged = first.clone();
         forged.headers.insert(name, value.parse().expect("a value"));
         assert!(!is_signed(&forged, &webhook.secret), "{name}");
@@ -278,17 +286,23 @@ async fn what_is_not_taken_keeps_what_comes_after_it_waiting_until_it_is_given_u
     let worker = hooks.worker();
     hooks.happen(1, 4).await;
     hooks.deliveries_in(&webhook, "delivered", 3).await;
-    let numbers = |from: usize| hooks.receiver.received()[from..].iter().map(|one| number(&one.json())).collect::<Vec<_>>();
+    let numbers =
+        |from: usize| hooks.receiver.received()[from..].iter().map(|one| number(&one.json())).collect::<Vec<_>>();
     assert_eq!(numbers(0), [1, 2, 2, 2, 3, 4]);
     let ids: BTreeSet<_> = hooks.receiver.received()[1..4].iter().map(|one| one.id().to_owned()).collect();
     assert_eq!(ids.len(), 1, "it is the same in each attempt");
     let failed = hooks.deliveries_in(&webhook, "failed", 1).await.remove(0);
     let event = failed["event_id"].as_str().expect("an id");
     assert!(ids.contains(event));
-    for (field, value) in [("attempts", json!(3)), ("status", json!(500)), ("answer", json!("it is broken")), ("try_at", Value::Null)] {
+    for (field, value) in
+        [("attempts", json!(3)), ("status", json!(500)), ("answer", json!("it is broken")), ("try_at", Value::Null)]
+    {
         assert_eq!(failed[field], value, "{field}");
     }
-    assert!(failed["duration_ms"].is_number() && failed["tried_at"].is_string() && failed["error"].is_null(), "{failed}");
+    assert!(
+        failed["duration_ms"].is_number() && failed["tried_at"].is_string() && failed["error"].is_null(),
+        "{failed}"
+    );
 
     // Sent again by hand, it has all attempts before it again.
     let again = format!("{}/deliveries/{event}/redeliver", webhook.path);
@@ -351,7 +365,8 @@ async fn one_that_is_gone_is_disabled_and_others_are_told() {
     assert_eq!(hooks.get(&lost.path).await["pending"], 2);
     let since = json!({"since": "2026-01-01T00:00:00Z"});
     for (order, body) in [("test", json!({})), ("redeliver", since.clone())] {
-        let refused = hooks.rig.api.json(Method::POST, &hooks.rig.shop.key, &format!("{}/{order}", lost.path), &body).await;
+        let refused =
+            hooks.rig.api.json(Method::POST, &hooks.rig.shop.key, &format!("{}/{order}", lost.path), &body).await;
         problem(&refused, 409, "webhook-state");
     }
 
@@ -377,7 +392,8 @@ async fn one_that_fails_for_days_is_disabled_and_waits_where_it_was() {
     hooks.rig.worker().await;
     let since = hooks.get(&webhook.path).await["failing_since"].as_str().expect("it fails").to_owned();
     let fail_again = async |days: i32| {
-        let longer = format!("UPDATE webhook_queues SET due_at = now(), failing_since = now() - interval '{days} days'");
+        let longer =
+            format!("UPDATE webhook_queues SET due_at = now(), failing_since = now() - interval '{days} days'");
         hooks.rig.sql(&longer).await;
         hooks.rig.sql("UPDATE webhook_deliveries SET try_at = now()").await;
         hooks.rig.worker().await;
@@ -435,7 +451,11 @@ async fn what_is_not_allowed_is_told() {
         }
         for (method, target) in tries {
             let refused = api.json(method, &shop.key, &target, &body).await;
-            assert!(problem(&refused, 422, "bad-field").starts_with(&format!("{field}: ")), "{body} {}", refused.text());
+            assert!(
+                problem(&refused, 422, "bad-field").starts_with(&format!("{field}: ")),
+                "{body} {}",
+                refused.text()
+            );
         }
     }
     for (target, body, status, code) in [
