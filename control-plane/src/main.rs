@@ -19,6 +19,7 @@ mod names;
 mod openapi;
 mod page;
 mod problem;
+mod quotas;
 mod rates;
 mod requests;
 mod reseal;
@@ -26,6 +27,7 @@ mod routes;
 mod sealing;
 mod server;
 mod txt;
+mod usage;
 mod worker;
 
 use std::path::PathBuf;

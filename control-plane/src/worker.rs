@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
+use crate::quotas;
 use crate::worker::jobs::Runner;
 
 /// Time between two looks for workers that are not heard of any more.
@@ -28,6 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Jobs that are done at the same time.
 const JOBS_AT_ONCE: usize = 2;
+
+/// Looks between two times that quotas are looked at: a minute.
+const SETTLE_EVERY: u64 = 12;
 
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
@@ -48,6 +52,7 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<
     if once {
         worker.reap().await?;
         worker.see_to_store().await?;
+        quotas::sweep(&worker.database).await?;
         while worker.library.store().is_ok() && worker.runner.run_one().await? {}
         return worker.forget().await;
     }
@@ -92,6 +97,9 @@ impl Worker {
     async fn work(&self) {
         for round in 0u64.. {
             let mut done = self.reap().await.and(self.see_to_store().await);
+            if round.is_multiple_of(SETTLE_EVERY) {
+                done = done.and(quotas::sweep(&self.database).await.context("quotas"));
+            }
             if done.is_ok() && round.is_multiple_of(FORGET_EVERY) {
                 done = self.forget().await;
             }
@@ -159,7 +167,9 @@ impl Worker {
         let events = sqlx::query_scalar!(r#"SELECT trim_feed($1) AS "events!""#, older_than);
         let events = events.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
         let answers = self.forget_answers(now - ANSWERS_AGE).await?;
-        tracing::info!(jobs, events, answers, "forgotten");
+        let edges = sqlx::query_scalar!(r#"SELECT trim_usage_reports() AS "edges!""#);
+        let edges = edges.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
+        tracing::info!(jobs, events, answers, edges, "forgotten");
         Ok(())
     }
 

@@ -247,7 +247,14 @@ impl Filler {
         job: RenderJob,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
-        Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
+        let finished = self.pool.run(&plan.decision.tenant.id, deadline, job).await?;
+        if let Some(account) = &plan.decision.active.account {
+            account.worked(finished.ran);
+            if finished.value.is_ok() {
+                account.made();
+            }
+        }
+        Ok(finished)
     }
 
     /// The work of making the rendition of `plan`.

@@ -13,8 +13,11 @@ mod overlays;
 mod policy;
 mod presets;
 mod purge;
+mod quotas;
+mod reports;
 mod signing_keys;
 mod tenants;
+mod usage;
 
 use std::convert::Infallible;
 
@@ -54,6 +57,12 @@ api! {
     tenants::get,
     tenants::change,
     tenants::delete,
+    quotas::get_of,
+    quotas::put,
+    quotas::get,
+    usage::get_of,
+    usage::list,
+    usage::get,
     api_keys::create,
     api_keys::list,
     api_keys::revoke,
@@ -107,6 +116,7 @@ api! {
     InternalApi:
     internal::feed,
     internal::snapshot,
+    reports::report,
 }
 
 /// The rest of a path, slashes included, decoded once.
