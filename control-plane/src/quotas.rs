@@ -10,6 +10,7 @@ use tenancy::Exhausted;
 use time::{Date, Month, Time};
 use uuid::Uuid;
 
+use crate::events::{self, EventKind};
 use crate::feed::{Subject, announce};
 use crate::problem::ApiError;
 
@@ -99,14 +100,17 @@ pub async fn settle(transaction: &mut TenantTransaction) -> Result<(), ApiError>
 
 /// Tells the tenant.
 async fn tell(transaction: &mut TenantTransaction, row: &Row, threshold: i16) -> Result<(), ApiError> {
-    tracing::info!(
-        tenant = %transaction.tenant(),
-        quota = row.quota,
-        threshold,
-        allowed = row.allowed,
-        used = row.used,
-        "so much of a quota is used"
-    );
+    let kind = if threshold == 100 { EventKind::QuotaExceeded } else { EventKind::QuotaWarning };
+    let month = row.month.to_string();
+    let data = json!({
+        "quota": row.quota,
+        "percent": threshold,
+        "limit": row.allowed,
+        "used": row.used,
+        // "-01"
+        "month": month.get(..month.len().saturating_sub(3)),
+    });
+    events::emit(transaction, kind, data).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The edge without sockets: from a request head to an answer, in the order of the phases.
 //!
-//! limits → tenant → parse → authorise → rates → negotiate → key → memory → disk → single flight. Nothing is served that the
+//! limits → tenant → parse → authorise → rates → quotas → negotiate → key → memory → disk → single flight. Nothing is served that the
 //! policy in force refuses, so everything up to the key happens before the cache is asked.
 //! Must not write to a connection: that is the server's business.
 
@@ -25,7 +25,7 @@ use crate::original::{self, OriginalAnswer};
 use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
 use crate::rates::{Kind, RateLimits};
-use crate::recent;
+use crate::{quotas, recent};
 use crate::rendition::RenditionAnswer;
 use crate::tenants::ActiveTenant;
 
@@ -97,6 +97,7 @@ impl Edge {
         }
         let decision = self.decide(head, &mut facts.tenant)?;
         self.rates.charge(Kind::Request, facts.client, decision.active.rates.as_deref())?;
+        quotas::may_send(&decision.tenant)?;
         match &decision.wanted {
             Wanted::Original => {
                 facts.origination = Origination::Original;

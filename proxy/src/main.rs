@@ -36,6 +36,7 @@ mod policy;
 mod pool;
 mod problem;
 mod purge;
+mod quotas;
 mod rates;
 mod recent;
 mod refreshes;
