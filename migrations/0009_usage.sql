@@ -18,9 +18,8 @@ CREATE TABLE usage_days (
     cpu_us bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, day)
 ) PARTITION BY RANGE (day);
-CREATE TABLE usage_days_other PARTITION OF usage_days DEFAULT;
-CALL isolate('usage_days_other');
 CALL isolate('usage_days');
+CALL keep_by_month('usage_days', 36);
 
 -- The last batch of each life of an edge: no batch up to it is counted again. Of nobody: only functions touch it.
 CREATE TABLE usage_reports (
@@ -48,9 +47,8 @@ CREATE TABLE stored_days (
     files bigint NOT NULL,
     PRIMARY KEY (tenant_id, day)
 ) PARTITION BY RANGE (day);
-CREATE TABLE stored_days_other PARTITION OF stored_days DEFAULT;
-CALL isolate('stored_days_other');
 CALL isolate('stored_days');
+CALL keep_by_month('stored_days', 36);
 
 -- How much a tenant may have; NULL is without limit. No row is without any.
 CREATE TABLE quotas (
@@ -83,7 +81,6 @@ CALL isolate('quota_levels');
 
 -- Only functions and triggers write these.
 REVOKE INSERT, UPDATE, DELETE ON usage_days, stored_totals, stored_days FROM calotype_app, calotype_worker;
-REVOKE ALL ON usage_days_other, stored_days_other FROM calotype_app, calotype_worker;
 
 CREATE FUNCTION utc_day() RETURNS date
 LANGUAGE sql STABLE
@@ -94,8 +91,9 @@ LANGUAGE sql STABLE
 RETURN date_trunc('month', now() AT TIME ZONE 'UTC')::date;
 
 -- Counts a batch of an edge, once; false if it was counted before. Rows are touched in one order, so that edges do not wait for each
--- other in a circle; those of tenants that are not there, and of days too long ago, are left out. A batch of a life that was forgotten
--- (trim_usage_reports) has no others. A day that cannot have come yet is an edge's clock: what is said of it counts today.
+-- other in a circle. Left out are those of tenants that are not there, and of days longer ago than lives of edges are remembered
+-- (`trim_usage_reports`): a batch that might have been counted before has no other. A day that cannot have come yet is a mistake of the
+-- edge's clock, and counts for today.
 CREATE FUNCTION take_usage(
     edge_name text, edge_boot uuid, batch bigint, tenants uuid[], days integer[],
     requests bigint[], bytes bigint[], hits bigint[], errors bigint[], transforms bigint[], cpu_us bigint[]

@@ -2,6 +2,7 @@
 //!
 //! Must not hold anything per tenant: that is in the database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -66,6 +67,10 @@ pub struct ControlPlaneSettings {
     pub feed_days: u64,
     /// Days for which jobs that are over are kept.
     pub job_days: u64,
+    /// Whether parts of tables by month are written to the store of uploads before they are dropped.
+    pub archive: bool,
+    /// Months for which tables by month keep their rows, by the table's name.
+    pub keep_months: BTreeMap<String, u32>,
     /// Requests a second with each key of a tenant; 0 is no limit.
     pub rate_per_second: u32,
     /// Requests with a key that may come at once.
@@ -122,6 +127,8 @@ impl Default for ControlPlaneSettings {
             statement_seconds: 10,
             feed_days: 7,
             job_days: 30,
+            archive: true,
+            keep_months: BTreeMap::new(),
             rate_per_second: 100,
             rate_burst: 200,
             address_rate_per_second: 10,
@@ -167,6 +174,9 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
         for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
+        }
+        for (table, months) in &self.keep_months {
+            mistakes.unless((1..=1200).contains(months), &format!("keep_months.{table}"), months, "1 to 1200");
         }
         for (key, rate, burst_key, burst) in [
             ("rate_per_second", self.rate_per_second, "rate_burst", self.rate_burst),

@@ -3,7 +3,9 @@
 //!
 //! Several may run: each takes what no other has. Must not answer requests.
 
+mod archive;
 mod jobs;
+mod parts;
 mod store;
 
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::config::ControlPlaneSettings;
 use crate::media::Library;
 use crate::quotas;
 use crate::worker::jobs::Runner;
+use crate::worker::parts::Parts;
 
 /// Time between two looks for workers that are not heard of any more.
 const EVERY: Duration = Duration::from_secs(5);
@@ -32,6 +35,9 @@ const JOBS_AT_ONCE: usize = 2;
 
 /// Looks between two times that quotas are looked at: a minute.
 const SETTLE_EVERY: u64 = 12;
+
+/// Time between two looks for parts of tables that are to be made or to go.
+const PARTS_EVERY: Duration = Duration::from_secs(600);
 
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
@@ -54,13 +60,15 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<
         worker.see_to_store().await?;
         quotas::sweep(&worker.database).await?;
         while worker.library.store().is_ok() && worker.runner.run_one().await? {}
-        return worker.forget().await;
+        worker.forget().await?;
+        return worker.parts.round().await.context("tables by month");
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!("working");
     tokio::select! {
         () = worker.work() => {}
         () = worker.do_jobs() => {}
+        () = worker.keep_parts() => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
@@ -73,6 +81,7 @@ struct Worker {
     queue: Queue,
     library: Library,
     runner: Runner,
+    parts: Parts,
     feed_age: Duration,
     job_age: Duration,
 }
@@ -82,12 +91,13 @@ impl Worker {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
         let library = Library::open(settings, database.clone())?;
-        let runner = Runner::new(settings, library.clone());
+        let (runner, parts) = (Runner::new(settings, library.clone()), Parts::new(settings, &library));
         Ok(Self {
             database,
             queue,
             library,
             runner,
+            parts,
             feed_age: days(settings.feed_days),
             job_age: days(settings.job_days),
         })
@@ -107,6 +117,16 @@ impl Worker {
                 tracing::warn!("the next round tries again: {error:#}");
             }
             sleep(EVERY).await;
+        }
+    }
+
+    /// For ever. What fails is tried again the next time.
+    async fn keep_parts(&self) {
+        loop {
+            if let Err(error) = self.parts.round().await {
+                tracing::warn!(cause = error.cause(), "parts of tables are looked after again soon: {error}");
+            }
+            sleep(PARTS_EVERY).await;
         }
     }
 

@@ -20,6 +20,7 @@ mod media_jobs;
 mod media_rig;
 mod migrating;
 mod operating;
+mod partitions;
 mod plans;
 mod presets;
 mod purges;
