@@ -25,9 +25,9 @@ use crate::original::{self, OriginalAnswer};
 use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
 use crate::rates::{Kind, RateLimits};
-use crate::{quotas, recent};
 use crate::rendition::RenditionAnswer;
 use crate::tenants::ActiveTenant;
+use crate::{quotas, recent};
 
 /// Everything that serving needs; shared by all connections.
 pub struct Edge {

@@ -161,7 +161,8 @@ async fn page(
 
 /// A line as `COPY … (FORMAT csv)` writes it: nothing at all is NULL.
 fn csv_line(values: &[Option<&str>]) -> String {
-    let quoted = |value: &Option<&str>| value.map(|text| format!("\"{}\"", text.replace('"', "\"\""))).unwrap_or_default();
+    let quoted =
+        |value: &Option<&str>| value.map(|text| format!("\"{}\"", text.replace('"', "\"\""))).unwrap_or_default();
     values.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n"
 }
 

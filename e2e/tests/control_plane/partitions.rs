@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use devstack::postgres::programs;
 use ::http::StatusCode;
+use devstack::postgres::programs;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::database::{APP, TestDatabase, WORKER};
@@ -51,7 +51,8 @@ async fn text(pool: &PgPool, statement: &str) -> String {
 /// How many rows each part has, by how many months ago it was; `other` is the part for all others.
 async fn parts(rig: &MediaRig) -> BTreeMap<String, i64> {
     let superuser = rig.superuser().await;
-    let names = "SELECT c.relname::text, coalesce((12 * extract(year FROM age) + extract(month FROM age))::int::text, 'other')
+    let names =
+        "SELECT c.relname::text, coalesce((12 * extract(year FROM age) + extract(month FROM age))::int::text, 'other')
          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,
              LATERAL (SELECT CASE WHEN c.relname LIKE '%other' THEN NULL
                  ELSE age(date_trunc('month', now()), to_date(right(c.relname, 7), 'YYYY_MM')) END) AS a (age)
@@ -84,8 +85,12 @@ fn archives(rig: &MediaRig) -> Vec<(Value, PathBuf)> {
 async fn read_back(rig: &MediaRig, object: &std::path::Path) {
     rig.sql("CREATE TABLE IF NOT EXISTS back (LIKE measured INCLUDING GENERATED)").await;
     let columns = "tenant_id, at, n, note, raw, tags";
-    let script = format!("set -o pipefail; gunzip -c '{}' | psql --no-psqlrc -v ON_ERROR_STOP=1 \"$URL\" -c '\\copy back ({columns}) FROM STDIN (FORMAT csv, HEADER match)'", object.display());
-    let path = format!("{}:{}", programs().expect("they are there").display(), std::env::var("PATH").unwrap_or_default());
+    let script = format!(
+        "set -o pipefail; gunzip -c '{}' | psql --no-psqlrc -v ON_ERROR_STOP=1 \"$URL\" -c '\\copy back ({columns}) FROM STDIN (FORMAT csv, HEADER match)'",
+        object.display()
+    );
+    let path =
+        format!("{}:{}", programs().expect("they are there").display(), std::env::var("PATH").unwrap_or_default());
     let mut bash = Command::new("bash");
     bash.args(["-c", &script]).env("PATH", path).env("URL", rig.api.database.superuser_url());
     let done = bash.output().await.expect("bash is there");
@@ -104,7 +109,10 @@ async fn assert_archived(rig: &MediaRig, count: i64) {
     read_back(rig, object).await;
     assert_eq!(rig.count("back").await, count);
     assert_eq!(rig.count(&format!("retired_parts WHERE dropped_at IS NOT NULL AND rows = {count}")).await, 1);
-    assert_eq!(rig.count("pg_class WHERE relname LIKE 'retired_%' AND relkind = 'r' AND relname <> 'retired_parts'").await, 0);
+    assert_eq!(
+        rig.count("pg_class WHERE relname LIKE 'retired_%' AND relkind = 'r' AND relname <> 'retired_parts'").await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -129,7 +137,8 @@ async fn parts_are_made_ahead_and_nobody_reads_them_past_their_table() {
             .execute(&mut *transaction)
             .await
             .expect("named");
-        let own: i64 = sqlx::query_scalar("SELECT count(*) FROM measured").fetch_one(&mut *transaction).await.expect("read");
+        let own: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM measured").fetch_one(&mut *transaction).await.expect("read");
         assert_eq!(own, 3);
         let past = sqlx::query(AssertSqlSafe(format!("SELECT FROM {part}"))).execute(&mut *transaction).await;
         assert!(past.expect_err("it is closed").to_string().contains("permission denied"));
@@ -149,7 +158,8 @@ async fn what_cannot_be_kept_by_month_is_refused() {
         "CREATE TABLE x (at date NOT NULL, b date NOT NULL) PARTITION BY RANGE (at, b)",
         "CREATE TABLE x (at date NOT NULL) PARTITION BY LIST (at)",
     ] {
-        let tried = sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {table}; CALL keep_by_month('x')"))).execute(&superuser).await;
+        let tried =
+            sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {table}; CALL keep_by_month('x')"))).execute(&superuser).await;
         assert!(tried.expect_err(table).to_string().contains("is not partitioned by"), "{table}");
         sqlx::query("ROLLBACK").execute(&superuser).await.expect("it was begun");
     }
@@ -178,8 +188,11 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
         rig.sql(&rows(months, count)).await;
     }
     let superuser = rig.superuser().await;
-    let sum = |table: &str, rest: &str| format!("SELECT md5(string_agg(t::text, ';' ORDER BY at, n)) FROM {table} AS t {rest}");
-    let before = text(&superuser, &sum("measured", "WHERE at < date_trunc('month', now()) - interval '6 months'")).await;
+    let sum = |table: &str, rest: &str| {
+        format!("SELECT md5(string_agg(t::text, ';' ORDER BY at, n)) FROM {table} AS t {rest}")
+    };
+    let before =
+        text(&superuser, &sum("measured", "WHERE at < date_trunc('month', now()) - interval '6 months'")).await;
     rig.worker().await;
     let left = parts(&rig).await;
     assert_eq!((left.get("20"), left.get("8"), left["6"], left["other"]), (None, None, 4, 0), "{left:?}");
@@ -189,7 +202,8 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
     for (manifest, object) in &archives {
         let bytes = std::fs::read(object).expect("the object is there");
         assert_eq!(manifest["bytes"], bytes.len());
-        let hash = text(&superuser, &format!("SELECT encode(sha256(pg_read_binary_file('{}')), 'hex')", object.display()));
+        let hash =
+            text(&superuser, &format!("SELECT encode(sha256(pg_read_binary_file('{}')), 'hex')", object.display()));
         let _ = hash;
         read_back(&rig, object).await;
     }
@@ -202,7 +216,10 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
 
 #[tokio::test]
 async fn the_operator_says_how_long_rows_are_kept_and_whether_they_are_archived() {
-    let rig = with_table(MediaRig::with_folder(&[("KEEP_MONTHS__MEASURED", "2".to_owned()), ("ARCHIVE", "false".to_owned())]).await).await;
+    let rig = with_table(
+        MediaRig::with_folder(&[("KEEP_MONTHS__MEASURED", "2".to_owned()), ("ARCHIVE", "false".to_owned())]).await,
+    )
+    .await;
     for months in [2, 3, 8] {
         rig.sql(&rows(months, 1)).await;
     }
@@ -251,7 +268,11 @@ async fn a_worker_that_is_killed_over_an_archive_leaves_it_to_the_next() {
     let superuser = rig.superuser().await;
     let lock = superuser.begin_with("BEGIN; LOCK TABLE retired_parts IN SHARE MODE").await.expect("nobody else has it");
     lock.rollback().await.expect("given back");
-    let table = text(&superuser, "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'").await;
+    let table = text(
+        &superuser,
+        "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'",
+    )
+    .await;
     let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS SHARE MODE");
     let lock = superuser.begin_with(AssertSqlSafe(lock)).await.expect("nobody else has it");
     assert!(!rig.try_worker().await.status.success(), "somebody reads it");
@@ -285,7 +306,11 @@ async fn a_part_that_changes_while_it_is_archived_is_archived_anew() {
     let change = async {
         rig.relay().wait_for_requests(2).await.expect("it reads back");
         let superuser = rig.superuser().await;
-        let table = text(&superuser, "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'").await;
+        let table = text(
+            &superuser,
+            "SELECT relname::text FROM pg_class WHERE relname ~ '^retired_[0-9a-f]{32}$' AND relkind = 'r'",
+        )
+        .await;
         rig.sql(&format!("DELETE FROM {table} WHERE n = 1")).await;
         rig.relay().heal();
     };
