@@ -14,7 +14,8 @@ CALL isolate('event_heads');
 REVOKE INSERT, UPDATE, DELETE ON event_heads FROM calotype_app, calotype_worker;
 
 CREATE TABLE events (
-    tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    -- No reference to the tenant: tables by month have none. What is told of a tenant that is gone, nobody sees any more.
+    tenant_id uuid NOT NULL,
     id uuid NOT NULL DEFAULT gen_random_uuid(),
     -- Grows with each of the tenant's events; NULL until the transaction commits.
     seq bigint,
@@ -27,7 +28,7 @@ CREATE TABLE events (
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX events_seq ON events (tenant_id, seq) WHERE seq IS NOT NULL;
 CREATE INDEX events_kind ON events (tenant_id, kind, seq) WHERE seq IS NOT NULL;
-CREATE TABLE events_default PARTITION OF events DEFAULT;
+CALL keep_by_month('events', 3);
 
 -- Told, never changed: the numbers are given by the trigger.
 ALTER TABLE events ENABLE ROW LEVEL SECURITY;
