@@ -20,6 +20,7 @@ mod names;
 mod openapi;
 mod page;
 mod problem;
+mod quotas;
 mod rates;
 mod requests;
 mod reseal;
@@ -28,6 +29,7 @@ mod sealing;
 mod server;
 mod txt;
 mod webhooks;
+mod usage;
 mod worker;
 
 use std::path::PathBuf;

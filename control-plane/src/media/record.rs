@@ -533,6 +533,6 @@ fn refused(error: sqlx::Error) -> ApiError {
         }
         // The folder was deleted at this moment.
         DatabaseError::Refers { .. } => ApiError::Conflict,
-        error => ApiError::Database(error),
+        error => error.into(),
     }
 }

@@ -14,9 +14,12 @@ mod overlays;
 mod policy;
 mod presets;
 mod purge;
+mod quotas;
+mod reports;
 mod signing_keys;
 mod tenants;
 mod webhooks;
+mod usage;
 
 use std::convert::Infallible;
 
@@ -56,6 +59,12 @@ api! {
     tenants::get,
     tenants::change,
     tenants::delete,
+    quotas::get_of,
+    quotas::put,
+    quotas::get,
+    usage::get_of,
+    usage::list,
+    usage::get,
     api_keys::create,
     api_keys::list,
     api_keys::revoke,
@@ -124,6 +133,7 @@ api! {
     InternalApi:
     internal::feed,
     internal::snapshot,
+    reports::report,
 }
 
 /// The rest of a path, slashes included, decoded once.

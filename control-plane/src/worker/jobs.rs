@@ -18,6 +18,7 @@ use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
 use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, Step};
 use crate::problem::ApiError;
+use crate::quotas;
 
 /// How long a worker may not be heard of before its job is another one's.
 const LEASE: Duration = Duration::from_secs(30);
@@ -210,6 +211,7 @@ impl Runner {
             return Ok(result);
         }
         let (url, fields) = order.check()?;
+        quotas::check_room(self.library.database(), lease.tenant).await?;
         let intake = Intake::begin(&self.library, lease.tenant, id).await?;
         let options = GetOptions {
             deadline: Some(Instant::now() + self.library.upload_time),
