@@ -16,6 +16,7 @@ mod feed;
 mod form;
 mod idempotency;
 mod media;
+mod monthly;
 mod names;
 mod openapi;
 mod page;

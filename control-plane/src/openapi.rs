@@ -41,6 +41,7 @@ use crate::server;
         (name = "overlays", description = "Registered images"),
         (name = "origins", description = "Where pictures come from"),
         (name = "usage", description = "What a tenant has used, and may use"),
+        (name = "audit log", description = "Who has changed what"),
         (name = "purges", description = "Taking pictures back"),
         (name = "edges", description = "What edges are told, and tell"),
         (name = "operation", description = "Health, metrics, and this description")

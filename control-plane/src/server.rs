@@ -19,6 +19,7 @@ use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
 use crate::media::Library;
+use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
@@ -64,6 +65,7 @@ pub fn build(
     let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
+    let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
         .attach(Cors::new(&settings.cors_origins))
@@ -79,6 +81,9 @@ pub fn build(
         }))
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
+        }))
+        .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
+            until(rocket.shutdown(), async move { tables.watch(&watched).await })
         }))
         .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
         .manage(Operators::of(settings))

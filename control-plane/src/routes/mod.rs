@@ -3,6 +3,7 @@
 //! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod audit_log;
 mod domains;
 mod events;
 mod folders;
@@ -122,6 +123,8 @@ api! {
     webhooks::deliveries::list,
     webhooks::deliveries::get,
     webhooks::deliveries::redeliver,
+    audit_log::list,
+    audit_log::list_for_operator,
     openapi::description,
     openapi::page,
 }

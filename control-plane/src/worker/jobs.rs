@@ -153,7 +153,7 @@ impl Runner {
 
     /// Notes what came of a job; in a word.
     async fn end(&self, lease: &Lease, done: Result<Value, NotDone>) -> Result<&'static str, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         let word = match done {
             Ok(result) => {
                 lease.complete(&mut transaction, result).await?;
@@ -185,9 +185,9 @@ impl Runner {
     }
 
     async fn step(&self, lease: &Lease, id: Uuid, step: &Step) -> Result<(), ApiError> {
-        let tenant = lease.tenant;
+        let mandate = &lease.mandate();
         if let Step::Delete = step {
-            media::delete(&self.library, tenant, id, Condition::None).await?;
+            media::delete(&self.library, mandate, id, Condition::None).await?;
             return Ok(());
         }
         let change = |before: &[String]| {
@@ -199,7 +199,7 @@ impl Runner {
             let changes = tags.is_some() || folder.is_some();
             Ok(changes.then(|| Change { tags, folder, ..Change::default() }))
         };
-        media::change(&self.library, tenant, id, Condition::None, change).await?;
+        media::change(&self.library, mandate, id, Condition::None, change).await?;
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl Runner {
             let taken = intake.take(found.body).await?;
             let name = url.path_segments().and_then(|mut segments| segments.next_back()).and_then(media::filename);
             let new = NewMedia { intake: &intake, taken: &taken, fields: &fields, filename: name.as_deref() };
-            media::create(&self.library, lease.tenant, &new).await?;
+            media::create(&self.library, &lease.mandate(), &new).await?;
             Ok(())
         };
         match made.await {
@@ -236,7 +236,7 @@ impl Runner {
     }
 
     async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         match media::find(&mut transaction, id).await {
             Ok(_) => Ok(true),
             Err(ApiError::NotFound(_)) => Ok(false),

@@ -49,7 +49,8 @@ async fn database() -> TestDatabase {
     database
 }
 
-/// Every relation of ours that has a column for a tenant, with that column.
+/// Every relation of ours that has a column for a tenant, with that column. Parts of tables by month are nobody's
+/// (`partitions.rs`).
 async fn relations(superuser: &PgPool) -> Vec<(String, String)> {
     let rows = sqlx::query(
         "SELECT c.relname::text, a.attname::text FROM pg_class c

@@ -2,6 +2,7 @@
 
 mod apart;
 mod api_keys;
+mod audit_log;
 mod bad_input;
 mod browsers;
 mod delivery;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ::http::StatusCode;
 use devstack::postgres::programs;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::database::{APP, TestDatabase, WORKER};
 use testkit::faulty::Fault;
@@ -171,13 +172,39 @@ async fn rows_of_a_month_without_a_part_are_taken_and_moved() {
     rig.sql(&rows(3, 5)).await;
     rig.sql(&rows(0, 2)).await;
     assert_eq!(parts(&rig).await["other"], 5);
-    let metrics = async || rig.api.send(&testkit::http::Request::get("/metrics")).await.text();
     rig.worker().await;
     let parts = parts(&rig).await;
     assert_eq!((parts["other"], parts["3"], parts["0"]), (0, 5, 2), "{parts:?}");
     assert_eq!(rig.count("measured WHERE twice = 2 * n").await, 7);
-    let ahead = "calotype_api_table_months_ahead{table=\"measured\"} 3";
-    testkit::edge::eventually("the metric", async || metrics().await.contains(ahead).then_some(())).await;
+}
+
+#[tokio::test]
+async fn metrics_tell_whether_workers_keep_up_and_rules_know_them() {
+    let rig = with_table(MediaRig::start().await).await;
+    rig.sql(&rows(5, 1)).await;
+    // It looks at its start.
+    let rig = rig.restart_after_crash().await;
+    let is_there = |metrics: &str, line: &str| metrics.lines().any(|one| one == line);
+    let metrics = testkit::edge::eventually("the metrics", async || {
+        let metrics = rig.api.send(&testkit::http::Request::get("/metrics")).await.text();
+        is_there(&metrics, "calotype_api_table_strays{table=\"measured\"} 1").then_some(metrics)
+    });
+    let metrics = metrics.await;
+    for line in [
+        "calotype_api_table_months_ahead{table=\"measured\"} 3",
+        "calotype_api_table_parts_retired{table=\"measured\"} 0",
+    ] {
+        assert!(is_there(&metrics, line), "{metrics}");
+    }
+    let rules = include_str!("../../../deploy/prometheus/control-plane.rules.yml");
+    let operations = include_str!("../../../docs/operations.md");
+    let named: Vec<_> =
+        rules.split("calotype_api_").skip(1).filter_map(|rest| rest.split([' ', ')', '{']).next()).collect();
+    assert!(named.len() >= 3);
+    for name in named {
+        assert!(metrics.contains(&format!("# TYPE calotype_api_{name} ")), "no metric calotype_api_{name}");
+        assert!(operations.contains(&format!("| `calotype_api_{name}` |")), "calotype_api_{name} is not documented");
+    }
 }
 
 #[tokio::test]
@@ -202,9 +229,7 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
     for (manifest, object) in &archives {
         let bytes = std::fs::read(object).expect("the object is there");
         assert_eq!(manifest["bytes"], bytes.len());
-        let hash =
-            text(&superuser, &format!("SELECT encode(sha256(pg_read_binary_file('{}')), 'hex')", object.display()));
-        let _ = hash;
+        assert_eq!(manifest["sha256"], format!("{:x}", Sha256::digest(&bytes)));
         read_back(&rig, object).await;
     }
     assert_eq!(text(&superuser, &sum("back", "")).await, before);
@@ -340,7 +365,8 @@ async fn nobody_waits_long_for_a_part_that_somebody_reads() {
     let superuser = rig.superuser().await;
     let reader = superuser.begin_with("BEGIN; SELECT count(*) FROM measured").await.expect("begun");
     assert!(!rig.try_worker().await.status.success(), "it waits for no reader");
-    let writing = tokio::time::timeout(std::time::Duration::from_secs(30), rig.sql(&rows(0, 1)));
+    let row = rows(0, 1);
+    let writing = tokio::time::timeout(std::time::Duration::from_secs(30), rig.sql(&row));
     assert_eq!(writing.await.expect("nobody stands in the way"), 1);
     reader.rollback().await.expect("it reads no more");
     rig.worker().await;
