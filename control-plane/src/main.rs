@@ -14,6 +14,7 @@ mod etag;
 mod feed;
 mod form;
 mod idempotency;
+mod incoming;
 mod media;
 mod names;
 mod openapi;

@@ -18,11 +18,13 @@ use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
+use crate::incoming::Incoming;
 use crate::media::Library;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
+use crate::routes::Tus;
 use crate::txt::TxtRecords;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
@@ -63,8 +65,10 @@ pub fn build(
     let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
+    let library = Library::open(settings, database.clone())?;
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
+        .attach(Tus::new(library.bytes_max))
         .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
             let (address, port) = (rocket.config().address, rocket.config().port);
@@ -88,7 +92,8 @@ pub fn build(
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(Reach::of(settings))
         .manage(settings.seal())
-        .manage(Library::open(settings, database.clone())?)
+        .manage(Incoming::new(settings, library.clone()))
+        .manage(library)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])
