@@ -98,6 +98,14 @@ pub struct ControlPlaneSettings {
     pub upload_bytes: u64,
     /// How long an upload may take.
     pub upload_seconds: u64,
+    /// Hours that an upload has from its beginning to its end, over all its connections.
+    pub upload_hours: u64,
+    /// Most uploads of a tenant that are not over.
+    pub uploads_open: u32,
+    /// Uploads that are received at the same time, each with a piece of 8 MiB in memory.
+    pub uploads_receiving: u32,
+    /// What URLs of this API begin with; empty where that is the host that a request names.
+    pub api_url: String,
     /// Ports that media may be fetched from beside 80 and 443.
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
@@ -147,6 +155,10 @@ impl Default for ControlPlaneSettings {
             uploads: StoreSettings::default(),
             upload_bytes: 500_000_000,
             upload_seconds: 3600,
+            upload_hours: 24,
+            uploads_open: 1000,
+            uploads_receiving: 64,
+            api_url: String::new(),
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
             webhooks: WebhookSettings::default(),
@@ -216,10 +228,18 @@ impl ControlPlaneSettings {
         let (bytes, seconds) = (self.upload_bytes, self.upload_seconds);
         mistakes.unless((1..=UPLOAD_BYTES_MAX).contains(&bytes), "upload_bytes", bytes, "1 to 50000000000");
         mistakes.unless((1..=86_400).contains(&seconds), "upload_seconds", seconds, "1 to 86400");
-        let url = &self.delivery_url;
-        let is_base = ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
-            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'));
-        mistakes.unless(is_base, "delivery_url", url, "a URL that starts with http:// or https://, without query");
+        let (hours, open, receiving) = (self.upload_hours, self.uploads_open, self.uploads_receiving);
+        // No URL of a bucket is good for longer.
+        mistakes.unless((1..=168).contains(&hours), "upload_hours", hours, "1 to 168");
+        mistakes.unless((1..=1_000_000).contains(&open), "uploads_open", open, "1 to 1000000");
+        mistakes.unless((1..=10_000).contains(&receiving), "uploads_receiving", receiving, "1 to 10000");
+        let is_base = |url: &str| {
+            ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+                && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'))
+        };
+        let why = "a URL that starts with http:// or https://, without query";
+        mistakes.unless(is_base(&self.delivery_url), "delivery_url", &self.delivery_url, why);
+        mistakes.unless(self.api_url.is_empty() || is_base(&self.api_url), "api_url", &self.api_url, why);
     }
 
     /// The newest first.

@@ -15,6 +15,7 @@ mod events;
 mod feed;
 mod form;
 mod idempotency;
+mod incoming;
 mod media;
 mod monthly;
 mod names;

@@ -18,12 +18,14 @@ use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
+use crate::incoming::Incoming;
 use crate::media::Library;
 use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
+use crate::routes::Tus;
 use crate::txt::TxtRecords;
 use crate::webhooks::WebhookReach;
 
@@ -66,8 +68,10 @@ pub fn build(
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
     let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
+    let library = Library::open(settings, database.clone())?;
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
+        .attach(Tus::new(library.bytes_max))
         .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
             let (address, port) = (rocket.config().address, rocket.config().port);
@@ -95,7 +99,8 @@ pub fn build(
         .manage(Reach::of(settings))
         .manage(WebhookReach(settings.webhooks.reach()))
         .manage(settings.seal())
-        .manage(Library::open(settings, database.clone())?)
+        .manage(Incoming::new(settings, library.clone()))
+        .manage(library)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])

@@ -378,7 +378,7 @@ pub async fn change(
 /// Gives a medium other bytes.
 ///
 /// # Errors
-/// As [`change`], and those of [`Intake::settle`].
+/// Those of [`replace_in`].
 pub async fn replace(
     library: &Library,
     mandate: &Mandate,
@@ -388,8 +388,24 @@ pub async fn replace(
     filename: Option<&str>,
 ) -> Result<Row, ApiError> {
     let mut transaction = library.database().begin(mandate).await?;
-    lock(&mut transaction, intake.media, condition).await?;
-    intake.settle(&mut transaction).await?;
+    let row = replace_in(&mut transaction, condition, intake, taken, filename).await?;
+    transaction.commit().await?;
+    published(library, mandate.tenant, row, None).await
+}
+
+/// Gives a medium other bytes, if `transaction` commits; then [`published`] has to follow.
+///
+/// # Errors
+/// As [`change`], and those of [`Intake::settle`].
+pub async fn replace_in(
+    transaction: &mut TenantTransaction,
+    condition: Condition,
+    intake: &Intake<'_>,
+    taken: &Taken,
+    filename: Option<&str>,
+) -> Result<Row, ApiError> {
+    lock(transaction, intake.media, condition).await?;
+    intake.settle(transaction).await?;
     sqlx::query!(
         "UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
              filename = coalesce($9, filename), stored_at = now(), version = version + 1, updated_at = now()
@@ -406,10 +422,9 @@ pub async fn replace(
     )
     .execute(transaction.connection())
     .await?;
-    let row = find(&mut transaction, intake.media).await?;
-    tell(library, &mut transaction, EventKind::MediaReplaced, row.clone()).await?;
-    transaction.commit().await?;
-    published(library, mandate.tenant, row, None).await
+    let row = find(transaction, intake.media).await?;
+    tell(intake.library, transaction, EventKind::MediaReplaced, row.clone()).await?;
+    Ok(row)
 }
 
 /// Deletes a medium. Its public id means nothing any more; its bytes go later.

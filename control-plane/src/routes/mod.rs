@@ -21,6 +21,8 @@ mod signing_keys;
 mod tenants;
 mod webhooks;
 mod usage;
+mod tus;
+mod uploads;
 
 use std::convert::Infallible;
 
@@ -32,6 +34,7 @@ use rocket::serde::json::Json;
 use rocket::{Either, Responder, Route, routes};
 use utoipa::OpenApi;
 
+pub use self::tus::Tus;
 use crate::etag::etag;
 use crate::openapi;
 
@@ -101,6 +104,16 @@ api! {
     media::delete,
     media::batch,
     media::fetch,
+    uploads::create,
+    uploads::get,
+    uploads::part_urls,
+    uploads::put_part,
+    uploads::complete,
+    uploads::abort,
+    tus::create,
+    tus::offset,
+    tus::append,
+    tus::terminate,
     folders::list,
     folders::put,
     folders::delete,

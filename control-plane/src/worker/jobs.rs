@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use fetch::{FetchConfig, FetchError, Fetcher, GetOptions, PrivateHosts};
+use isolation::TenantTransaction;
 use jobs::{Failure, JobsError, Lease, Queue, Renewal};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
+use crate::incoming::{self, COMPLETE_JOB, CompleteOrder};
 use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, Step};
 use crate::problem::ApiError;
 use crate::quotas;
@@ -112,7 +114,9 @@ impl Runner {
     /// # Errors
     /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
     pub async fn run_one(&self) -> Result<bool, ApiError> {
-        let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB]).await? else { return Ok(false) };
+        let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB, COMPLETE_JOB]).await? else {
+            return Ok(false);
+        };
         let (progress, started) = (Progress::default(), Instant::now());
         let done = tokio::select! {
             done = self.perform(&lease, &progress) => done,
@@ -132,6 +136,7 @@ impl Runner {
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
         match lease.kind.as_str() {
             Batch::JOB => self.batch(lease, &order(lease)?, progress).await,
+            COMPLETE_JOB => self.complete(lease, &order(lease)?, progress).await,
             _ => self.fetch(lease, &order(lease)?).await,
         }
     }
@@ -233,6 +238,18 @@ impl Runner {
                 if self.is_there(lease, id).await? { Ok(result) } else { Err(not_done) }
             }
         }
+    }
+
+    async fn complete(&self, lease: &Lease, order: &CompleteOrder, progress: &Progress) -> Result<Value, NotDone> {
+        let upload = incoming::find(&mut self.begin(lease).await?, order.upload).await?;
+        let bytes = upload.bytes.unwrap_or_default() as usize;
+        let told = |read: u64| progress.set(read as usize, bytes);
+        let done = incoming::finish(&self.library, lease.tenant, order.upload, told).await?;
+        Ok(json!({ "upload": done.id, "media": done.media }))
+    }
+
+    async fn begin(&self, lease: &Lease) -> Result<TenantTransaction, ApiError> {
+        Ok(self.library.database().begin(lease.tenant).await?)
     }
 
     async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
