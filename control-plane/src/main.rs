@@ -25,6 +25,7 @@ mod reseal;
 mod routes;
 mod sealing;
 mod server;
+mod traced;
 mod txt;
 mod worker;
 
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
+use bootstrap::traces::{self, Service};
 use bootstrap::{logging, metrics, usage};
 use clap::{Parser, Subcommand};
 use isolation::Database;
@@ -90,7 +92,7 @@ fn main() -> ExitCode {
     }
     let done = match arguments.command {
         None => serve(&settings),
-        Some(Command::Worker { once }) => runtime(&settings).and_then(|on| on.block_on(worker::run(&settings, once))),
+        Some(Command::Worker { once }) => work(&settings, once),
         Some(Command::Reseal) => runtime(&settings).and_then(|runtime| runtime.block_on(reseal(&settings))),
         Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
     };
@@ -118,12 +120,27 @@ async fn reseal(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
 fn serve(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
     let registry = metrics::registry("control-plane", env!("CARGO_PKG_VERSION"));
     runtime(settings)?.block_on(async {
+        let traces = traces::start(&settings.traces, service("calotype-control-plane"), &registry)?;
         let database = Database::open(&settings.database()).context("control-plane.database_url")?;
         server::build(settings, database.clone(), &registry)?.launch().await?;
         database.close().await;
+        traces.stop();
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// One round of work, or all until it is stopped.
+fn work(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
+    let registry = metrics::registry("worker", env!("CARGO_PKG_VERSION"));
+    let traces = traces::start(&settings.traces, service("calotype-worker"), &registry)?;
+    let done = runtime(settings)?.block_on(worker::run(settings, once));
+    traces.stop();
+    done
+}
+
+fn service(name: &'static str) -> Service {
+    Service { name, version: env!("CARGO_PKG_VERSION") }
 }
 
 fn runtime(settings: &ControlPlaneSettings) -> anyhow::Result<tokio::runtime::Runtime> {

@@ -23,6 +23,7 @@ use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
+use crate::traced;
 use crate::txt::TxtRecords;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
@@ -64,7 +65,7 @@ pub fn build(
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
     Ok(rocket::custom(config)
-        .attach(Requests::start(registry)?)
+        .attach(Requests::start(registry, settings.traces.trust_incoming)?)
         .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
             let (address, port) = (rocket.config().address, rocket.config().port);
@@ -92,8 +93,8 @@ pub fn build(
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])
-        .mount("/v1", routes::all())
-        .mount("/internal/v1", routes::internal())
+        .mount("/v1", traced::routes(routes::all()))
+        .mount("/internal/v1", traced::routes(routes::internal()))
         .register("/", catchers![refused]))
 }
 

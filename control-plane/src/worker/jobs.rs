@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use storage::StorageError;
 use tokio::time::sleep;
+use traces::{Incoming, Kind, Span};
 use uuid::Uuid;
 
 use crate::config::ControlPlaneSettings;
@@ -24,6 +25,9 @@ const LEASE: Duration = Duration::from_secs(30);
 
 /// Time between two times that it is heard of.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// What is said of a job that was done.
+const DONE: &str = "done";
 
 /// What does jobs.
 pub struct Runner {
@@ -112,12 +116,17 @@ impl Runner {
     /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
     pub async fn run_one(&self) -> Result<bool, ApiError> {
         let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB]).await? else { return Ok(false) };
+        span(&lease).over(self.run(&lease)).await;
+        Ok(true)
+    }
+
+    async fn run(&self, lease: &Lease) {
         let (progress, started) = (Progress::default(), Instant::now());
         let done = tokio::select! {
-            done = self.perform(&lease, &progress) => done,
-            end = self.keep(&lease, &progress) => Err(end),
+            done = self.perform(lease, &progress) => done,
+            end = self.keep(lease, &progress) => Err(end),
         };
-        let ended = self.end(&lease, done).await;
+        let ended = self.end(lease, done).await;
         let (tenant, job, milliseconds) = (lease.tenant, lease.id, started.elapsed().as_millis());
         match &ended {
             Ok(state) => {
@@ -125,7 +134,9 @@ impl Runner {
             }
             Err(error) => tracing::warn!(%tenant, %job, kind = lease.kind, "job is begun again later: {error}"),
         }
-        Ok(true)
+        if !matches!(ended, Ok(DONE)) {
+            Span::current().failed(ended.unwrap_or("not ended"));
+        }
     }
 
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
@@ -156,7 +167,7 @@ impl Runner {
         let word = match done {
             Ok(result) => {
                 lease.complete(&mut transaction, result).await?;
-                "done"
+                DONE
             }
             Err(NotDone::Failed(failure, text)) => {
                 lease.fail(&mut transaction, failure, &text).await?;
@@ -241,6 +252,17 @@ impl Runner {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Goes on from that of the request by which it was put in: it is ours, whoever began that trace.
+fn span(lease: &Lease) -> Span {
+    let span = Span::begin(lease.kind.clone(), Kind::Consumer, Incoming::of(lease.trace.as_ref(), true));
+    if span.is_recording() {
+        span.set("calotype.tenant", lease.tenant.to_string());
+        span.set("calotype.job", lease.id.to_string());
+        span.set("calotype.attempt", i64::from(lease.attempt));
+    }
+    span
 }
 
 fn order<T: DeserializeOwned>(lease: &Lease) -> Result<T, NotDone> {

@@ -22,7 +22,7 @@ use crate::connect::Connector;
 use crate::decode::Decoder;
 use crate::{
     Body, FetchError, Meta, PrivateHosts, Range, Resolve, Response, SystemResolver, Validators, head, marker, target,
-    tls,
+    tls, trace,
 };
 
 /// Redirects that are followed.
@@ -207,16 +207,30 @@ impl Fetcher {
                 return Err(FetchError::NotAllowed);
             }
             let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
-            let request = request(method, &url, own_headers, options)?;
-            let limit = self.0.config.limits.head_timeout;
-            let answer = timeout(limit, self.0.client.request(request)).await;
-            let answer = answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)?;
+            let span = trace::span(method, &url);
+            let answer = span.over(self.ask(method, &url, own_headers, options)).await;
+            trace::ended(&span, &answer);
+            let answer = answer?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
                 _ => return Ok(answer),
             }
         }
         Err(FetchError::TooManyRedirects { limit: REDIRECTS_MAX })
+    }
+
+    /// One request and its answer, whatever that says.
+    async fn ask(
+        &self,
+        method: &Method,
+        url: &Url,
+        own_headers: Option<&HeaderMap>,
+        options: &GetOptions,
+    ) -> Result<http::Response<Incoming>, FetchError> {
+        let request = request(method, url, own_headers, options)?;
+        let limit = self.0.config.limits.head_timeout;
+        let answer = timeout(limit, self.0.client.request(request)).await;
+        answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)
     }
 }
 
@@ -227,7 +241,7 @@ impl fmt::Debug for Fetcher {
     }
 }
 
-/// Nothing of a client's request goes into ours: an answer depends on the URL alone.
+/// Nothing of a client's request goes into ours but the trace that it is part of: an answer depends on the URL alone.
 fn request(
     method: &Method,
     url: &Url,
@@ -243,6 +257,7 @@ fn request(
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(marker::NAME, marker::VALUE);
+    traces::inject(headers);
     if let Some(range) = options.range {
         headers.insert(header::RANGE, HeaderValue::try_from(range.to_header()).expect("digits are allowed"));
     }

@@ -25,6 +25,7 @@ mod head;
 mod body;
 
 mod fetcher;
+mod trace;
 
 pub use address::{PrivateHosts, RefusedAddress};
 pub use body::Body;
@@ -36,6 +37,7 @@ pub use http::HeaderMap;
 pub use marker::is_fetch_of_ours;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use target::parse_url;
+pub use tls::client_config as tls_client_config;
 pub use url::Url;
 
 pub use body::Response;

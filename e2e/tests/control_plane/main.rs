@@ -28,3 +28,4 @@ mod signing_keys;
 mod slow_clients;
 mod support;
 mod tenants;
+mod traces;

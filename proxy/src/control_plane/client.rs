@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tenancy::TenantId;
 use tenancy::feed::{FeedAnswer, Snapshot};
 use thiserror::Error;
+use traces::{Incoming, Kind, Span};
 
 use super::journal::Position;
 
@@ -76,7 +77,7 @@ impl Client {
                 .append_pair("after", &seq.to_string())
                 .append_pair("wait", &WAIT.as_secs().to_string());
         }
-        self.get(url, WAIT + PATIENCE).await
+        traced("feed", self.get(url, WAIT + PATIENCE)).await
     }
 
     /// A page of all tenants: the first one, or that after `after`.
@@ -88,7 +89,7 @@ impl Client {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }
-        self.get(url, PAGE_LIMIT).await
+        traced("snapshot", self.get(url, PAGE_LIMIT)).await
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url, limit: Duration) -> Result<T, ClientError> {
@@ -102,4 +103,9 @@ impl Client {
         url.set_path(&format!("{}{path}", self.base.path()));
         url
     }
+}
+
+/// Begins a trace, which the control plane may go on with.
+async fn traced<T>(name: &'static str, asking: impl Future<Output = T>) -> T {
+    Span::begin(name, Kind::Internal, Incoming::Nothing).over(asking).await
 }
