@@ -29,6 +29,7 @@ mod traced;
 mod txt;
 mod worker;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,6 +72,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Prints what the API says of itself (OpenAPI 3.1), as JSON. Needs no database.
+    Describe,
     /// Seals every secret with the newest master key. Safe to run again, and while the API is served.
     Reseal,
 }
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         None => serve(&settings),
         Some(Command::Worker { once }) => work(&settings, once),
+        Some(Command::Describe) => describe(),
         Some(Command::Reseal) => runtime(&settings).and_then(|runtime| runtime.block_on(reseal(&settings))),
         Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
     };
@@ -103,6 +107,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn describe() -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    Ok(writeln!(output, "{}", openapi::text())?)
 }
 
 async fn migrate(settings: &ControlPlaneSettings) -> anyhow::Result<()> {

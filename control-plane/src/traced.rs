@@ -73,7 +73,11 @@ pub fn routes(routes: Vec<Route>) -> Vec<Route> {
     if !traces::is_on() {
         return routes;
     }
-    routes.into_iter().map(|route| Route { handler: Box::new(Traced(route.handler)), ..route }).collect()
+    let within = |mut route: Route| {
+        route.handler = Box::new(Traced(route.handler.clone()));
+        route
+    };
+    routes.into_iter().map(within).collect()
 }
 
 #[derive(Clone)]
