@@ -65,6 +65,7 @@ CREATE TABLE quotas (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 CALL isolate('quotas');
+CALL audit('quotas', 'quota');
 
 -- How much of a quota is known to be used, in parts that somebody is told of. A row of an earlier month says nothing about this one.
 CREATE TABLE quota_levels (

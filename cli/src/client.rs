@@ -24,8 +24,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// How long a connection may take, its TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Longest answer that is read, in bytes: a page of media with all that is said of them.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Where requests go.
 #[derive(Debug, Clone)]

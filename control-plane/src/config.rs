@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
+use bootstrap::traces::TraceSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
@@ -122,6 +123,8 @@ pub struct ControlPlaneSettings {
     pub drain_seconds: u32,
     /// The log on standard error.
     pub log: LogSettings,
+    /// What is traced, and where that is sent.
+    pub traces: TraceSettings,
 }
 
 impl Default for ControlPlaneSettings {
@@ -167,6 +170,7 @@ impl Default for ControlPlaneSettings {
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
+            traces: TraceSettings::default(),
         }
     }
 }
@@ -217,6 +221,7 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
+        self.traces.check(mistakes);
     }
 }
 

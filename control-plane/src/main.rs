@@ -29,16 +29,19 @@ mod reseal;
 mod routes;
 mod sealing;
 mod server;
+mod traced;
 mod txt;
 mod webhooks;
 mod usage;
 mod worker;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
+use bootstrap::traces::{self, Service};
 use bootstrap::{logging, metrics, usage};
 use clap::{Parser, Subcommand};
 use isolation::Database;
@@ -75,6 +78,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Prints what the API says of itself (OpenAPI 3.1), as JSON. Needs no database.
+    Describe,
     /// Seals every secret with the newest master key. Safe to run again, and while the API is served.
     Reseal,
 }
@@ -97,6 +102,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         None => serve(&settings),
         Some(Command::Worker { once }) => work(&settings, once),
+        Some(Command::Describe) => describe(),
         Some(Command::Reseal) => runtime(&settings).and_then(|runtime| runtime.block_on(reseal(&settings))),
         Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
     };
@@ -107,6 +113,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn describe() -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    Ok(writeln!(output, "{}", openapi::text())?)
 }
 
 async fn migrate(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
@@ -124,17 +135,27 @@ async fn reseal(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
 fn serve(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
     let registry = metrics::registry("control-plane", env!("CARGO_PKG_VERSION"));
     runtime(settings)?.block_on(async {
+        let traces = traces::start(&settings.traces, service("calotype-control-plane"), &registry)?;
         let database = Database::open(&settings.database()).context("control-plane.database_url")?;
         server::build(settings, database.clone(), &registry)?.launch().await?;
         database.close().await;
+        traces.stop();
         tracing::info!("stopped");
         Ok(())
     })
 }
 
+/// One round of work, or all until it is stopped.
 fn work(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
     let registry = metrics::registry("worker", env!("CARGO_PKG_VERSION"));
-    runtime(settings)?.block_on(worker::run(settings, once, registry))
+    let traces = traces::start(&settings.traces, service("calotype-worker"), &registry)?;
+    let done = runtime(settings)?.block_on(worker::run(settings, once, registry));
+    traces.stop();
+    done
+}
+
+fn service(name: &'static str) -> Service {
+    Service { name, version: env!("CARGO_PKG_VERSION") }
 }
 
 fn runtime(settings: &ControlPlaneSettings) -> anyhow::Result<tokio::runtime::Runtime> {

@@ -75,7 +75,12 @@ static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
 #[utoipa::path(tag = "operation", responses((status = 200, description = "It", content_type = "application/json")))]
 #[get("/openapi.json")]
 pub fn description() -> (ContentType, &'static str) {
-    (ContentType::JSON, &DOCUMENT)
+    (ContentType::JSON, text())
+}
+
+/// This description, as JSON.
+pub fn text() -> &'static str {
+    &DOCUMENT
 }
 
 /// A page.

@@ -4,7 +4,7 @@
 //! edges, which are told in the feed when it is used up, and until when. Whoever finds out that something has changed calls
 //! [`settle`], under the tenant's lock; who dies before that leaves it to the worker, which looks at all tenants ([`sweep`]).
 
-use isolation::{Database, DatabaseError, TenantKey, TenantTransaction};
+use isolation::{Database, DatabaseError, Mandate, TenantKey, TenantTransaction};
 use serde_json::json;
 use tenancy::Exhausted;
 use time::{Date, Month, Time};
@@ -130,7 +130,7 @@ pub async fn settle_due(database: &Database, tenants: &[Uuid]) -> Result<(), Api
 }
 
 async fn settle_one(database: &Database, tenant: Uuid) -> Result<(), ApiError> {
-    let mut transaction = database.begin(tenant.into()).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant.into())).await?;
     settle(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }
@@ -158,7 +158,7 @@ pub async fn sweep(database: &Database) -> Result<(), ApiError> {
 /// # Errors
 /// [`ApiError::Quota`].
 pub async fn check_room(database: &Database, tenant: TenantKey) -> Result<(), ApiError> {
-    let mut transaction = database.begin(tenant).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
     let full = sqlx::query!(
         r#"SELECT
              coalesce(stored.bytes >= limits.storage_bytes, false) AS "bytes!",

@@ -26,6 +26,7 @@ use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
 use crate::routes::Tus;
+use crate::traced;
 use crate::txt::TxtRecords;
 use crate::webhooks::WebhookReach;
 
@@ -70,7 +71,7 @@ pub fn build(
     let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
     let library = Library::open(settings, database.clone())?;
     Ok(rocket::custom(config)
-        .attach(Requests::start(registry)?)
+        .attach(Requests::start(registry, settings.traces.trust_incoming)?)
         .attach(Tus::new(library.bytes_max))
         .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
@@ -104,8 +105,8 @@ pub fn build(
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])
-        .mount("/v1", routes::all())
-        .mount("/internal/v1", routes::internal())
+        .mount("/v1", traced::routes(routes::all()))
+        .mount("/internal/v1", traced::routes(routes::internal()))
         .register("/", catchers![refused]))
 }
 

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use storage::StorageError;
 use tokio::time::sleep;
+use traces::{Incoming, Kind, Span};
 use uuid::Uuid;
 
 use crate::config::ControlPlaneSettings;
@@ -27,6 +28,9 @@ const LEASE: Duration = Duration::from_secs(30);
 
 /// Time between two times that it is heard of.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// What is said of a job that was done.
+const DONE: &str = "done";
 
 /// What does jobs.
 pub struct Runner {
@@ -117,12 +121,17 @@ impl Runner {
         let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB, COMPLETE_JOB]).await? else {
             return Ok(false);
         };
+        span(&lease).over(self.run(&lease)).await;
+        Ok(true)
+    }
+
+    async fn run(&self, lease: &Lease) {
         let (progress, started) = (Progress::default(), Instant::now());
         let done = tokio::select! {
-            done = self.perform(&lease, &progress) => done,
-            end = self.keep(&lease, &progress) => Err(end),
+            done = self.perform(lease, &progress) => done,
+            end = self.keep(lease, &progress) => Err(end),
         };
-        let ended = self.end(&lease, done).await;
+        let ended = self.end(lease, done).await;
         let (tenant, job, milliseconds) = (lease.tenant, lease.id, started.elapsed().as_millis());
         match &ended {
             Ok(state) => {
@@ -130,7 +139,9 @@ impl Runner {
             }
             Err(error) => tracing::warn!(%tenant, %job, kind = lease.kind, "job is begun again later: {error}"),
         }
-        Ok(true)
+        if !matches!(ended, Ok(DONE)) {
+            Span::current().failed(ended.unwrap_or("not ended"));
+        }
     }
 
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
@@ -162,7 +173,7 @@ impl Runner {
         let word = match done {
             Ok(result) => {
                 lease.complete(&mut transaction, result).await?;
-                "done"
+                DONE
             }
             Err(NotDone::Failed(failure, text)) => {
                 lease.fail(&mut transaction, failure, &text).await?;
@@ -244,12 +255,12 @@ impl Runner {
         let upload = incoming::find(&mut self.begin(lease).await?, order.upload).await?;
         let bytes = upload.bytes.unwrap_or_default() as usize;
         let told = |read: u64| progress.set(read as usize, bytes);
-        let done = incoming::finish(&self.library, lease.tenant, order.upload, told).await?;
+        let done = incoming::finish(&self.library, &lease.mandate(), order.upload, told).await?;
         Ok(json!({ "upload": done.id, "media": done.media }))
     }
 
     async fn begin(&self, lease: &Lease) -> Result<TenantTransaction, ApiError> {
-        Ok(self.library.database().begin(lease.tenant).await?)
+        Ok(self.library.database().begin(&lease.mandate()).await?)
     }
 
     async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
@@ -260,6 +271,17 @@ impl Runner {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Goes on from that of the request by which it was put in: it is ours, whoever began that trace.
+fn span(lease: &Lease) -> Span {
+    let span = Span::begin(lease.kind.clone(), Kind::Consumer, Incoming::of(lease.trace.as_ref(), true));
+    if span.is_recording() {
+        span.set("calotype.tenant", lease.tenant.to_string());
+        span.set("calotype.job", lease.id.to_string());
+        span.set("calotype.attempt", i64::from(lease.attempt));
+    }
+    span
 }
 
 fn order<T: DeserializeOwned>(lease: &Lease) -> Result<T, NotDone> {

@@ -36,3 +36,4 @@ mod webhook_faults;
 mod webhook_rig;
 mod webhooks;
 mod usage;
+mod traces;

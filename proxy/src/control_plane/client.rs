@@ -13,6 +13,7 @@ use tenancy::TenantId;
 use tenancy::feed::{FeedAnswer, Snapshot};
 use tenancy::usage::UsageReport;
 use thiserror::Error;
+use traces::{Incoming, Kind, Span};
 
 use super::journal::Position;
 
@@ -81,7 +82,7 @@ impl Client {
                 .append_pair("after", &seq.to_string())
                 .append_pair("wait", &WAIT.as_secs().to_string());
         }
-        self.get(url, WAIT + PATIENCE).await
+        traced("feed", self.get(url, WAIT + PATIENCE)).await
     }
 
     /// A page of all tenants: the first one, or that after `after`.
@@ -93,7 +94,7 @@ impl Client {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }
-        self.get(url, PAGE_LIMIT).await
+        traced("snapshot", self.get(url, PAGE_LIMIT)).await
     }
 
     /// Reports usage. It is counted when this returns; after an error that is not known.
@@ -122,4 +123,9 @@ impl Client {
         url.set_path(&format!("{}{path}", self.base.path()));
         url
     }
+}
+
+/// Begins a trace, which the control plane may go on with.
+async fn traced<T>(name: &'static str, asking: impl Future<Output = T>) -> T {
+    Span::begin(name, Kind::Internal, Incoming::Nothing).over(asking).await
 }
