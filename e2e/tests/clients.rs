@@ -184,7 +184,8 @@ fn guide() -> String {
 
 /// The blocks of a language.
 fn blocks(guide: &str, mark: &str) -> Vec<String> {
-    let blocks = guide.split(&format!("```{mark}\n")).skip(1);
+    let start = format!("```{mark}\n");
+    let blocks = guide.split(start.as_str()).skip(1);
     blocks.map(|rest| rest.split("```").next().expect("it ends").to_owned()).collect()
 }
 
