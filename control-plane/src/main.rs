@@ -11,14 +11,18 @@ mod config;
 mod cors;
 mod delivery;
 mod etag;
+mod events;
 mod feed;
 mod form;
 mod idempotency;
+mod incoming;
 mod media;
+mod monthly;
 mod names;
 mod openapi;
 mod page;
 mod problem;
+mod quotas;
 mod rates;
 mod requests;
 mod reseal;
@@ -27,6 +31,8 @@ mod sealing;
 mod server;
 mod traced;
 mod txt;
+mod usage;
+mod webhooks;
 mod worker;
 
 use std::io::Write;
@@ -66,7 +72,7 @@ struct Arguments {
 enum Command {
     /// Brings the database to what this version needs. Safe to run again, and while older versions serve.
     Migrate,
-    /// Gives jobs of dead workers to others and forgets what is old, until it is stopped.
+    /// Does jobs, sends events to webhooks, gives jobs of dead workers to others and forgets what is old, until it is stopped.
     Worker {
         /// One round only, for those who have a clock of their own.
         #[arg(long)]
@@ -143,7 +149,7 @@ fn serve(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
 fn work(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
     let registry = metrics::registry("worker", env!("CARGO_PKG_VERSION"));
     let traces = traces::start(&settings.traces, service("calotype-worker"), &registry)?;
-    let done = runtime(settings)?.block_on(worker::run(settings, once));
+    let done = runtime(settings)?.block_on(worker::run(settings, once, registry));
     traces.stop();
     done
 }

@@ -18,13 +18,17 @@ use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
+use crate::incoming::Incoming;
 use crate::media::Library;
+use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
+use crate::routes::Tus;
 use crate::traced;
 use crate::txt::TxtRecords;
+use crate::webhooks::WebhookReach;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
 const MERCY_SECONDS: u32 = 2;
@@ -64,8 +68,11 @@ pub fn build(
     let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
+    let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
+    let library = Library::open(settings, database.clone())?;
     Ok(rocket::custom(config)
         .attach(Requests::start(registry, settings.traces.trust_incoming)?)
+        .attach(Tus::new(library.bytes_max))
         .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
             let (address, port) = (rocket.config().address, rocket.config().port);
@@ -80,6 +87,9 @@ pub fn build(
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
         }))
+        .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
+            until(rocket.shutdown(), async move { tables.watch(&watched).await })
+        }))
         .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
         .manage(Operators::of(settings))
         .manage(keys)
@@ -88,8 +98,10 @@ pub fn build(
         .manage(limits)
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(Reach::of(settings))
+        .manage(WebhookReach(settings.webhooks.reach()))
         .manage(settings.seal())
-        .manage(Library::open(settings, database.clone())?)
+        .manage(Incoming::new(settings, library.clone()))
+        .manage(library)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])

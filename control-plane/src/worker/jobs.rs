@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use fetch::{FetchConfig, FetchError, Fetcher, GetOptions, PrivateHosts};
+use isolation::TenantTransaction;
 use jobs::{Failure, JobsError, Lease, Queue, Renewal};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,8 +18,10 @@ use uuid::Uuid;
 
 use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
+use crate::incoming::{self, COMPLETE_JOB, CompleteOrder};
 use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, Step};
 use crate::problem::ApiError;
+use crate::quotas;
 
 /// How long a worker may not be heard of before its job is another one's.
 const LEASE: Duration = Duration::from_secs(30);
@@ -115,7 +118,9 @@ impl Runner {
     /// # Errors
     /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
     pub async fn run_one(&self) -> Result<bool, ApiError> {
-        let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB]).await? else { return Ok(false) };
+        let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB, COMPLETE_JOB]).await? else {
+            return Ok(false);
+        };
         span(&lease).over(self.run(&lease)).await;
         Ok(true)
     }
@@ -142,6 +147,7 @@ impl Runner {
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
         match lease.kind.as_str() {
             Batch::JOB => self.batch(lease, &order(lease)?, progress).await,
+            COMPLETE_JOB => self.complete(lease, &order(lease)?, progress).await,
             _ => self.fetch(lease, &order(lease)?).await,
         }
     }
@@ -163,7 +169,7 @@ impl Runner {
 
     /// Notes what came of a job; in a word.
     async fn end(&self, lease: &Lease, done: Result<Value, NotDone>) -> Result<&'static str, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         let word = match done {
             Ok(result) => {
                 lease.complete(&mut transaction, result).await?;
@@ -195,9 +201,9 @@ impl Runner {
     }
 
     async fn step(&self, lease: &Lease, id: Uuid, step: &Step) -> Result<(), ApiError> {
-        let tenant = lease.tenant;
+        let mandate = &lease.mandate();
         if let Step::Delete = step {
-            media::delete(&self.library, tenant, id, Condition::None).await?;
+            media::delete(&self.library, mandate, id, Condition::None).await?;
             return Ok(());
         }
         let change = |before: &[String]| {
@@ -209,7 +215,7 @@ impl Runner {
             let changes = tags.is_some() || folder.is_some();
             Ok(changes.then(|| Change { tags, folder, ..Change::default() }))
         };
-        media::change(&self.library, tenant, id, Condition::None, change).await?;
+        media::change(&self.library, mandate, id, Condition::None, change).await?;
         Ok(())
     }
 
@@ -221,6 +227,7 @@ impl Runner {
             return Ok(result);
         }
         let (url, fields) = order.check()?;
+        quotas::check_room(self.library.database(), lease.tenant).await?;
         let intake = Intake::begin(&self.library, lease.tenant, id).await?;
         let options = GetOptions {
             deadline: Some(Instant::now() + self.library.upload_time),
@@ -231,7 +238,7 @@ impl Runner {
             let taken = intake.take(found.body).await?;
             let name = url.path_segments().and_then(|mut segments| segments.next_back()).and_then(media::filename);
             let new = NewMedia { intake: &intake, taken: &taken, fields: &fields, filename: name.as_deref() };
-            media::create(&self.library, lease.tenant, &new).await?;
+            media::create(&self.library, &lease.mandate(), &new).await?;
             Ok(())
         };
         match made.await {
@@ -244,8 +251,20 @@ impl Runner {
         }
     }
 
+    async fn complete(&self, lease: &Lease, order: &CompleteOrder, progress: &Progress) -> Result<Value, NotDone> {
+        let upload = incoming::find(&mut self.begin(lease).await?, order.upload).await?;
+        let bytes = upload.bytes.unwrap_or_default() as usize;
+        let told = |read: u64| progress.set(read as usize, bytes);
+        let done = incoming::finish(&self.library, lease.tenant, order.upload, told).await?;
+        Ok(json!({ "upload": done.id, "media": done.media }))
+    }
+
+    async fn begin(&self, lease: &Lease) -> Result<TenantTransaction, ApiError> {
+        Ok(self.library.database().begin(lease.tenant).await?)
+    }
+
     async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         match media::find(&mut transaction, id).await {
             Ok(_) => Ok(true),
             Err(ApiError::NotFound(_)) => Ok(false),

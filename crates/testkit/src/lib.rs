@@ -11,6 +11,7 @@ pub mod http;
 pub mod http2;
 pub mod images;
 pub mod port;
+pub mod receiver;
 pub mod tls;
 pub mod upgrade;
 pub mod web;

@@ -2,6 +2,7 @@
 
 mod apart;
 mod api_keys;
+mod audit_log;
 mod bad_input;
 mod browsers;
 mod delivery;
@@ -20,12 +21,19 @@ mod media_jobs;
 mod media_rig;
 mod migrating;
 mod operating;
+mod partitions;
 mod plans;
 mod presets;
 mod purges;
+mod quotas;
+mod quotas_guide;
 mod rates;
 mod signing_keys;
 mod slow_clients;
 mod support;
 mod tenants;
 mod traces;
+mod usage;
+mod webhook_faults;
+mod webhook_rig;
+mod webhooks;

@@ -96,10 +96,8 @@ async fn what_edges_ask_is_traced_and_strangers_only_leave_a_link() {
         .header("traceparent", PARENT);
     ok(&rig.api.send(&request).await, 200);
     let edge = rig.edge().set("traces.endpoint", format!("{:?}", collector.url())).start().await;
-    let _ = std::fs::write("/tmp/mcpw/spans.txt", "");
     let snapshot = eventually("the edge's question", async || {
         let spans = collector.spans();
-        let _ = std::fs::write("/tmp/mcpw/spans.txt", format!("{spans:#?}"));
         let answered = spans.iter().find(|span| span.name == "GET /internal/v1/snapshot")?;
         let is_asker = |span: &&Collected| span.service == "calotype-edge" && answered.links == [span.trace.clone()];
         spans.iter().find(is_asker).map(|_| answered.clone())
