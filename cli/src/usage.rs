@@ -45,8 +45,8 @@ pub fn run(arguments: &UsageArguments) -> anyhow::Result<()> {
             let usage: serde_json::Value = api.get(&path).await?.json()?;
             println!("{usage:#}");
         } else {
-            let rows = api.get_as(&path, "text/csv").await?.text()?;
-            rows.lines().for_each(|row| println!("{}", crate::client::printable(row)));
+            let answer = api.get_as(&path, "text/csv").await?;
+            answer.text()?.lines().for_each(|row| println!("{}", crate::client::printable(row)));
         }
         Ok(())
     })
