@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use http_body_util::Full;
+use hyper::Request;
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Builder;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -77,7 +78,15 @@ impl Api {
     /// # Errors
     /// When there is no answer in time, or a refusal: its text, with the stable code.
     pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
-        self.send(Method::GET, path, None, None).await
+        self.get_as(path, "application/json").await
+    }
+
+    /// The same in another form.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_as(&self, path: &str, form: &'static str) -> anyhow::Result<Answer> {
+        self.send(Request::get(self.server.target(path)).header(ACCEPT, form), None).await
     }
 
     /// Deletes what is at a path.
@@ -85,7 +94,7 @@ impl Api {
     /// # Errors
     /// As [`Self::get`].
     pub async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
-        self.send(Method::DELETE, path, None, None).await
+        self.send(Request::delete(self.server.target(path)), None).await
     }
 
     /// Sends JSON to a path, as a request that may come twice under the same `once`.
@@ -93,24 +102,14 @@ impl Api {
     /// # Errors
     /// As [`Self::get`].
     pub async fn post(&self, path: &str, body: &impl Serialize, once: &str) -> anyhow::Result<Answer> {
-        self.send(Method::POST, path, Some(serde_json::to_vec(body)?), Some(once)).await
+        let request = Request::post(self.server.target(path))
+            .header(CONTENT_TYPE, "application/json")
+            .header("idempotency-key", once);
+        self.send(request, Some(serde_json::to_vec(body)?)).await
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Vec<u8>>,
-        once: Option<&str>,
-    ) -> anyhow::Result<Answer> {
-        let mut request =
-            Request::builder().method(method).uri(self.server.target(path)).header(AUTHORIZATION, &self.authorization);
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        if let Some(once) = once {
-            request = request.header("idempotency-key", once);
-        }
+    async fn send(&self, request: Builder, body: Option<Vec<u8>>) -> anyhow::Result<Answer> {
+        let request = request.header(AUTHORIZATION, &self.authorization);
         let body = Full::new(Bytes::from(body.unwrap_or_default()));
         let asked = self.server.send(request.body(body).context("the request cannot be made")?);
         let answered = timeout(ANSWER_LIMIT, asked).await;

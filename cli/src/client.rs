@@ -137,6 +137,14 @@ impl Answer {
         serde_json::from_slice(&self.body).context("the answer is not understood")
     }
 
+    /// Its body, as text.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn text(&self) -> anyhow::Result<&str> {
+        std::str::from_utf8(&self.body).context("the answer is no text")
+    }
+
     /// Why it was refused, for people, with the stable code at its end.
     pub fn refusal(&self) -> String {
         match self.json::<Problem>() {

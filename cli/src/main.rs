@@ -17,6 +17,7 @@ mod sign;
 mod transform;
 mod up;
 mod upload;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Command {
     Media(media::MediaArguments),
     /// Makes, lists and revokes API keys.
     Keys(keys::KeysArguments),
+    /// Tells what was used, by day or month.
+    Usage(usage::UsageArguments),
     /// Serves the Model Context Protocol on standard input and output, for an assistant's tools.
     Mcp(mcp::McpArguments),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Purge(arguments) => purge::run(&arguments),
         Command::Media(arguments) => media::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
+        Command::Usage(arguments) => usage::run(&arguments),
         Command::Mcp(arguments) => mcp::run(&arguments),
     };
     match done {

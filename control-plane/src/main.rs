@@ -31,8 +31,8 @@ mod sealing;
 mod server;
 mod traced;
 mod txt;
-mod webhooks;
 mod usage;
+mod webhooks;
 mod worker;
 
 use std::io::Write;

@@ -16,8 +16,8 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::auth::Scope;
-use crate::quotas::Quota;
 use crate::incoming::Checksum;
+use crate::quotas::Quota;
 use crate::requests::Exchange;
 use crate::sealing::SealError;
 use crate::txt::TxtError;

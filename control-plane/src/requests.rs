@@ -63,14 +63,14 @@ impl Exchange {
         })
     }
 
-    /// What it is called in its event, its answer, and the audit log.
-    pub fn id(&self) -> Uuid {
-        self.id
-    }
-
     /// Its span, if it has one.
     pub fn span(&self) -> &Span {
         self.span.get_or_init(|| Span::NONE)
+    }
+
+    /// What it is called in its event, its answer, and the audit log.
+    pub fn id(&self) -> Uuid {
+        self.id
     }
 
     /// How a guard of a request ends.

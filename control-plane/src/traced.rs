@@ -45,8 +45,8 @@ pub fn end(span: &Span, request: &Request<'_>, told: &Told<'_>) {
     if span.is_recording() {
         let method = request.method().as_str();
         if let Some(route) = request.route() {
-            span.rename(format!("{method} {}", route.uri));
-            span.set("http.route", route.uri.to_string());
+            span.rename(format!("{method} {}", route.uri.path()));
+            span.set("http.route", route.uri.path().to_owned());
         }
         span.set("http.request.method", method);
         span.set("url.path", request.uri().path().to_string());

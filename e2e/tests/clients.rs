@@ -184,7 +184,8 @@ fn guide() -> String {
 
 /// The blocks of a language.
 fn blocks(guide: &str, mark: &str) -> Vec<String> {
-    let blocks = guide.split(&format!("```{mark}\n")).skip(1);
+    let start = format!("```{mark}\n");
+    let blocks = guide.split(start.as_str()).skip(1);
     blocks.map(|rest| rest.split("```").next().expect("it ends").to_owned()).collect()
 }
 
@@ -213,27 +214,36 @@ async fn the_guides_commands_do_what_they_say() {
     let [block] = blocks(&guide(), "sh").try_into().expect("one block");
     let mut told = Vec::new();
     for line in block.lines() {
-        let line = line.replace("summer/beach", "'summer/my büro (1)'\\''s +~!*.png'").replace("--folder summer", "--prefix summer/");
+        let line = line
+            .replace("summer/beach", "'summer/my büro (1)'\\''s +~!*.png'")
+            .replace("--folder summer", "--prefix summer/");
         let mut shell = rig.command("sh", rig.edge.setup().home());
         let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
         told.push(run(shell.args(["-c", &line]).env("PATH", path)).await);
     }
-    let [listed, shown, deleted, made, keys] = told.try_into().expect("five commands");
+    let [listed, shown, deleted, made, keys, used] = told.try_into().expect("six commands");
     assert!(listed.contains("image") && listed.trim_end().ends_with(PUBLIC_ID), "{listed}");
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!((&shown["public_id"], &shown["width"]), (&PUBLIC_ID.into(), &64.into()));
     assert_eq!(deleted, format!("{PUBLIC_ID}: deleted\n"));
     assert!(keys.contains("media:read  in use  website"), "{keys}");
+    let (head, row) = used.split_once('\n').expect("a head and a row");
+    assert!(
+        head.contains("requests") && row.lines().all(|row| row.split(',').count() == head.split(',').count()),
+        "{used}"
+    );
     let made = made.trim_end();
     eventually("the edge has heard of it", async || {
         let status = rig.api.get(made, "/v1/media").await.status;
         (status == 200).then_some(())
     })
     .await;
-    let id = keys.lines().find(|line| line.ends_with("website")).and_then(|line| line.split(' ').next()).expect("an id");
+    let id =
+        keys.lines().find(|line| line.ends_with("website")).and_then(|line| line.split(' ').next()).expect("an id");
     let calotype = calotype.to_str().expect("text");
     run(rig.command(calotype, rig.edge.setup().home()).args(["keys", "revoke", id])).await;
-    eventually("it is good for nothing", async || (rig.api.get(made, "/v1/media").await.status == 401).then_some(())).await;
+    eventually("it is good for nothing", async || (rig.api.get(made, "/v1/media").await.status == 401).then_some(()))
+        .await;
     let listed = run(rig.command(calotype, rig.edge.setup().home()).args(["keys", "list"])).await;
     assert!(listed.contains("revoked  website"), "{listed}");
 

@@ -88,7 +88,8 @@ impl Rig {
     }
 
     async fn delivered(&self, url: &str, status: u16) -> http::Response {
-        let target = url.strip_prefix(&format!("http://{}", self.edge.addr())).unwrap_or_else(|| panic!("not here: {url}"));
+        let target =
+            url.strip_prefix(&format!("http://{}", self.edge.addr())).unwrap_or_else(|| panic!("not here: {url}"));
         eventually("the edge has heard of it", async || {
             let answer = self.edge.get(target).await;
             (answer.status.as_u16() == status).then_some(answer)
@@ -102,7 +103,8 @@ impl Assistant {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("it can be started");
         let (output, input) = (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
-        let client = timeout(PATIENCE, ().serve((output, input))).await.expect("in time").expect("it speaks the protocol");
+        let client =
+            timeout(PATIENCE, ().serve((output, input))).await.expect("in time").expect("it speaks the protocol");
         Self { client, child }
     }
 
@@ -183,7 +185,8 @@ async fn an_upload_is_found_delivered_and_purged() {
     rig.web.put("/beach.png", Page::new(picture()));
     let url = format!("http://{}/beach.png", rig.web.address());
     let name = "summer/my büro (1).png";
-    let order = json!({ "url": url, "public_id": name, "folder": "summer", "tags": ["sea"], "metadata": { "year": 2026 } });
+    let order =
+        json!({ "url": url, "public_id": name, "folder": "summer", "tags": ["sea"], "metadata": { "year": 2026 } });
     let (uploaded, ()) = tokio::join!(assistant.ok("upload_from_url", order.clone()), async {
         eventually("the job is there", async || {
             let jobs = body(&rig.api.get(&rig.shop.key, "/v1/jobs").await);
@@ -194,7 +197,10 @@ async fn an_upload_is_found_delivered_and_purged() {
     });
     assert_eq!((&uploaded["state"], &uploaded["medium"]["public_id"]), (&"done".into(), &name.into()));
     let medium = uploaded["medium"].clone();
-    assert_eq!((&medium["width"], &medium["metadata"]["year"], &medium["kind"]), (&64.into(), &2026.into(), &"image".into()));
+    assert_eq!(
+        (&medium["width"], &medium["metadata"]["year"], &medium["kind"]),
+        (&64.into(), &2026.into(), &"image".into())
+    );
     for key in [&medium["id"], &medium["public_id"]] {
         assert_eq!(assistant.ok("get_media", json!({ "medium": key })).await, medium);
     }
@@ -291,7 +297,9 @@ async fn what_is_refused_says_why_and_the_next_call_works() {
         let call = CallToolRequestParams::new("list_media").with_arguments(arguments.as_object().expect("one").clone());
         match assistant.client.call_tool(call).await {
             Ok(answer) => assert_eq!(answer.is_error, Some(true), "{arguments}"),
-            Err(error) => assert!(error.to_string().contains("unknown field") || error.to_string().contains("invalid"), "{error}"),
+            Err(error) => {
+                assert!(error.to_string().contains("unknown field") || error.to_string().contains("invalid"), "{error}")
+            }
         }
     }
     assert_eq!(assistant.ok("list_media", json!({})).await["items"], json!([]));
@@ -381,7 +389,8 @@ async fn without_a_key_it_says_so_and_does_not_start() {
     let home = tempfile::tempdir().expect("a folder can be made");
     let mut command = Command::new(program("calotype"));
     without_settings_of_ours(&mut command);
-    let ended = command.args(["mcp", "--data"]).arg(home.path()).stdin(Stdio::null()).output().await.expect("it starts");
+    let ended =
+        command.args(["mcp", "--data"]).arg(home.path()).stdin(Stdio::null()).output().await.expect("it starts");
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(1), b"".as_slice()));
     assert!(told.contains("set CALOTYPE_API_KEY"), "{told}");

@@ -169,10 +169,10 @@ impl Edge {
         let flight = self.cache.flight_if(key, &order.decision.subject(), order.now, may_start, move || {
             let span = request.child("fill", traces::Kind::Internal);
             span.over(async move {
-            let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
-            // Purged since it was looked up: to renew it would bring it back.
-            let previous = previous.filter(|entry| !cache.is_purged(key, entry));
-            filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
+                let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
+                // Purged since it was looked up: to renew it would bring it back.
+                let previous = previous.filter(|entry| !cache.is_purged(key, entry));
+                filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
             })
         });
         charged.map(|()| flight).map_err(EdgeError::from)

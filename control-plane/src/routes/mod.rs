@@ -19,10 +19,10 @@ mod quotas;
 mod reports;
 mod signing_keys;
 mod tenants;
-mod webhooks;
-mod usage;
 mod tus;
 mod uploads;
+mod usage;
+mod webhooks;
 
 use std::convert::Infallible;
 

@@ -18,7 +18,7 @@ use prometheus::Registry;
 use thiserror::Error;
 
 use self::client::CollectorClient;
-use self::delivery::{Delivery, Counts, Queue};
+use self::delivery::{Counts, Delivery, Queue};
 pub use self::settings::{TraceHeaders, TraceSettings};
 
 /// How long a collector may take with one batch.

@@ -85,7 +85,11 @@ impl Span {
 
     /// The current one.
     pub fn current() -> Self {
-        Self(is_on().then(|| Context::map_current(|current| current.has_active_span().then(|| current.clone()))).flatten())
+        Self(
+            is_on()
+                .then(|| Context::map_current(|current| current.has_active_span().then(|| current.clone())))
+                .flatten(),
+        )
     }
 
     /// A part of this one; none of none.

@@ -106,7 +106,8 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         let options = PostOptions { headers: HeaderMap::from_iter([json]), deadline, answer_bytes_max: 0 };
         let body = Bytes::from(serde_json::to_vec(report)?);
-        match self.fetcher.post(&self.url("internal/v1/usage"), body, &options).await?.status {
+        let url = self.url("internal/v1/usage");
+        match traced("usage", self.fetcher.post(&url, body, &options)).await?.status {
             StatusCode::OK => Ok(()),
             status => Err(FetchError::Status(status).into()),
         }
