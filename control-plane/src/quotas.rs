@@ -32,7 +32,8 @@ struct Row {
 }
 
 impl Row {
-    fn is_exhausted(&self, quota: &str) -> Option<u64> {
+    /// When the month ends, if this is the quota and nothing of it is left.
+    fn exhausted_until(&self, quota: &str) -> Option<u64> {
         (self.quota == quota && self.level == 100).then(|| end_of(self.month))
     }
 
@@ -90,7 +91,7 @@ pub async fn settle(transaction: &mut TenantTransaction) -> Result<(), ApiError>
         }
     }
     if rows.iter().any(Row::concerns_edges) {
-        let until = |quota| rows.iter().find_map(|row| row.is_exhausted(quota));
+        let until = |quota| rows.iter().find_map(|row| row.exhausted_until(quota));
         let exhausted = Exhausted { bandwidth: until("bandwidth"), transforms: until("transforms") };
         let body = (exhausted != Exhausted::default()).then(|| json!(exhausted));
         announce(transaction, Subject::Quotas, body).await?;
