@@ -24,6 +24,9 @@ const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn
 /// Connections of a worker: whatever it does many of at once, it keeps in a moment.
 const WORKER_CONNECTIONS: u32 = 16;
 
+/// Longest wait for a connection to the replica.
+const REPLICA_ACQUIRE: Duration = Duration::from_millis(500);
+
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
 
@@ -47,6 +50,10 @@ pub struct ControlPlaneSettings {
     pub listen: SocketAddr,
     /// The database, as a user who is a member of `calotype_app`.
     pub database_url: SecretText,
+    /// A streaming replica of it, as the same user, for lists; without it they are read from the database, too.
+    pub read_replica_url: SecretText,
+    /// How far the replica may be behind before it is not read from.
+    pub replica_lag_seconds: u64,
     /// The same as a user who may become `calotype_owner`; only `control-plane migrate` uses it.
     pub migrate_url: SecretText,
     /// The same as a user who is a member of `calotype_worker`; only `control-plane worker` uses it.
@@ -132,6 +139,8 @@ impl Default for ControlPlaneSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             database_url: SecretText::default(),
+            read_replica_url: SecretText::default(),
+            replica_lag_seconds: 5,
             migrate_url: SecretText::default(),
             worker_url: SecretText::default(),
             admin_key: SecretText::default(),
@@ -195,6 +204,8 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
+        let lag = self.replica_lag_seconds;
+        mistakes.unless((1..=3600).contains(&lag), "replica_lag_seconds", lag, "1 to 3600");
         for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
@@ -260,6 +271,14 @@ impl ControlPlaneSettings {
     /// How the API reaches the database.
     pub fn database(&self) -> DatabaseOptions {
         self.options(&self.database_url, "calotype control-plane", self.connections)
+    }
+
+    /// How the API reaches its replica, if there is one, and how far that may be behind.
+    pub fn replica(&self) -> Option<(DatabaseOptions, Duration)> {
+        let options = self.options(&self.read_replica_url, "calotype control-plane", self.connections);
+        // The primary is asked in its place.
+        let options = DatabaseOptions { acquire_time: options.acquire_time.min(REPLICA_ACQUIRE), ..options };
+        self.read_replica_url.is_set().then_some((options, Duration::from_secs(self.replica_lag_seconds)))
     }
 
     /// How `control-plane worker` does.

@@ -24,6 +24,7 @@ mod page;
 mod problem;
 mod quotas;
 mod rates;
+mod replica;
 mod requests;
 mod reseal;
 mod routes;
@@ -136,7 +137,10 @@ fn serve(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
     let registry = metrics::registry("control-plane", env!("CARGO_PKG_VERSION"));
     runtime(settings)?.block_on(async {
         let traces = traces::start(&settings.traces, service("calotype-control-plane"), &registry)?;
-        let database = Database::open(&settings.database()).context("control-plane.database_url")?;
+        let mut database = Database::open(&settings.database()).context("control-plane.database_url")?;
+        if let Some((options, lag_max)) = settings.replica() {
+            database = database.with_replica(&options, lag_max).context("control-plane.read_replica_url")?;
+        }
         server::build(settings, database.clone(), &registry)?.launch().await?;
         database.close().await;
         traces.stop();

@@ -23,6 +23,7 @@ use crate::media::Library;
 use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
+use crate::replica::ReplicaWatch;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
 use crate::routes::Tus;
@@ -70,6 +71,7 @@ pub fn build(
     let follower = Arc::clone(&head);
     let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
     let library = Library::open(settings, database.clone())?;
+    let (replica, looked_at) = (ReplicaWatch::new(registry)?, database.clone());
     Ok(rocket::custom(config)
         .attach(Requests::start(registry, settings.traces.trust_incoming)?)
         .attach(Tus::new(library.bytes_max))
@@ -86,6 +88,9 @@ pub fn build(
         }))
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
+        }))
+        .attach(AdHoc::on_liftoff("replica", move |rocket| {
+            until(rocket.shutdown(), async move { replica.watch(&looked_at).await })
         }))
         .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
             until(rocket.shutdown(), async move { tables.watch(&watched).await })

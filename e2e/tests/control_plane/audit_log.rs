@@ -274,6 +274,54 @@ async fn it_is_read_by_pages_and_by_what_is_looked_for() {
 }
 
 #[tokio::test]
+async fn the_guide_is_true() {
+    let guide = include_str!("../../../docs/audit.md");
+    let api = ControlPlane::start().await;
+    let shop = api.tenant("shop").await;
+    for ops in ["w=100", "w=200"] {
+        let put = api.json(Method::PUT, &shop.key, "/v1/presets/thumb", &json!({ "ops": ops })).await;
+        assert!(put.status.is_success(), "{}", put.text());
+    }
+    let url = format!("http://{}", api.addr());
+    let run = async |script: &str| {
+        let mut bash = tokio::process::Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &script.replace("curl ", "curl --silent --show-error --fail ")]);
+        bash.env("API", &url).env("KEY", &shop.key).env("ADMIN_KEY", ADMIN_KEY).env("TENANT", &shop.id);
+        let done = bash.output().await.expect("bash is there");
+        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+        let answers = serde_json::Deserializer::from_slice(&done.stdout).into_iter::<Value>();
+        answers.map(|answer| answer.expect("JSON")["items"].as_array().expect("a list").clone()).collect::<Vec<_>>()
+    };
+    let blocks = |kind: &str| {
+        let begin = format!("```{kind}\n");
+        let blocks = guide.split(&begin).skip(1).filter_map(|block| block.split("```").next());
+        blocks.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let scripts = blocks("sh");
+    let told: Value = serde_json::from_str(&blocks("json")[0]).expect("JSON");
+    let answered = run(&scripts[0]).await;
+    let (entry, example) = (&answered[0][0], &told["items"][0]);
+    let fields = |entry: &Value| entry.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(entry), fields(example));
+    for field in ["operation", "action", "resource", "resource_id", "before", "after"] {
+        assert_eq!(entry[field], example[field], "{field}");
+    }
+    for field in fields(entry) {
+        assert!(guide.contains(&format!("`{field}`")), "{field} is not documented");
+    }
+    let of_operator = run(&scripts[1]).await;
+    assert_eq!(of_operator.iter().map(Vec::len).collect::<Vec<_>>(), [1, 3]);
+    // Every kind of thing is named.
+    let superuser = PgPool::connect(&api.database.superuser_url()).await.expect("reached");
+    let kinds = "SELECT DISTINCT split_part(encode(tgargs, 'escape'), '\\000', 1) FROM pg_trigger WHERE tgname = 'audit_change'";
+    let kinds: Vec<String> = sqlx::query_scalar(kinds).fetch_all(&superuser).await.expect("the catalog is there");
+    assert!(kinds.len() >= 12);
+    for kind in kinds {
+        assert!(guide.contains(&format!("`{kind}`")), "{kind} is not documented");
+    }
+}
+
+#[tokio::test]
 async fn nobody_but_the_owner_writes_or_changes_it() {
     let api = ControlPlane::start().await;
     let shop = api.tenant("shop").await;

@@ -28,6 +28,7 @@ mod purges;
 mod quotas;
 mod quotas_guide;
 mod rates;
+mod replica;
 mod signing_keys;
 mod slow_clients;
 mod support;

@@ -115,9 +115,14 @@ impl MediaRig {
 
     /// With a folder and these settings.
     pub async fn with_folder(more: &[(&'static str, String)]) -> Self {
+        Self::on(TestDatabase::new().await, more).await
+    }
+
+    /// With a folder and these settings, on this database.
+    pub async fn on(database: TestDatabase, more: &[(&'static str, String)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let settings = vec![("UPLOADS__FOLDER", folder.path().display().to_string())];
-        Self::launch(TestDatabase::new().await, folder, settings, more, (None, None)).await
+        Self::launch(database, folder, settings, more, (None, None)).await
     }
 
     /// With a bucket behind a relay.
