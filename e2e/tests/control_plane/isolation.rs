@@ -28,6 +28,9 @@ const ROWS: &str = "
     INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, tags)
         VALUES ('$T', '$T', 'm', 'f', 'image', '$T', 'image/png', 1, sha256('$T'), '{t}');
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at) VALUES ('$T', '$T', '$T', 'pending', now());
+    INSERT INTO uploads (tenant_id, id, protocol, media_id, expires_at, due_at)
+        VALUES ('$T', '$T', 'tus', '$T', now(), now());
+    INSERT INTO upload_parts (tenant_id, upload_id, number, object, bytes) VALUES ('$T', '$T', 1, '$T', 1);
 ";
 
 async fn database() -> TestDatabase {
