@@ -152,7 +152,7 @@ CALL audit('folders', 'folder', quiet => '{parent}');
 CALL audit('media', 'media', quiet => '{stored_at}');
 -- That a key has ordered, cancelled or retried it; what it does is told under its own name.
 CALL audit('jobs', 'job', hidden => '{payload,result}',
-    quiet => '{attempts,attempts_max,run_at,leased_until,started_at,finished_at,token,worker,progress,waits_for,error}',
+    quiet => '{attempts,attempts_max,run_at,leased_until,started_at,finished_at,token,worker,progress,waits_for,error,trace}',
     events => 'INSERT OR UPDATE OF cancel_requested', only_if => $$current_setting('calotype.actor', true) LIKE 'key:%'$$);
 CALL audit('feed_events', 'purge', quiet => '{id,seq,kind,name,announced_at}', events => 'INSERT', only_if => $$NEW.kind = 'purge'$$);
 

@@ -118,7 +118,10 @@ fn token<'r>(request: &'r Request<'_>) -> Option<&'r str> {
 }
 
 /// Counts a request that has shown no key that is known, by its address.
-fn stranger(request: &Request<'_>) -> Result<(), ApiError> {
+///
+/// # Errors
+/// [`ApiError::RateLimited`].
+pub fn stranger(request: &Request<'_>) -> Result<(), ApiError> {
     // There is always one but for requests that tests make up.
     let Some(client) = request.remote() else { return Ok(()) };
     let limits = managed::<Arc<RateLimits>>(request)?;

@@ -9,18 +9,20 @@ use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
+use bootstrap::traces::TraceSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
 
 use crate::cors::Cors;
 use crate::sealing::Seal;
+use crate::webhooks::WebhookSettings;
 
 /// Rocket tells in its own words what each request's event says already.
 const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn";
 
-/// Connections of a worker, which does few things at once.
-const WORKER_CONNECTIONS: u32 = 8;
+/// Connections of a worker: whatever it does many of at once, it keeps in a moment.
+const WORKER_CONNECTIONS: u32 = 16;
 
 /// Longest wait for a connection to the replica.
 const REPLICA_ACQUIRE: Duration = Duration::from_millis(500);
@@ -104,10 +106,22 @@ pub struct ControlPlaneSettings {
     pub upload_bytes: u64,
     /// How long an upload may take.
     pub upload_seconds: u64,
+    /// Hours that an upload has from its beginning to its end, over all its connections.
+    pub upload_hours: u64,
+    /// Most uploads of a tenant that are not over.
+    pub uploads_open: u32,
+    /// Uploads that are received at the same time, each with a piece of 8 MiB in memory.
+    pub uploads_receiving: u32,
+    /// What URLs of this API begin with; empty where that is the host that a request names.
+    pub api_url: String,
     /// Ports that media may be fetched from beside 80 and 443.
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
     pub fetch_private: Vec<String>,
+    /// How events are sent to webhooks.
+    pub webhooks: WebhookSettings,
+    /// Where the metrics and the health of `control-plane worker` are served; nowhere if not set.
+    pub worker_listen: Option<SocketAddr>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
     /// Threads that serve requests; 0 means one a core.
@@ -116,6 +130,8 @@ pub struct ControlPlaneSettings {
     pub drain_seconds: u32,
     /// The log on standard error.
     pub log: LogSettings,
+    /// What is traced, and where that is sent.
+    pub traces: TraceSettings,
 }
 
 impl Default for ControlPlaneSettings {
@@ -151,12 +167,19 @@ impl Default for ControlPlaneSettings {
             uploads: StoreSettings::default(),
             upload_bytes: 500_000_000,
             upload_seconds: 3600,
+            upload_hours: 24,
+            uploads_open: 1000,
+            uploads_receiving: 64,
+            api_url: String::new(),
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
+            webhooks: WebhookSettings::default(),
+            worker_listen: None,
             delivery_url: "http://127.0.0.1:8080".to_owned(),
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
+            traces: TraceSettings::default(),
         }
     }
 }
@@ -205,9 +228,11 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         self.check_uploads(mistakes);
+        self.webhooks.check(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
+        self.traces.check(mistakes);
     }
 }
 
@@ -219,10 +244,18 @@ impl ControlPlaneSettings {
         let (bytes, seconds) = (self.upload_bytes, self.upload_seconds);
         mistakes.unless((1..=UPLOAD_BYTES_MAX).contains(&bytes), "upload_bytes", bytes, "1 to 50000000000");
         mistakes.unless((1..=86_400).contains(&seconds), "upload_seconds", seconds, "1 to 86400");
-        let url = &self.delivery_url;
-        let is_base = ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
-            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'));
-        mistakes.unless(is_base, "delivery_url", url, "a URL that starts with http:// or https://, without query");
+        let (hours, open, receiving) = (self.upload_hours, self.uploads_open, self.uploads_receiving);
+        // No URL of a bucket is good for longer.
+        mistakes.unless((1..=168).contains(&hours), "upload_hours", hours, "1 to 168");
+        mistakes.unless((1..=1_000_000).contains(&open), "uploads_open", open, "1 to 1000000");
+        mistakes.unless((1..=10_000).contains(&receiving), "uploads_receiving", receiving, "1 to 10000");
+        let is_base = |url: &str| {
+            ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+                && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'))
+        };
+        let why = "a URL that starts with http:// or https://, without query";
+        mistakes.unless(is_base(&self.delivery_url), "delivery_url", &self.delivery_url, why);
+        mistakes.unless(self.api_url.is_empty() || is_base(&self.api_url), "api_url", &self.api_url, why);
     }
 
     /// The newest first.

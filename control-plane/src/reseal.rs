@@ -7,8 +7,8 @@ use isolation::{Actor, Author, Database, Mandate, TenantKey};
 use tenancy::feed::kind;
 
 use crate::config::ControlPlaneSettings;
-use crate::idempotency;
 use crate::sealing::{Place, Seal};
+use crate::{idempotency, webhooks};
 
 /// Tenants that are listed in one go.
 const PAGE: i32 = 1000;
@@ -62,6 +62,7 @@ async fn of_tenant(database: &Database, seal: &Seal, tenant: TenantKey) -> anyho
             .await?;
         resealed += 1;
     }
+    resealed += webhooks::reseal(&mut transaction, seal).await?;
     resealed += idempotency::reseal(&mut transaction, seal).await?;
     transaction.commit().await?;
     Ok(resealed)

@@ -14,6 +14,7 @@ use super::fields::Fields;
 use super::intake::{Intake, Taken};
 use super::publish::{Published, hexadecimal};
 use crate::etag::Condition;
+use crate::events::{EventKind, emit};
 use crate::problem::ApiError;
 
 /// What is called when there is none.
@@ -293,7 +294,9 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
     .execute(transaction.connection())
     .await
     .map_err(refused)?;
-    find(transaction, intake.media).await
+    let row = find(transaction, intake.media).await?;
+    tell(intake.library, transaction, EventKind::MediaCreated, row.clone()).await?;
+    Ok(row)
 }
 
 /// Makes a medium.
@@ -367,6 +370,7 @@ pub async fn change(
     .await
     .map_err(refused)?;
     let row = find(&mut transaction, id).await?;
+    tell(library, &mut transaction, EventKind::MediaUpdated, row.clone()).await?;
     transaction.commit().await?;
     published(library, mandate.tenant, row, Some(before.public_id)).await
 }
@@ -374,7 +378,7 @@ pub async fn change(
 /// Gives a medium other bytes.
 ///
 /// # Errors
-/// As [`change`], and those of [`Intake::settle`].
+/// Those of [`replace_in`].
 pub async fn replace(
     library: &Library,
     mandate: &Mandate,
@@ -384,8 +388,24 @@ pub async fn replace(
     filename: Option<&str>,
 ) -> Result<Row, ApiError> {
     let mut transaction = library.database().begin(mandate).await?;
-    lock(&mut transaction, intake.media, condition).await?;
-    intake.settle(&mut transaction).await?;
+    let row = replace_in(&mut transaction, condition, intake, taken, filename).await?;
+    transaction.commit().await?;
+    published(library, mandate.tenant, row, None).await
+}
+
+/// Gives a medium other bytes, if `transaction` commits; then [`published`] has to follow.
+///
+/// # Errors
+/// As [`change`], and those of [`Intake::settle`].
+pub async fn replace_in(
+    transaction: &mut TenantTransaction,
+    condition: Condition,
+    intake: &Intake<'_>,
+    taken: &Taken,
+    filename: Option<&str>,
+) -> Result<Row, ApiError> {
+    lock(transaction, intake.media, condition).await?;
+    intake.settle(transaction).await?;
     sqlx::query!(
         "UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
              filename = coalesce($9, filename), stored_at = now(), version = version + 1, updated_at = now()
@@ -402,9 +422,9 @@ pub async fn replace(
     )
     .execute(transaction.connection())
     .await?;
-    let row = find(&mut transaction, intake.media).await?;
-    transaction.commit().await?;
-    published(library, mandate.tenant, row, None).await
+    let row = find(transaction, intake.media).await?;
+    tell(intake.library, transaction, EventKind::MediaReplaced, row.clone()).await?;
+    Ok(row)
 }
 
 /// Deletes a medium. Its public id means nothing any more; its bytes go later.
@@ -420,7 +440,9 @@ pub async fn delete(
     library.store()?;
     let mut transaction = library.database().begin(mandate).await?;
     let before = lock(&mut transaction, id, condition).await?;
+    let row = find(&mut transaction, id).await?;
     sqlx::query!("DELETE FROM media WHERE id = $1", id).execute(transaction.connection()).await?;
+    tell(library, &mut transaction, EventKind::MediaDeleted, row).await?;
     transaction.commit().await?;
     gone(library, mandate.tenant, before.public_id).await
 }
@@ -433,13 +455,32 @@ pub async fn delete_expired(library: &Library, tenant: TenantKey, id: Uuid) -> R
     library.store()?;
     let mandate = Mandate::new(tenant, &Author::new(Actor::Worker, "expiry"));
     let mut transaction = library.database().begin(&mandate).await?;
-    let public_id =
-        sqlx::query_scalar!("DELETE FROM media WHERE id = $1 AND expires_at <= now() RETURNING public_id", id)
-            .fetch_optional(transaction.connection())
-            .await?
-            .ok_or(ApiError::NotFound(MEDIUM))?;
+    let before = lock(&mut transaction, id, Condition::None).await?;
+    let row = find(&mut transaction, id).await?;
+    let deleted = sqlx::query!("DELETE FROM media WHERE id = $1 AND expires_at <= now()", id)
+        .execute(transaction.connection())
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Err(ApiError::NotFound(MEDIUM));
+    }
+    tell(library, &mut transaction, EventKind::MediaExpired, row).await?;
     transaction.commit().await?;
-    gone(library, tenant, public_id).await
+    gone(library, tenant, before.public_id).await
+}
+
+/// Tells of what has happened to a medium, which is as this row says, or was before it was deleted.
+async fn tell(
+    library: &Library,
+    transaction: &mut TenantTransaction,
+    kind: EventKind,
+    row: Row,
+) -> Result<(), ApiError> {
+    let slug = sqlx::query_scalar!("SELECT slug FROM tenants").fetch_one(transaction.connection()).await?;
+    let mut data = serde_json::to_value(row.seen_by(library, &slug)).map_err(|_| ApiError::Internal)?;
+    // Of no meaning by the time that it is heard.
+    data.as_object_mut().and_then(|medium| medium.remove("published"));
+    emit(transaction, kind, data).await?;
+    Ok(())
 }
 
 async fn gone(library: &Library, tenant: TenantKey, public_id: String) -> Result<Published, ApiError> {
@@ -508,6 +549,6 @@ fn refused(error: sqlx::Error) -> ApiError {
         }
         // The folder was deleted at this moment.
         DatabaseError::Refers { .. } => ApiError::Conflict,
-        error => ApiError::Database(error),
+        error => error.into(),
     }
 }

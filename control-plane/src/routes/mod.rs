@@ -5,6 +5,7 @@
 mod api_keys;
 mod audit_log;
 mod domains;
+mod events;
 mod folders;
 mod internal;
 mod jobs;
@@ -14,8 +15,14 @@ mod overlays;
 mod policy;
 mod presets;
 mod purge;
+mod quotas;
+mod reports;
 mod signing_keys;
 mod tenants;
+mod tus;
+mod uploads;
+mod usage;
+mod webhooks;
 
 use std::convert::Infallible;
 
@@ -27,6 +34,7 @@ use rocket::serde::json::Json;
 use rocket::{Either, Responder, Route, routes};
 use utoipa::OpenApi;
 
+pub use self::tus::Tus;
 use crate::etag::etag;
 use crate::openapi;
 
@@ -55,6 +63,12 @@ api! {
     tenants::get,
     tenants::change,
     tenants::delete,
+    quotas::get_of,
+    quotas::put,
+    quotas::get,
+    usage::get_of,
+    usage::list,
+    usage::get,
     api_keys::create,
     api_keys::list,
     api_keys::revoke,
@@ -90,6 +104,16 @@ api! {
     media::delete,
     media::batch,
     media::fetch,
+    uploads::create,
+    uploads::get,
+    uploads::part_urls,
+    uploads::put_part,
+    uploads::complete,
+    uploads::abort,
+    tus::create,
+    tus::offset,
+    tus::append,
+    tus::terminate,
     folders::list,
     folders::put,
     folders::delete,
@@ -97,6 +121,21 @@ api! {
     jobs::get,
     jobs::cancel,
     jobs::retry,
+    events::list,
+    events::get,
+    webhooks::create,
+    webhooks::list,
+    webhooks::get,
+    webhooks::change,
+    webhooks::delete,
+    webhooks::rotate,
+    webhooks::test,
+    webhooks::enable,
+    webhooks::disable,
+    webhooks::redeliver_since,
+    webhooks::deliveries::list,
+    webhooks::deliveries::get,
+    webhooks::deliveries::redeliver,
     audit_log::list,
     audit_log::list_for_operator,
     openapi::description,
@@ -110,6 +149,7 @@ api! {
     InternalApi:
     internal::feed,
     internal::snapshot,
+    reports::report,
 }
 
 /// The rest of a path, slashes included, decoded once.

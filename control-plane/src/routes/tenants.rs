@@ -30,7 +30,7 @@ const LIST: List = List { name: "tenants", tenant: None };
 /// A tenant, as the operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Tenant {
-    id: Uuid,
+    pub(super) id: Uuid,
     slug: String,
     name: String,
     state: String,
@@ -204,7 +204,11 @@ pub async fn delete(
     Ok(Status::NoContent)
 }
 
-async fn find(database: &Database, slug: &str) -> Result<Tenant, ApiError> {
+/// The tenant of this name.
+///
+/// # Errors
+/// [`ApiError::NotFound`].
+pub(super) async fn find(database: &Database, slug: &str) -> Result<Tenant, ApiError> {
     // What no tenant can be called is not asked for.
     names::slug(slug).map_err(|_| ApiError::NotFound("tenant"))?;
     let found = sqlx::query_as!(

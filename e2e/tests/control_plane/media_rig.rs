@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "in a test, pub means: for the other modules")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -10,12 +11,13 @@ use http::Method;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tempfile::TempDir;
-use testkit::control_plane::{ControlPlane, EDGE_TOKEN, TestTenant};
+use testkit::control_plane::{ControlPlane, EDGE_TOKEN, RunningWorker, TestTenant};
 use testkit::database::{TestDatabase, WORKER};
 use testkit::edge::EdgeSetup;
 use testkit::faulty::FaultyRelay;
 use testkit::http::{Request, Response};
 use testkit::images;
+use testkit::port::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uploads::{Pointer, PublicId, Target, pointer_path};
@@ -183,6 +185,23 @@ impl MediaRig {
         Self { api: self.api.restart_after_crash().await, ..self }
     }
 
+    /// Another control plane on the same database and store: where it will be, and what runs it until it is dropped.
+    pub fn beside(&self) -> (SocketAddr, impl Future<Output = Output>) {
+        let port = Port::keep().expect("a port is free");
+        let (address, mut settings) = (port.address, self.settings.clone());
+        settings.push(("LISTEN", address.to_string()));
+        let run = async move {
+            let _kept = port;
+            self.api.run(&[], &settings).await
+        };
+        (address, run)
+    }
+
+    /// How many files the folder has that are not finished.
+    pub fn unfinished(&self) -> usize {
+        std::fs::read_dir(self.root().join(".calotype-unfinished")).into_iter().flatten().count()
+    }
+
     /// Sends a form as a new medium.
     pub async fn post(&self, form: TestForm) -> Response {
         self.api.send(&form.request(Method::POST, "/v1/media", &self.shop.key)).await
@@ -236,6 +255,11 @@ impl MediaRig {
         let mut settings = self.settings.clone();
         settings.push(("WORKER_URL", self.api.database.url(WORKER)));
         self.api.run(&["worker", "--once"], &settings).await
+    }
+
+    /// A worker that goes on, with these settings beside those of the rest.
+    pub fn start_worker(&self, more: &[(&'static str, String)]) -> RunningWorker {
+        self.api.worker(&[&self.settings[..], more].concat())
     }
 
     /// The database with all rights.
@@ -297,16 +321,31 @@ impl MediaRig {
 
     /// The names of all objects with bytes of media.
     pub fn objects(&self) -> BTreeSet<String> {
+        let is_of_media = |name: &String| name.starts_with("t/") && name.split('/').nth(2) == Some("m");
+        self.files().into_iter().filter(is_of_media).collect()
+    }
+
+    /// The names of all objects of uploads that are on their way in.
+    pub fn incoming(&self) -> Vec<String> {
+        self.files().into_iter().filter(|name| name.starts_with("u/")).collect()
+    }
+
+    /// The names of files that the S3 server keeps of uploads in parts that are not over.
+    pub fn leftovers(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with(".upload")).collect()
+    }
+
+    /// The names of all files of the store.
+    fn files(&self) -> BTreeSet<String> {
         fn walk(root: &Path, folder: &Path, into: &mut BTreeSet<String>) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    walk(root, &entry.path(), into);
+                let path = entry.path();
+                if path.is_dir() {
+                    walk(root, &path, into);
                 } else {
-                    let path = entry.path();
-                    let name = path.strip_prefix(root).expect("below it").display().to_string();
-                    if name.starts_with("t/") && name.split('/').nth(2) == Some("m") {
-                        into.insert(name);
-                    }
+                    into.insert(path.strip_prefix(root).expect("below it").display().to_string());
                 }
             }
         }

@@ -16,6 +16,7 @@ use crate::form::{self, Form, Part};
 use crate::idempotency::{Begun, Fingerprint, Once};
 use crate::media::{self, Fields, Intake, Library, Media, NewMedia, Row, Taken};
 use crate::problem::ApiError;
+use crate::quotas;
 use crate::sealing::Seal;
 
 /// What a form has said.
@@ -58,6 +59,7 @@ pub async fn create(
     data: Data<'_>,
 ) -> Result<Answer, ApiError> {
     let form = Form::open(content_type, data, library.bytes_max)?;
+    quotas::check_room(library.database(), caller.tenant).await?;
     let intake = Intake::begin(library, caller.tenant, Uuid::now_v7()).await?;
     let done = async {
         let brought = read(library, form, &intake, true).await?;
