@@ -38,7 +38,8 @@ use crate::server;
         (name = "policy", description = "What a tenant is allowed"),
         (name = "overlays", description = "Registered images"),
         (name = "origins", description = "Where pictures come from"),
-        (name = "usage", description = "What a tenant has used, and may use"),
+        (name = "usage", description = "What a tenant has used"),
+        (name = "quotas", description = "What it may use"),
         (name = "purges", description = "Taking pictures back"),
         (name = "edges", description = "What edges are told, and tell"),
         (name = "operation", description = "Health, metrics, and this description")
