@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
+use bootstrap::traces::TraceSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
@@ -22,6 +23,9 @@ const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn
 
 /// Connections of a worker: whatever it does many of at once, it keeps in a moment.
 const WORKER_CONNECTIONS: u32 = 16;
+
+/// Longest wait for a connection to the replica.
+const REPLICA_ACQUIRE: Duration = Duration::from_millis(500);
 
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
@@ -46,6 +50,10 @@ pub struct ControlPlaneSettings {
     pub listen: SocketAddr,
     /// The database, as a user who is a member of `calotype_app`.
     pub database_url: SecretText,
+    /// A streaming replica of it, as the same user, for lists; without it they are read from the database, too.
+    pub read_replica_url: SecretText,
+    /// How far the replica may be behind before it is not read from.
+    pub replica_lag_seconds: u64,
     /// The same as a user who may become `calotype_owner`; only `control-plane migrate` uses it.
     pub migrate_url: SecretText,
     /// The same as a user who is a member of `calotype_worker`; only `control-plane worker` uses it.
@@ -98,6 +106,14 @@ pub struct ControlPlaneSettings {
     pub upload_bytes: u64,
     /// How long an upload may take.
     pub upload_seconds: u64,
+    /// Hours that an upload has from its beginning to its end, over all its connections.
+    pub upload_hours: u64,
+    /// Most uploads of a tenant that are not over.
+    pub uploads_open: u32,
+    /// Uploads that are received at the same time, each with a piece of 8 MiB in memory.
+    pub uploads_receiving: u32,
+    /// What URLs of this API begin with; empty where that is the host that a request names.
+    pub api_url: String,
     /// Ports that media may be fetched from beside 80 and 443.
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
@@ -114,6 +130,8 @@ pub struct ControlPlaneSettings {
     pub drain_seconds: u32,
     /// The log on standard error.
     pub log: LogSettings,
+    /// What is traced, and where that is sent.
+    pub traces: TraceSettings,
 }
 
 impl Default for ControlPlaneSettings {
@@ -121,6 +139,8 @@ impl Default for ControlPlaneSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             database_url: SecretText::default(),
+            read_replica_url: SecretText::default(),
+            replica_lag_seconds: 5,
             migrate_url: SecretText::default(),
             worker_url: SecretText::default(),
             admin_key: SecretText::default(),
@@ -147,6 +167,10 @@ impl Default for ControlPlaneSettings {
             uploads: StoreSettings::default(),
             upload_bytes: 500_000_000,
             upload_seconds: 3600,
+            upload_hours: 24,
+            uploads_open: 1000,
+            uploads_receiving: 64,
+            api_url: String::new(),
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
             webhooks: WebhookSettings::default(),
@@ -155,6 +179,7 @@ impl Default for ControlPlaneSettings {
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
+            traces: TraceSettings::default(),
         }
     }
 }
@@ -179,6 +204,8 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
+        let lag = self.replica_lag_seconds;
+        mistakes.unless((1..=3600).contains(&lag), "replica_lag_seconds", lag, "1 to 3600");
         for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
@@ -205,6 +232,7 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
+        self.traces.check(mistakes);
     }
 }
 
@@ -216,10 +244,18 @@ impl ControlPlaneSettings {
         let (bytes, seconds) = (self.upload_bytes, self.upload_seconds);
         mistakes.unless((1..=UPLOAD_BYTES_MAX).contains(&bytes), "upload_bytes", bytes, "1 to 50000000000");
         mistakes.unless((1..=86_400).contains(&seconds), "upload_seconds", seconds, "1 to 86400");
-        let url = &self.delivery_url;
-        let is_base = ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
-            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'));
-        mistakes.unless(is_base, "delivery_url", url, "a URL that starts with http:// or https://, without query");
+        let (hours, open, receiving) = (self.upload_hours, self.uploads_open, self.uploads_receiving);
+        // No URL of a bucket is good for longer.
+        mistakes.unless((1..=168).contains(&hours), "upload_hours", hours, "1 to 168");
+        mistakes.unless((1..=1_000_000).contains(&open), "uploads_open", open, "1 to 1000000");
+        mistakes.unless((1..=10_000).contains(&receiving), "uploads_receiving", receiving, "1 to 10000");
+        let is_base = |url: &str| {
+            ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+                && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'))
+        };
+        let why = "a URL that starts with http:// or https://, without query";
+        mistakes.unless(is_base(&self.delivery_url), "delivery_url", &self.delivery_url, why);
+        mistakes.unless(self.api_url.is_empty() || is_base(&self.api_url), "api_url", &self.api_url, why);
     }
 
     /// The newest first.
@@ -235,6 +271,14 @@ impl ControlPlaneSettings {
     /// How the API reaches the database.
     pub fn database(&self) -> DatabaseOptions {
         self.options(&self.database_url, "calotype control-plane", self.connections)
+    }
+
+    /// How the API reaches its replica, if there is one, and how far that may be behind.
+    pub fn replica(&self) -> Option<(DatabaseOptions, Duration)> {
+        let options = self.options(&self.read_replica_url, "calotype control-plane", self.connections);
+        // The primary is asked in its place.
+        let options = DatabaseOptions { acquire_time: options.acquire_time.min(REPLICA_ACQUIRE), ..options };
+        self.read_replica_url.is_set().then_some((options, Duration::from_secs(self.replica_lag_seconds)))
     }
 
     /// How `control-plane worker` does.

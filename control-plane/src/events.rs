@@ -43,6 +43,10 @@ kinds! {
     MediaDeleted = "media.deleted",
     /// A medium's time was over, and it was deleted.
     MediaExpired = "media.expired",
+    /// 80 % of a quota is used, for the first time in a month.
+    QuotaWarning = "quota.warning",
+    /// All of a quota is used, for the first time in a month.
+    QuotaExceeded = "quota.exceeded",
     /// A job is done. Told by the database.
     JobDone = "job.done",
     /// A job was tried as often as may be. Told by the database.

@@ -19,11 +19,11 @@ use storage::ObjectStore;
 
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
 pub use self::intake::{Intake, Taken, sweep};
-pub use self::orders::{Batch, FetchOrder, Step, expires_at};
+pub use self::orders::{Batch, Description, FetchOrder, Step, expires_at};
 pub use self::publish::{Published, Publisher, hexadecimal};
 pub use self::record::{
     Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
-    is_published, list, make_folder, published, replace,
+    is_published, list, make_folder, published, replace, replace_in,
 };
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;

@@ -24,6 +24,7 @@ use tokio::time::sleep;
 
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
+use crate::quotas;
 use crate::worker::jobs::Runner;
 use crate::worker::parts::Parts;
 use crate::worker::webhooks::{Sender, WebhookMetrics};
@@ -36,6 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Jobs that are done at the same time.
 const JOBS_AT_ONCE: usize = 2;
+
+/// Looks between two times that quotas are looked at: a minute.
+const SETTLE_EVERY: u64 = 12;
 
 /// Time between two looks for parts of tables that are to be made or to go.
 const PARTS_EVERY: Duration = Duration::from_secs(600);
@@ -59,6 +63,7 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool, registry: Registry
     if once {
         worker.reap().await?;
         worker.see_to_store().await?;
+        quotas::sweep(&worker.database).await?;
         while worker.library.store().is_ok() && worker.runner.run_one().await? {}
         worker.sender.run_once().await?;
         worker.forget().await?;
@@ -124,6 +129,9 @@ impl Worker {
         for round in 0u64.. {
             let mut done = self.reap().await.and(self.see_to_store().await);
             done = done.and(self.webhooks.look(&self.database).await.map_err(Into::into));
+            if round.is_multiple_of(SETTLE_EVERY) {
+                done = done.and(quotas::sweep(&self.database).await.context("quotas"));
+            }
             if done.is_ok() && round.is_multiple_of(FORGET_EVERY) {
                 done = self.forget().await;
             }
@@ -180,6 +188,7 @@ impl Worker {
             ("media expired", store::expire(&self.library).await),
             ("pointers written", store::publish(&self.library).await),
             ("objects swept", store::sweep(&self.library).await),
+            ("uploads ended", store::end_uploads(&self.library).await),
         ];
         for (what, round) in &rounds {
             if let Ok(round) = round.as_ref().map(|round| *round)
@@ -201,7 +210,9 @@ impl Worker {
         let events = sqlx::query_scalar!(r#"SELECT trim_feed($1) AS "events!""#, older_than);
         let events = events.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
         let answers = self.forget_answers(now - ANSWERS_AGE).await?;
-        tracing::info!(jobs, events, answers, "forgotten");
+        let edges = sqlx::query_scalar!(r#"SELECT trim_usage_reports() AS "edges!""#);
+        let edges = edges.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
+        tracing::info!(jobs, events, answers, edges, "forgotten");
         Ok(())
     }
 

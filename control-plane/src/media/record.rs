@@ -1,6 +1,6 @@
 //! The row of a medium: made, found, changed, deleted. Every change ends with the pointers that it concerns.
 
-use isolation::{DatabaseError, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, DatabaseError, Mandate, TenantKey, TenantTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -303,11 +303,11 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
 ///
 /// # Errors
 /// Those of [`insert`].
-pub async fn create(library: &Library, tenant: TenantKey, new: &NewMedia<'_>) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+pub async fn create(library: &Library, mandate: &Mandate, new: &NewMedia<'_>) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(mandate).await?;
     let row = insert(&mut transaction, new).await?;
     transaction.commit().await?;
-    published(library, tenant, row, None).await
+    published(library, mandate.tenant, row, None).await
 }
 
 /// What becomes of a medium; what is `None` stays as it is.
@@ -333,12 +333,12 @@ pub struct Change {
 /// [`ApiError::NotFound`], [`ApiError::Changed`], and [`ApiError::Exists`] when the public id is taken.
 pub async fn change(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     condition: Condition,
     change: impl FnOnce(&[String]) -> Result<Option<Change>, ApiError> + Send,
 ) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let before = lock(&mut transaction, id, condition).await?;
     let Some(change) = change(&before.tags)? else { return find(&mut transaction, id).await };
     if let Some(folder) = &change.folder {
@@ -372,24 +372,40 @@ pub async fn change(
     let row = find(&mut transaction, id).await?;
     tell(library, &mut transaction, EventKind::MediaUpdated, row.clone()).await?;
     transaction.commit().await?;
-    published(library, tenant, row, Some(before.public_id)).await
+    published(library, mandate.tenant, row, Some(before.public_id)).await
 }
 
 /// Gives a medium other bytes.
 ///
 /// # Errors
-/// As [`change`], and those of [`Intake::settle`].
+/// Those of [`replace_in`].
 pub async fn replace(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     condition: Condition,
     intake: &Intake<'_>,
     taken: &Taken,
     filename: Option<&str>,
 ) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
-    lock(&mut transaction, intake.media, condition).await?;
-    intake.settle(&mut transaction).await?;
+    let mut transaction = library.database().begin(mandate).await?;
+    let row = replace_in(&mut transaction, condition, intake, taken, filename).await?;
+    transaction.commit().await?;
+    published(library, mandate.tenant, row, None).await
+}
+
+/// Gives a medium other bytes, if `transaction` commits; then [`published`] has to follow.
+///
+/// # Errors
+/// As [`change`], and those of [`Intake::settle`].
+pub async fn replace_in(
+    transaction: &mut TenantTransaction,
+    condition: Condition,
+    intake: &Intake<'_>,
+    taken: &Taken,
+    filename: Option<&str>,
+) -> Result<Row, ApiError> {
+    lock(transaction, intake.media, condition).await?;
+    intake.settle(transaction).await?;
     sqlx::query!(
         "UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
              filename = coalesce($9, filename), stored_at = now(), version = version + 1, updated_at = now()
@@ -406,10 +422,9 @@ pub async fn replace(
     )
     .execute(transaction.connection())
     .await?;
-    let row = find(&mut transaction, intake.media).await?;
-    tell(library, &mut transaction, EventKind::MediaReplaced, row.clone()).await?;
-    transaction.commit().await?;
-    published(library, tenant, row, None).await
+    let row = find(transaction, intake.media).await?;
+    tell(intake.library, transaction, EventKind::MediaReplaced, row.clone()).await?;
+    Ok(row)
 }
 
 /// Deletes a medium. Its public id means nothing any more; its bytes go later.
@@ -418,18 +433,18 @@ pub async fn replace(
 /// [`ApiError::NotFound`] and [`ApiError::Changed`].
 pub async fn delete(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     condition: Condition,
 ) -> Result<Published, ApiError> {
     library.store()?;
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let before = lock(&mut transaction, id, condition).await?;
     let row = find(&mut transaction, id).await?;
     sqlx::query!("DELETE FROM media WHERE id = $1", id).execute(transaction.connection()).await?;
     tell(library, &mut transaction, EventKind::MediaDeleted, row).await?;
     transaction.commit().await?;
-    gone(library, tenant, before.public_id).await
+    gone(library, mandate.tenant, before.public_id).await
 }
 
 /// Deletes a medium if its time is over.
@@ -438,7 +453,8 @@ pub async fn delete(
 /// [`ApiError::NotFound`] when there is none whose time is.
 pub async fn delete_expired(library: &Library, tenant: TenantKey, id: Uuid) -> Result<Published, ApiError> {
     library.store()?;
-    let mut transaction = library.database().begin(tenant).await?;
+    let mandate = Mandate::new(tenant, &Author::new(Actor::Worker, "expiry"));
+    let mut transaction = library.database().begin(&mandate).await?;
     let before = lock(&mut transaction, id, Condition::None).await?;
     let row = find(&mut transaction, id).await?;
     let deleted = sqlx::query!("DELETE FROM media WHERE id = $1 AND expires_at <= now()", id)
@@ -533,6 +549,6 @@ fn refused(error: sqlx::Error) -> ApiError {
         }
         // The folder was deleted at this moment.
         DatabaseError::Refers { .. } => ApiError::Conflict,
-        error => ApiError::Database(error),
+        error => error.into(),
     }
 }

@@ -3,6 +3,7 @@
 //! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod audit_log;
 mod domains;
 mod events;
 mod folders;
@@ -14,8 +15,13 @@ mod overlays;
 mod policy;
 mod presets;
 mod purge;
+mod quotas;
+mod reports;
 mod signing_keys;
 mod tenants;
+mod tus;
+mod uploads;
+mod usage;
 mod webhooks;
 
 use std::convert::Infallible;
@@ -28,6 +34,7 @@ use rocket::serde::json::Json;
 use rocket::{Either, Responder, Route, routes};
 use utoipa::OpenApi;
 
+pub use self::tus::Tus;
 use crate::etag::etag;
 use crate::openapi;
 
@@ -56,6 +63,12 @@ api! {
     tenants::get,
     tenants::change,
     tenants::delete,
+    quotas::get_of,
+    quotas::put,
+    quotas::get,
+    usage::get_of,
+    usage::list,
+    usage::get,
     api_keys::create,
     api_keys::list,
     api_keys::revoke,
@@ -91,6 +104,16 @@ api! {
     media::delete,
     media::batch,
     media::fetch,
+    uploads::create,
+    uploads::get,
+    uploads::part_urls,
+    uploads::put_part,
+    uploads::complete,
+    uploads::abort,
+    tus::create,
+    tus::offset,
+    tus::append,
+    tus::terminate,
     folders::list,
     folders::put,
     folders::delete,
@@ -113,6 +136,8 @@ api! {
     webhooks::deliveries::list,
     webhooks::deliveries::get,
     webhooks::deliveries::redeliver,
+    audit_log::list,
+    audit_log::list_for_operator,
     openapi::description,
     openapi::page,
 }
@@ -124,6 +149,7 @@ api! {
     InternalApi:
     internal::feed,
     internal::snapshot,
+    reports::report,
 }
 
 /// The rest of a path, slashes included, decoded once.

@@ -22,7 +22,7 @@ use crate::connect::Connector;
 use crate::decode::Decoder;
 use crate::{
     Body, FetchError, Meta, PostOptions, Posted, PrivateHosts, Range, Resolve, Response, SystemResolver, Validators,
-    head, marker, target, tls,
+    head, marker, target, tls, trace,
 };
 
 /// Redirects that are followed.
@@ -200,9 +200,28 @@ impl Fetcher {
         headers.extend(self.0.config.headers.clone());
         headers.extend(options.headers.clone());
         name_ourselves(headers);
-        let answer = timeout_at(options.deadline.into(), self.0.client.request(request)).await;
-        let answer = answer.map_err(|_| FetchError::Deadline)?.map_err(FetchError::of_request)?;
+        let limit = options.deadline.saturating_duration_since(Instant::now());
+        let answer = self.ask(request, url, limit, |_| FetchError::Deadline).await?;
         Ok(Posted::read(answer, options).await)
+    }
+
+    /// The answer to one request to this URL, or what it is to be `late`.
+    async fn ask(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        url: &Url,
+        limit: Duration,
+        late: fn(Duration) -> FetchError,
+    ) -> Result<http::Response<Incoming>, FetchError> {
+        let span = trace::span(request.method(), url);
+        let asked = async {
+            traces::inject(request.headers_mut());
+            let answer = timeout(limit, self.0.client.request(request)).await;
+            answer.map_err(|_| late(limit))?.map_err(FetchError::of_request)
+        };
+        let answer = span.over(asked).await;
+        trace::ended(&span, &answer);
+        answer
     }
 
     /// The answer after all redirects.
@@ -231,8 +250,7 @@ impl Fetcher {
             let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
             let request = request(method.clone(), &url, own_headers, options)?;
             let limit = self.0.config.limits.head_timeout;
-            let answer = timeout(limit, self.0.client.request(request)).await;
-            let answer = answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)?;
+            let answer = self.ask(request, &url, limit, |limit| FetchError::TimedOut { limit }).await?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
                 _ => return Ok(answer),
@@ -249,7 +267,7 @@ impl fmt::Debug for Fetcher {
     }
 }
 
-/// Nothing of a client's request goes into ours: an answer depends on the URL alone.
+/// Nothing of a client's request goes into ours but the trace that it is part of: an answer depends on the URL alone.
 fn request(
     method: Method,
     url: &Url,

@@ -11,10 +11,12 @@ use testkit::http::{Request, Response};
 
 use crate::media_rig::{MediaRig, TestForm, id};
 use crate::support::ok;
+use crate::upload_rig::base64;
 
 /// Lists of a tenant's.
-const LISTS: [&str; 11] = [
+const LISTS: [&str; 12] = [
     "/v1/api-keys",
+    "/v1/audit-log",
     "/v1/domains",
     "/v1/events",
     "/v1/folders",
@@ -44,6 +46,8 @@ struct Theirs {
     key_id: String,
     medium: String,
     job: String,
+    /// Of a direct upload, and of one of tus.
+    uploads: [String; 2],
     webhook: String,
     event: String,
     /// Cursors of its lists, by path.
@@ -55,6 +59,8 @@ enum Given {
     Nothing,
     Json(Value),
     Form(TestForm),
+    /// Bytes, with these headers.
+    Bytes(Vec<(&'static str, String)>),
 }
 
 impl From<Option<Value>> for Given {
@@ -94,6 +100,11 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
             found.into_iter().chain(example(method, path, theirs)).collect()
         }
+        ("get", "/v1/audit-log") => {
+            let found = ["resource=media", &format!("resource=media/{medium}"), "actor=operator"];
+            let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
+            found.into_iter().chain(example(method, path, theirs)).collect()
+        }
         ("get", "/v1/folders") => {
             let found = (format!("{path}?parent=theirs"), Given::Nothing, Own);
             std::iter::once(found).chain(example(method, path, theirs)).collect()
@@ -104,6 +115,33 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             let of_origin = ("/v1/overlays/theirs".to_owned(), of_origin, Status(422));
             std::iter::once(of_origin).chain(example(method, path, theirs)).collect()
         }
+        ("put", "/v1/uploads/{id}/parts/{number}") => {
+            // Signed by nobody, and with the asker's key, which is not asked for.
+            let query = "tenant=00000000-0000-7000-8000-000000000000&bytes=4&expires=9999999999&signature=00";
+            let target = format!("/v1/uploads/{}/parts/1?{query}", theirs.uploads[0]);
+            vec![(target, Given::Bytes(Vec::new()), Refused)]
+        }
+        ("post", "/v1/tus") => {
+            let tus = |name: &'static str, value: String| vec![("tus-resumable", "1.0.0".to_owned()), (name, value)];
+            let parts = format!("final;/v1/tus/{}", theirs.uploads[1]);
+            let replace = format!("media_id {}", base64(theirs.medium.as_bytes()));
+            let mut replace = tus("upload-metadata", replace);
+            replace.push(("upload-length", "4".to_owned()));
+            vec![
+                (path.to_owned(), Given::Bytes(tus("upload-length", "4".to_owned())), Own),
+                (path.to_owned(), Given::Bytes(tus("upload-concat", parts)), Refused),
+                (path.to_owned(), Given::Bytes(replace), Refused),
+            ]
+        }
+        ("head" | "patch" | "delete", "/v1/tus/{id}") => {
+            let headers = ["tus-resumable", "upload-offset", "content-type"];
+            let headers = headers.into_iter().zip(["1.0.0", "0", "application/offset+octet-stream"].map(str::to_owned));
+            vec![(format!("/v1/tus/{}", theirs.uploads[1]), Given::Bytes(headers.collect()), Refused)]
+        }
+        ("post", "/v1/uploads") => vec![
+            (path.to_owned(), Given::Json(json!({"bytes": 4, "public_id": "theirs-too"})), Own),
+            (path.to_owned(), Given::Json(json!({"bytes": 4, "media_id": medium})), Refused),
+        ],
         ("post", "/v1/jobs/{id}/cancel") => vec![(format!("/v1/jobs/{job}/cancel"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/retry") => vec![(format!("/v1/jobs/{job}/retry"), Given::Nothing, Refused)],
         _ => example(method, path, theirs).into_iter().collect(),
@@ -117,9 +155,14 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
     let (target, body, expected) = match (method, path) {
         // Of the operator and of edges: no tenant's key is good for any of these, with whatever ids.
         ("post", "/v1/tenants") => (path.into(), Some(json!({"slug": "blog", "name": "x"})), Refused),
-        ("get", "/v1/tenants") => (path.into(), None, Refused),
+        ("get", "/v1/tenants" | "/v1/operator/audit-log") => (path.into(), None, Refused),
         ("get" | "delete", "/v1/tenants/{slug}") => ("/v1/tenants/blog".into(), None, Refused),
         ("patch", "/v1/tenants/{slug}") => ("/v1/tenants/blog".into(), Some(json!({"state": "suspended"})), Refused),
+        ("get", "/v1/tenants/{slug}/usage") => ("/v1/tenants/blog/usage".into(), None, Refused),
+        ("get", "/v1/tenants/{slug}/quotas") => ("/v1/tenants/blog/quotas".into(), None, Refused),
+        ("put", "/v1/tenants/{slug}/quotas") => ("/v1/tenants/blog/quotas".into(), Some(json!({"files": 0})), Refused),
+        ("get", "/v1/usage/tenants") => (path.into(), None, Refused),
+        ("post", "/internal/v1/usage") => (path.into(), Some(json!({})), Status(401)),
         ("get", "/internal/v1/feed" | "/internal/v1/snapshot") => (path.into(), None, Status(401)),
         // Ids.
         ("delete", "/v1/api-keys/{id}") => (format!("/v1/api-keys/{}", theirs.key_id), None, Refused),
@@ -132,6 +175,13 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("get" | "delete", "/v1/media/{id}") => (format!("/v1/media/{}", theirs.medium), None, Refused),
         ("patch", "/v1/media/{id}") => {
             (format!("/v1/media/{}", theirs.medium), Some(json!({"public_id": "of-the-asker", "tags": []})), Refused)
+        }
+        ("get" | "delete", "/v1/uploads/{id}") => (format!("/v1/uploads/{}", theirs.uploads[0]), None, Refused),
+        ("post", "/v1/uploads/{id}/parts") => {
+            (format!("/v1/uploads/{}/parts", theirs.uploads[0]), Some(json!({"numbers": [1]})), Refused)
+        }
+        ("post", "/v1/uploads/{id}/complete") => {
+            (format!("/v1/uploads/{}/complete", theirs.uploads[0]), Some(json!({})), Refused)
         }
         ("get", "/v1/media/by-public-id/{public_id}") => ("/v1/media/by-public-id/theirs".into(), None, Refused),
         ("delete", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Refused),
@@ -158,6 +208,7 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("put", "/v1/origins/{name}") => ("/v1/origins/theirs".into(), Some(origin("https://example.com/")), Own),
         ("put", "/v1/folders/{path}") => ("/v1/folders/theirs/within".into(), None, Own),
         ("post", "/v1/media/fetch") => (path.into(), Some(json!({"url": "http://127.0.0.1:1/theirs"})), Own),
+        ("get", "/v1/usage" | "/v1/quotas") => (path.into(), None, Own),
         ("get", "/v1/policy") => (path.into(), None, Own),
         ("put", "/v1/policy") => (path.into(), Some(json!({"open": true})), Own),
         // Of nobody.
@@ -204,7 +255,23 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     let webhook = webhooks.swap_remove(0);
     let deliveries = ok(&api.get(&tenant.key, &format!("/v1/webhooks/{webhook}/deliveries")).await, 200);
     let event = deliveries["items"][0]["event_id"].as_str().expect("what was made is told").to_owned();
-    Theirs { key_id: id(&key), medium, job, webhook, event, cursors }
+    let direct = make(Method::POST, "/v1/uploads", json!({"bytes": 4, "metadata": {"secretname": 7331}})).await;
+    let tus = Request::new(Method::POST, "/v1/tus").header("authorization", format!("Bearer {}", tenant.key));
+    let tus = tus.header("tus-resumable", "1.0.0").header("upload-length", "4").header("upload-concat", "partial");
+    let tus = api.send(&tus).await;
+    let tus = tus.header("location").and_then(|url| url.rsplit('/').next()).expect("it is there").to_owned();
+    Theirs { key_id: id(&key), medium, job, uploads: [id(&direct), tus], webhook, event, cursors }
+}
+
+/// What the other tenant's uploads are like.
+async fn uploads(api: &ControlPlane, tenant: &TestTenant, theirs: &Theirs) -> Vec<Value> {
+    let mut seen = Vec::new();
+    for id in &theirs.uploads {
+        let upload = ok(&api.get(&tenant.key, &format!("/v1/uploads/{id}")).await, 200);
+        assert_eq!(upload["state"], "open", "{upload}");
+        seen.push(upload);
+    }
+    seen
 }
 
 /// Everything that a tenant and edges see of it.
@@ -235,7 +302,7 @@ async fn no_operation_reaches_another_tenants_things() {
     let rig = MediaRig::with_folder(&[("MASTER_KEY", MASTER_KEY.to_owned())]).await;
     let (api, shop, blog) = (&rig.api, &rig.shop, rig.api.tenant("blog").await);
     let theirs = fill(&rig, &blog).await;
-    let before = state(api, &blog).await;
+    let before = (state(api, &blog).await, uploads(api, &blog, &theirs).await);
 
     let document = ok(&api.send(&Request::get("/v1/openapi.json")).await, 200);
     let mut tries = Vec::new();
@@ -260,6 +327,11 @@ async fn no_operation_reaches_another_tenants_things() {
                 .header("content-type", "application/json")
                 .body(body.to_string()),
             Given::Form(form) => form.request(http_method, &target, &shop.key),
+            Given::Bytes(headers) => {
+                let bytes: &[u8] = if http_method == Method::HEAD { b"" } else { b"mine" };
+                let request = with_key(Request::new(http_method, &target)).body(bytes);
+                headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))
+            }
         };
         let answer = api.send(&request).await;
         let status = answer.status.as_u16();
@@ -277,7 +349,8 @@ async fn no_operation_reaches_another_tenants_things() {
     for job in jobs {
         assert_eq!(job["result"], json!({"done": 0, "missing": 1, "refused": 0}));
     }
-    assert_eq!(state(api, &blog).await, before, "something of the other tenant's has changed");
+    let after = (state(api, &blog).await, uploads(api, &blog, &theirs).await);
+    assert_eq!(after, before, "something of the other tenant's has changed");
 }
 
 /// Fails if an answer has anything in it that only the other tenant knows.
@@ -286,17 +359,10 @@ fn tells_nothing(answer: &Response, theirs: &Theirs, tenant: &TestTenant, asked:
     // Cursors and ids that were asked with are not told again either.
     // The number never alone: random ids have it in them now and then.
     let numbers = ["w=7331", "[7331", ":7331", "/7331"];
-    let texts = [
-        &theirs.key_id,
-        &theirs.medium,
-        &theirs.job,
-        &theirs.webhook,
-        &theirs.event,
-        &tenant.id,
-        &tenant.key,
-        "secretname",
-    ];
-    for secret in texts.into_iter().chain(numbers) {
+    let [direct, tus] = &theirs.uploads;
+    let ids = [&theirs.key_id, &theirs.medium, &theirs.job, direct, tus, &theirs.webhook, &theirs.event];
+    let texts = ids.into_iter().map(String::as_str).chain([tenant.id.as_str(), &tenant.key, "secretname"]);
+    for secret in texts.chain(numbers) {
         assert!(!text.contains(secret), "{asked} tells {secret}: {text}");
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ::http::StatusCode;
 use devstack::postgres::programs;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::database::{APP, TestDatabase, WORKER};
 use testkit::faulty::Fault;
@@ -81,19 +82,20 @@ fn archives(rig: &MediaRig) -> Vec<(Value, PathBuf)> {
     found
 }
 
+/// Runs a script in which the database and an archive have names.
+async fn bash(rig: &MediaRig, script: &str, object: &std::path::Path) -> std::process::Output {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", programs().expect("they are there").display());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", script]).env("PATH", path).env("OBJECT", object);
+    bash.env("DATABASE", rig.api.database.superuser_url()).output().await.expect("bash is there")
+}
+
 /// Reads an archive back into the table `back`.
 async fn read_back(rig: &MediaRig, object: &std::path::Path) {
     rig.sql("CREATE TABLE IF NOT EXISTS back (LIKE measured INCLUDING GENERATED)").await;
-    let columns = "tenant_id, at, n, note, raw, tags";
-    let script = format!(
-        "set -o pipefail; gunzip -c '{}' | psql --no-psqlrc -v ON_ERROR_STOP=1 \"$URL\" -c '\\copy back ({columns}) FROM STDIN (FORMAT csv, HEADER match)'",
-        object.display()
-    );
-    let path =
-        format!("{}:{}", programs().expect("they are there").display(), std::env::var("PATH").unwrap_or_default());
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]).env("PATH", path).env("URL", rig.api.database.superuser_url());
-    let done = bash.output().await.expect("bash is there");
+    let copy = r#"gunzip -c "$OBJECT" | psql "$DATABASE" -c '\copy back (tenant_id, at, n, note, raw, tags) FROM STDIN (FORMAT csv, HEADER match)'"#;
+    let done = bash(rig, copy, object).await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
@@ -125,7 +127,7 @@ async fn parts_are_made_ahead_and_nobody_reads_them_past_their_table() {
     let closed = "SELECT string_agg(format('%s %s %s', c.relname, r.rolname, p), ', ')
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         CROSS JOIN pg_roles r CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
-        WHERE r.rolname IN ('calotype_app', 'calotype_worker', 'app', 'worker')
+        WHERE c.relkind = 'r' AND r.rolname IN ('calotype_app', 'calotype_worker', 'app', 'worker')
             AND (has_table_privilege(r.oid, c.oid, p) OR NOT c.relrowsecurity OR NOT c.relforcerowsecurity)";
     let open: Option<String> = sqlx::query_scalar(closed).fetch_one(&superuser).await.expect("the catalog is there");
     assert_eq!(open, None);
@@ -158,10 +160,11 @@ async fn what_cannot_be_kept_by_month_is_refused() {
         "CREATE TABLE x (at date NOT NULL, b date NOT NULL) PARTITION BY RANGE (at, b)",
         "CREATE TABLE x (at date NOT NULL) PARTITION BY LIST (at)",
     ] {
-        let tried =
-            sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {table}; CALL keep_by_month('x')"))).execute(&superuser).await;
+        let mut transaction = superuser.begin().await.expect("begun");
+        let statements = format!("{table}; CALL keep_by_month('x')");
+        let tried = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *transaction).await;
         assert!(tried.expect_err(table).to_string().contains("is not partitioned by"), "{table}");
-        sqlx::query("ROLLBACK").execute(&superuser).await.expect("it was begun");
+        transaction.rollback().await.expect("it was begun");
     }
 }
 
@@ -171,13 +174,39 @@ async fn rows_of_a_month_without_a_part_are_taken_and_moved() {
     rig.sql(&rows(3, 5)).await;
     rig.sql(&rows(0, 2)).await;
     assert_eq!(parts(&rig).await["other"], 5);
-    let metrics = async || rig.api.send(&testkit::http::Request::get("/metrics")).await.text();
     rig.worker().await;
     let parts = parts(&rig).await;
     assert_eq!((parts["other"], parts["3"], parts["0"]), (0, 5, 2), "{parts:?}");
     assert_eq!(rig.count("measured WHERE twice = 2 * n").await, 7);
-    let ahead = "calotype_api_table_months_ahead{table=\"measured\"} 3";
-    testkit::edge::eventually("the metric", async || metrics().await.contains(ahead).then_some(())).await;
+}
+
+#[tokio::test]
+async fn metrics_tell_whether_workers_keep_up_and_rules_know_them() {
+    let rig = with_table(MediaRig::start().await).await;
+    rig.sql(&rows(5, 1)).await;
+    // It looks at its start.
+    let rig = rig.restart_after_crash().await;
+    let is_there = |metrics: &str, line: &str| metrics.lines().any(|one| one == line);
+    let metrics = testkit::edge::eventually("the metrics", async || {
+        let metrics = rig.api.send(&testkit::http::Request::get("/metrics")).await.text();
+        is_there(&metrics, "calotype_api_table_strays{table=\"measured\"} 1").then_some(metrics)
+    });
+    let metrics = metrics.await;
+    for line in [
+        "calotype_api_table_months_ahead{table=\"measured\"} 3",
+        "calotype_api_table_parts_retired{table=\"measured\"} 0",
+    ] {
+        assert!(is_there(&metrics, line), "{metrics}");
+    }
+    let rules = include_str!("../../../deploy/prometheus/control-plane.rules.yml");
+    let operations = include_str!("../../../docs/operations.md");
+    let named: Vec<_> =
+        rules.split("calotype_api_").skip(1).filter_map(|rest| rest.split([' ', ')', '{']).next()).collect();
+    assert!(named.len() >= 3);
+    for name in named {
+        assert!(metrics.contains(&format!("# TYPE calotype_api_{name} ")), "no metric calotype_api_{name}");
+        assert!(operations.contains(&format!("| `calotype_api_{name}` |")), "calotype_api_{name} is not documented");
+    }
 }
 
 #[tokio::test]
@@ -202,9 +231,7 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
     for (manifest, object) in &archives {
         let bytes = std::fs::read(object).expect("the object is there");
         assert_eq!(manifest["bytes"], bytes.len());
-        let hash =
-            text(&superuser, &format!("SELECT encode(sha256(pg_read_binary_file('{}')), 'hex')", object.display()));
-        let _ = hash;
+        assert_eq!(manifest["sha256"], format!("{:x}", Sha256::digest(&bytes)));
         read_back(&rig, object).await;
     }
     assert_eq!(text(&superuser, &sum("back", "")).await, before);
@@ -212,6 +239,25 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
     assert_eq!(text(&superuser, kept).await, "20000 3");
     rig.worker().await;
     assert_eq!(self::archives(&rig).len(), 2, "what is done is done once");
+}
+
+#[tokio::test]
+async fn the_guide_tells_how_to_look_into_a_month_of_the_audit_log() {
+    let rig = MediaRig::start().await;
+    rig.sql("UPDATE audit_log SET at = at - interval '30 months'").await;
+    let count = rig.count("audit_log").await;
+    rig.worker().await;
+    let guide = include_str!("../../../docs/operations.md");
+    let blocks = guide.split("```sh\n").filter_map(|block| block.split("```").next());
+    let script = blocks.into_iter().find(|block| block.contains("audit_then")).expect("the example is there");
+    let month = std::fs::read_dir(rig.root().join("a/audit_log")).expect("it is there").flatten().next();
+    let objects =
+        std::fs::read_dir(month.expect("a month").path()).expect("a folder").flatten().map(|file| file.path());
+    let object = objects.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "gz"));
+    let done = bash(&rig, script, &object.expect("an object")).await;
+    let (told, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && told.contains("| create | tenant"), "{told} {wrong}");
+    assert_eq!(rig.count("audit_then").await, count);
 }
 
 #[tokio::test]
@@ -340,7 +386,8 @@ async fn nobody_waits_long_for_a_part_that_somebody_reads() {
     let superuser = rig.superuser().await;
     let reader = superuser.begin_with("BEGIN; SELECT count(*) FROM measured").await.expect("begun");
     assert!(!rig.try_worker().await.status.success(), "it waits for no reader");
-    let writing = tokio::time::timeout(std::time::Duration::from_secs(30), rig.sql(&rows(0, 1)));
+    let row = rows(0, 1);
+    let writing = tokio::time::timeout(std::time::Duration::from_secs(30), rig.sql(&row));
     assert_eq!(writing.await.expect("nobody stands in the way"), 1);
     reader.rollback().await.expect("it reads no more");
     rig.worker().await;
