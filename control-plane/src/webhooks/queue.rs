@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use isolation::{Database, Mandate, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, Database, Mandate, TenantKey, TenantTransaction};
 use serde_json::{Value, json};
 use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
@@ -274,7 +274,8 @@ impl Turn {
     /// # Errors
     /// [`ApiError::Database`].
     pub async fn disable(&self, database: &Database, reason: &'static str) -> Result<bool, ApiError> {
-        let mut transaction = database.begin(&Mandate::upkeep(self.tenant)).await?;
+        let author = Author::new(Actor::Worker, "webhooks");
+        let mut transaction = database.begin(&Mandate::new(self.tenant, &author)).await?;
         let disabled = sqlx::query!(
             "UPDATE webhooks SET state = 'disabled', disabled_reason = $2, disabled_at = now(), version = version + 1,
                  updated_at = now()
