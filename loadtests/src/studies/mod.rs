@@ -9,6 +9,7 @@ mod efforts;
 mod encoders;
 mod ops;
 mod quality;
+mod uploads;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,8 @@ pub enum StudyName {
     Animation,
     /// What the API of the control plane takes.
     Api,
+    /// What a large upload over a link that breaks takes.
+    Uploads,
 }
 
 /// Everything that a study needs.
@@ -123,6 +126,7 @@ impl StudyName {
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
             Self::Api => "API.md",
+            Self::Uploads => "UPLOADS.md",
         }
     }
 
@@ -133,6 +137,7 @@ impl StudyName {
     pub async fn study(self, tools: &StudyTools, proxy: &PathBuf, quick: bool) -> anyhow::Result<String> {
         let programs = match self {
             Self::Api => vec![&tools.control_plane, proxy],
+            Self::Uploads => vec![&tools.control_plane],
             _ => vec![&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time],
         };
         for program in programs {
@@ -146,7 +151,14 @@ impl StudyName {
             Self::Efforts => ("Fast and small encodes", efforts::study(&desk).await?),
             Self::Ops => ("What each op costs", ops::study(&desk).await?),
             Self::Animation => ("What an animation costs", animation::study(&desk).await?),
-            Self::Api => return of_api(tools, proxy, quick).await,
+            Self::Api => {
+                let body = api::study(&tools.control_plane, proxy, quick);
+                return of_api(("The API of the control plane", "api"), quick, body).await;
+            }
+            Self::Uploads => {
+                let body = uploads::study(&tools.control_plane, quick);
+                return of_api(("A large upload over a link that breaks", "uploads"), quick, body).await;
+            }
         };
         let machine = Machine::look().await;
         Ok(format!(
@@ -161,11 +173,16 @@ impl StudyName {
     }
 }
 
-async fn of_api(tools: &StudyTools, proxy: &Path, quick: bool) -> anyhow::Result<String> {
+/// The report of a study of the control plane.
+async fn of_api(
+    (title, name): (&str, &str),
+    quick: bool,
+    study: impl Future<Output = anyhow::Result<String>>,
+) -> anyhow::Result<String> {
     let before = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let body = api::study(&tools.control_plane, proxy, quick).await?;
+    let body = study.await?;
     Ok(format!(
-        "# The API of the control plane\n\nWritten by `script/loadtest --only api`; do not edit.\n\n{warning}{machine} The load \
+        "# {title}\n\nWritten by `script/loadtest --only {name}`; do not edit.\n\n{warning}{machine} The load \
          average before was {before}: where that is not near 0, others were at work, and waits are longer than they need be.\n\n{body}",
         warning = warning(quick),
         machine = Machine::look().await.describe(),
