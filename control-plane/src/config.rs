@@ -2,24 +2,30 @@
 //!
 //! Must not hold anything per tenant: that is in the database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
+use bootstrap::traces::TraceSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
 
 use crate::cors::Cors;
 use crate::sealing::Seal;
+use crate::webhooks::WebhookSettings;
 
 /// Rocket tells in its own words what each request's event says already.
 const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn";
 
-/// Connections of a worker, which does few things at once.
-const WORKER_CONNECTIONS: u32 = 8;
+/// Connections of a worker: whatever it does many of at once, it keeps in a moment.
+const WORKER_CONNECTIONS: u32 = 16;
+
+/// Longest wait for a connection to the replica.
+const REPLICA_ACQUIRE: Duration = Duration::from_millis(500);
 
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
@@ -44,6 +50,10 @@ pub struct ControlPlaneSettings {
     pub listen: SocketAddr,
     /// The database, as a user who is a member of `calotype_app`.
     pub database_url: SecretText,
+    /// A streaming replica of it, as the same user, for lists; without it they are read from the database, too.
+    pub read_replica_url: SecretText,
+    /// How far the replica may be behind before it is not read from.
+    pub replica_lag_seconds: u64,
     /// The same as a user who may become `calotype_owner`; only `control-plane migrate` uses it.
     pub migrate_url: SecretText,
     /// The same as a user who is a member of `calotype_worker`; only `control-plane worker` uses it.
@@ -66,6 +76,10 @@ pub struct ControlPlaneSettings {
     pub feed_days: u64,
     /// Days for which jobs that are over are kept.
     pub job_days: u64,
+    /// Whether parts of tables by month are written to the store of uploads before they are dropped.
+    pub archive: bool,
+    /// Months for which tables by month keep their rows, by the table's name.
+    pub keep_months: BTreeMap<String, u32>,
     /// Requests a second with each key of a tenant; 0 is no limit.
     pub rate_per_second: u32,
     /// Requests with a key that may come at once.
@@ -104,6 +118,10 @@ pub struct ControlPlaneSettings {
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
     pub fetch_private: Vec<String>,
+    /// How events are sent to webhooks.
+    pub webhooks: WebhookSettings,
+    /// Where the metrics and the health of `control-plane worker` are served; nowhere if not set.
+    pub worker_listen: Option<SocketAddr>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
     /// Threads that serve requests; 0 means one a core.
@@ -112,6 +130,8 @@ pub struct ControlPlaneSettings {
     pub drain_seconds: u32,
     /// The log on standard error.
     pub log: LogSettings,
+    /// What is traced, and where that is sent.
+    pub traces: TraceSettings,
 }
 
 impl Default for ControlPlaneSettings {
@@ -119,6 +139,8 @@ impl Default for ControlPlaneSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             database_url: SecretText::default(),
+            read_replica_url: SecretText::default(),
+            replica_lag_seconds: 5,
             migrate_url: SecretText::default(),
             worker_url: SecretText::default(),
             admin_key: SecretText::default(),
@@ -130,6 +152,8 @@ impl Default for ControlPlaneSettings {
             statement_seconds: 10,
             feed_days: 7,
             job_days: 30,
+            archive: true,
+            keep_months: BTreeMap::new(),
             rate_per_second: 100,
             rate_burst: 200,
             address_rate_per_second: 10,
@@ -149,10 +173,13 @@ impl Default for ControlPlaneSettings {
             api_url: String::new(),
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
+            webhooks: WebhookSettings::default(),
+            worker_listen: None,
             delivery_url: "http://127.0.0.1:8080".to_owned(),
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
+            traces: TraceSettings::default(),
         }
     }
 }
@@ -177,8 +204,13 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
+        let lag = self.replica_lag_seconds;
+        mistakes.unless((1..=3600).contains(&lag), "replica_lag_seconds", lag, "1 to 3600");
         for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
+        }
+        for (table, months) in &self.keep_months {
+            mistakes.unless((1..=1200).contains(months), &format!("keep_months.{table}"), months, "1 to 1200");
         }
         for (key, rate, burst_key, burst) in [
             ("rate_per_second", self.rate_per_second, "rate_burst", self.rate_burst),
@@ -196,9 +228,11 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         self.check_uploads(mistakes);
+        self.webhooks.check(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
+        self.traces.check(mistakes);
     }
 }
 
@@ -237,6 +271,14 @@ impl ControlPlaneSettings {
     /// How the API reaches the database.
     pub fn database(&self) -> DatabaseOptions {
         self.options(&self.database_url, "calotype control-plane", self.connections)
+    }
+
+    /// How the API reaches its replica, if there is one, and how far that may be behind.
+    pub fn replica(&self) -> Option<(DatabaseOptions, Duration)> {
+        let options = self.options(&self.read_replica_url, "calotype control-plane", self.connections);
+        // The primary is asked in its place.
+        let options = DatabaseOptions { acquire_time: options.acquire_time.min(REPLICA_ACQUIRE), ..options };
+        self.read_replica_url.is_set().then_some((options, Duration::from_secs(self.replica_lag_seconds)))
     }
 
     /// How `control-plane worker` does.

@@ -35,12 +35,17 @@ use crate::server;
         (name = "uploads", description = "Files on their way in: part by part, or resumable"),
         (name = "folders", description = "Where it is in"),
         (name = "jobs", description = "What workers do with it"),
+        (name = "events", description = "What has happened"),
+        (name = "webhooks", description = "Where events are sent"),
         (name = "presets", description = "Registered sets of ops"),
         (name = "policy", description = "What a tenant is allowed"),
         (name = "overlays", description = "Registered images"),
         (name = "origins", description = "Where pictures come from"),
+        (name = "usage", description = "What a tenant has used"),
+        (name = "quotas", description = "What it may use"),
+        (name = "audit log", description = "Who has changed what"),
         (name = "purges", description = "Taking pictures back"),
-        (name = "edges", description = "What edges are told"),
+        (name = "edges", description = "What edges are told, and tell"),
         (name = "operation", description = "Health, metrics, and this description")
     )
 )]
@@ -71,7 +76,12 @@ static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
 #[utoipa::path(tag = "operation", responses((status = 200, description = "It", content_type = "application/json")))]
 #[get("/openapi.json")]
 pub fn description() -> (ContentType, &'static str) {
-    (ContentType::JSON, &DOCUMENT)
+    (ContentType::JSON, text())
+}
+
+/// This description, as JSON.
+pub fn text() -> &'static str {
+    &DOCUMENT
 }
 
 /// A page.

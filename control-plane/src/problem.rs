@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::auth::Scope;
 use crate::incoming::Checksum;
+use crate::quotas::Quota;
 use crate::requests::Exchange;
 use crate::sealing::SealError;
 use crate::txt::TxtError;
@@ -150,6 +151,9 @@ pub enum ApiError {
     /// There is no place for uploads.
     #[error("uploads cannot be kept here: the operator has to set control-plane.uploads")]
     NoStore,
+    /// More than the tenant may store.
+    #[error("it would be more than the tenant's quota of {0}: delete something, or ask the operator for more")]
+    Quota(Quota),
     /// A folder with something in it.
     #[error("the folder is not empty")]
     NotEmpty,
@@ -207,6 +211,9 @@ pub enum ApiError {
     /// A job that is in another state.
     #[error("the job is {0}")]
     JobState(String),
+    /// A webhook that is in another state: how it is.
+    #[error("the webhook {0}")]
+    WebhookState(&'static str),
     /// The object store, or what it said.
     #[error(transparent)]
     Store(#[from] StorageError),
@@ -215,7 +222,7 @@ pub enum ApiError {
     Seal(#[from] SealError),
     /// The database, or what it said.
     #[error(transparent)]
-    Database(#[from] DatabaseError),
+    Database(DatabaseError),
     /// The server is stopping, or a panic.
     #[error("the server failed")]
     Internal,
@@ -225,9 +232,15 @@ fn listed(mistakes: &[Mistake]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+impl From<DatabaseError> for ApiError {
+    fn from(error: DatabaseError) -> Self {
+        Quota::of_refusal(&error).map_or(Self::Database(error), Self::Quota)
+    }
+}
+
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(error.into())
+        DatabaseError::from(error).into()
     }
 }
 
@@ -298,6 +311,8 @@ impl ApiError {
             Self::IdempotencyRunning => (Status::Conflict, "idempotency-running"),
             Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
             Self::NoStore => (Status::NotImplemented, "no-store"),
+            Self::Quota(Quota::Storage) => (Status::Forbidden, "quota-storage"),
+            Self::Quota(Quota::Files) => (Status::Forbidden, "quota-files"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
             Self::TooManyUploads { .. } => (Status::TooManyRequests, "too-many-uploads"),
             Self::Busy => (Status::ServiceUnavailable, "busy"),
@@ -314,6 +329,7 @@ impl ApiError {
             Self::TusVersion => (Status::PreconditionFailed, "tus-version"),
             Self::NotTusType => (Status::UnsupportedMediaType, "not-tus"),
             Self::JobState(_) => (Status::Conflict, "job-state"),
+            Self::WebhookState(_) => (Status::Conflict, "webhook-state"),
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),

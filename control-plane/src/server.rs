@@ -20,12 +20,16 @@ use crate::delivery::Reach;
 use crate::feed::FeedHead;
 use crate::incoming::Incoming;
 use crate::media::Library;
+use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
+use crate::replica::ReplicaWatch;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
 use crate::routes::Tus;
+use crate::traced;
 use crate::txt::TxtRecords;
+use crate::webhooks::WebhookReach;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
 const MERCY_SECONDS: u32 = 2;
@@ -65,9 +69,11 @@ pub fn build(
     let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
+    let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
     let library = Library::open(settings, database.clone())?;
+    let (replica, looked_at) = (ReplicaWatch::new(registry)?, database.clone());
     Ok(rocket::custom(config)
-        .attach(Requests::start(registry)?)
+        .attach(Requests::start(registry, settings.traces.trust_incoming)?)
         .attach(Tus::new(library.bytes_max))
         .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
@@ -83,6 +89,12 @@ pub fn build(
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
         }))
+        .attach(AdHoc::on_liftoff("replica", move |rocket| {
+            until(rocket.shutdown(), async move { replica.watch(&looked_at).await })
+        }))
+        .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
+            until(rocket.shutdown(), async move { tables.watch(&watched).await })
+        }))
         .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
         .manage(Operators::of(settings))
         .manage(keys)
@@ -91,14 +103,15 @@ pub fn build(
         .manage(limits)
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(Reach::of(settings))
+        .manage(WebhookReach(settings.webhooks.reach()))
         .manage(settings.seal())
         .manage(Incoming::new(settings, library.clone()))
         .manage(library)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])
-        .mount("/v1", routes::all())
-        .mount("/internal/v1", routes::internal())
+        .mount("/v1", traced::routes(routes::all()))
+        .mount("/internal/v1", traced::routes(routes::internal()))
         .register("/", catchers![refused]))
 }
 

@@ -3,16 +3,18 @@
 //! The fetch holds no libvips thread. Must not know who waits: a client that leaves changes nothing here.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cache::{Entry, Filled, Freshness, Rendition, UnixMillis};
 use imaging::{Class, Effort, Engine, Limits, Rendered};
 use tokio::time::timeout_at;
+use traces::{Kind, Span};
 
 use crate::decision::{Decision, WantedRendition};
 use crate::kept;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
+use crate::quotas;
 use crate::refreshes::Refreshes;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
 use crate::render_job::{NamedSource, RenderJob, Sharing};
@@ -156,6 +158,7 @@ impl Filler {
         let job = self.job((plan, effort), source, overlay.as_ref(), deadline);
         let rendered = self.render(plan, job, deadline).await?;
         drop(original.room);
+        trace(&rendered);
         taken.queue = Some(rendered.queued);
         taken.transform = Some(rendered.ran);
         let asked = [Some(asked), original.provenance.asked, overlay.as_ref().map(|overlay| overlay.asked)];
@@ -176,13 +179,17 @@ impl Filler {
     ) -> Result<Gathered, EdgeError> {
         let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
         if let (Some(second_level), None) = (self.second_level(plan), &*previous)
-            && let Some(found) = second_level.find(plan.wanted.key(plan.class)).await
+            && let Some(found) = read(second_level, plan).await
             && kept::has_overlay(&found, overlay.as_ref())
         {
             match found.lifetime.freshness(UnixMillis::now()) {
                 Freshness::Expired => *previous = Some(found.into()),
                 Freshness::Fresh | Freshness::Held | Freshness::Stale => return Ok(Gathered::Rendition(found)),
             }
+        }
+        if previous.is_none() {
+            // There will be something to make, so the original is left alone.
+            quotas::may_make(&plan.decision.tenant)?;
         }
         let same = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
         let fetched = self.sources.get(plan, place, same, deadline).await?;
@@ -247,7 +254,15 @@ impl Filler {
         job: RenderJob,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
-        Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
+        quotas::may_make(&plan.decision.tenant)?;
+        let finished = self.pool.run(&plan.decision.tenant.id, deadline, job).await?;
+        if let Some(account) = &plan.decision.active.account {
+            account.worked(finished.ran);
+            if finished.value.is_ok() {
+                account.made();
+            }
+        }
+        Ok(finished)
     }
 
     /// The work of making the rendition of `plan`.
@@ -269,6 +284,22 @@ impl Filler {
             sharing: self.sharing.clone(),
             share: None,
         }
+    }
+}
+
+async fn read(second_level: &SecondLevel, plan: &Plan<'_>) -> Option<Rendition> {
+    let span = traces::child("second-level", Kind::Internal);
+    span.over(second_level.find(plan.wanted.key(plan.class))).await
+}
+
+/// What a job has taken, as spans: a thread of the pool has none.
+fn trace<T>(finished: &Finished<T>) {
+    let span = Span::current();
+    if span.is_recording() {
+        let ended = SystemTime::now();
+        let began = ended.checked_sub(finished.ran).unwrap_or(ended);
+        span.past_child("queue", began.checked_sub(finished.queued).unwrap_or(began), began);
+        span.past_child("transform", began, ended);
     }
 }
 

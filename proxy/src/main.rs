@@ -36,6 +36,7 @@ mod policy;
 mod pool;
 mod problem;
 mod purge;
+mod quotas;
 mod rates;
 mod recent;
 mod refreshes;
@@ -43,6 +44,7 @@ mod registered;
 mod render_job;
 mod rendition;
 mod reply;
+mod request_span;
 mod second_level;
 mod server;
 mod shares;
@@ -57,6 +59,7 @@ mod tenants;
 mod tls;
 mod upgrade;
 mod uploads;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,7 +67,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
-use bootstrap::{logging, metrics, usage};
+use bootstrap::traces::{self, Service};
+use bootstrap::{logging, metrics};
 use cache::CacheSettings;
 use clap::Parser;
 use imaging::{Engine, EngineOptions, Limits};
@@ -76,7 +80,7 @@ use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::{AdminToken, EdgeSettings};
 use crate::connections::Connections;
-use crate::control_plane::Follower;
+use crate::control_plane::{Follower, Reporter};
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
@@ -97,6 +101,7 @@ use crate::stores::Stores;
 use crate::succession::Succession;
 use crate::tls::Certificates;
 use crate::uploads::UploadStore;
+use crate::usage::Accounts;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
@@ -128,11 +133,11 @@ fn main() -> ExitCode {
     if arguments.stop_with_parent
         && let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
     {
-        return usage(&anyhow::Error::new(error).context("--stop-with-parent"));
+        return bootstrap::usage(&anyhow::Error::new(error).context("--stop-with-parent"));
     }
     let (settings, cache) = match load(arguments.config) {
         Ok(loaded) => loaded,
-        Err(error) => return usage(&error),
+        Err(error) => return bootstrap::usage(&error),
     };
     if arguments.check_health {
         return told(health::check(settings.admin_listen));
@@ -141,11 +146,11 @@ fn main() -> ExitCode {
     logging::start(&settings.log);
     let policy = match PolicyInForce::load(settings.policy_file().as_deref(), &registry) {
         Ok(policy) => Arc::new(policy),
-        Err(error) => return usage(&error),
+        Err(error) => return bootstrap::usage(&error),
     };
     let certificates = match certificates(&settings, &registry) {
         Ok(certificates) => certificates.map(Arc::new),
-        Err(error) => return usage(&error),
+        Err(error) => return bootstrap::usage(&error),
     };
     if arguments.check_config {
         return ExitCode::SUCCESS;
@@ -189,6 +194,8 @@ struct Inputs {
 
 fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: &Registry) -> anyhow::Result<()> {
     let Inputs { policy, certificates, upgrade } = inputs;
+    let service = Service { name: "calotype-edge", version: env!("CARGO_PKG_VERSION") };
+    let traces = traces::start(&settings.traces, service, registry)?;
     let succession = Succession::prepare(settings, upgrade)?;
     open_files::raise(settings.connections.max);
     let io = io_runtime()?;
@@ -197,7 +204,12 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let stores = io.block_on(Stores::open(settings, cache, registry, io.handle()))?;
     if let Some(store) = settings.uploads.open().map_err(|reason| anyhow::anyhow!("uploads.{reason}"))? {
         let uploads = UploadStore::new(store, Arc::clone(stores.cache.bans()));
-        policy.change_feed(|layer| layer.uploads = Some(uploads));
+        policy.change_feed(|layer| layer.belongings.uploads = Some(uploads));
+    }
+    let accounts = Arc::new(Accounts::default());
+    let reporter = Reporter::open(&settings.control_plane, Arc::clone(&accounts), registry)?;
+    if reporter.is_some() {
+        policy.change_feed(|layer| layer.belongings.accounts = Some(accounts));
     }
     let follower = Follower::open(
         &settings.control_plane,
@@ -244,6 +256,7 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     if let Some(follower) = follower {
         io.spawn(follower.run());
     }
+    let reporting = reporter.map(|reporter| reporter.start(io.handle()));
     io.spawn(policy.watch());
     io.spawn(improvements.run(drain.watch()));
     if let Some(certificates) = &certificates {
@@ -257,7 +270,8 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let trusted = Arc::new(settings.trusted_proxies().unwrap_or_default());
     let connections = Arc::new(Connections::new(settings.connections.limits(), Arc::clone(&trusted), registry)?);
     let idle_seconds = settings.connections.idle_seconds;
-    let clients = Clients { trusted, idle_seconds, connections: Arc::clone(&connections) };
+    let trust_traces = settings.traces.trust_incoming;
+    let clients = Clients { trusted, trust_traces, idle_seconds, connections: Arc::clone(&connections) };
     let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain), clients);
     let front = Front { edge, connections, certificates, listen_fds };
     let server = listeners::server(settings, front, admin, &drain)?;
@@ -273,9 +287,14 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
 
     let closed = io.block_on(stores.close());
+    if let Some(reporting) = reporting {
+        // After the last fill.
+        io.block_on(reporting.stop());
+    }
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
     io.shutdown_background();
+    traces.stop();
     anyhow::ensure!(!drain.is_refused(), "the upgrade has failed");
     Ok(())
 }

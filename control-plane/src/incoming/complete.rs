@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use isolation::{TenantKey, TenantTransaction};
+use isolation::{Mandate, TenantKey, TenantTransaction};
 use jobs::{JobId, NewJob};
 use serde::{Deserialize, Serialize};
 use storage::{GetOptions, ObjectPath, StorageError, StoredPart};
@@ -63,18 +63,19 @@ pub(super) async fn enqueue(transaction: &mut TenantTransaction, id: Uuid) -> Re
 /// Those of [`parts::check`] and [`finish`]; what an upload has failed with is told again.
 pub async fn complete(
     incoming: &Incoming,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     named: Option<&[NamedPart]>,
 ) -> Result<Upload, ApiError> {
+    let tenant = mandate.tenant;
     let database = incoming.library.database();
-    let mut upload = record::find(&mut database.begin(tenant).await?, id).await?;
+    let mut upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
     if upload.is_partial() {
         return Err(ApiError::UploadState("a part of another one"));
     }
     if upload.state == State::Open {
         gather(incoming, tenant, &upload, named).await?;
-        let mut transaction = database.begin(tenant).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
         // Somebody else may have done so meanwhile.
         if record::lock(&mut transaction, id).await?.state == State::Open {
             begin(&mut transaction, id, upload.bytes.unwrap_or_default()).await?;
@@ -84,7 +85,7 @@ pub async fn complete(
     }
     match upload.state {
         State::Completing if upload.job.is_some() => Ok(upload),
-        State::Completing => finish(&incoming.library, tenant, id, |_| ()).await,
+        State::Completing => finish(&incoming.library, mandate, id, |_| ()).await,
         State::Done => Ok(upload),
         State::Failed => Err(failed_with(&upload)),
         State::Open | State::Expired | State::Aborted => Err(ApiError::UploadGone(upload.state.as_str())),
@@ -145,14 +146,15 @@ async fn is_whole_there(store: &storage::ObjectStore, path: &ObjectPath, bytes: 
 ///
 /// # Errors
 /// [`ApiError::HashMismatch`] and others that are about the bytes: then the upload has failed. [`ApiError::Exists`] when the public id
-/// is taken: it can be completed again. After [`ApiError::Store`] and [`ApiError::Database`] a worker goes on.
+/// is taken, and [`ApiError::Quota`]: it can be completed again. After [`ApiError::Store`] and [`ApiError::Database`] a worker goes on.
 pub async fn finish(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     progress: impl Fn(u64) + Send + Sync,
 ) -> Result<Upload, ApiError> {
-    let upload = record::find(&mut library.database().begin(tenant).await?, id).await?;
+    let tenant = mandate.tenant;
+    let upload = record::find(&mut library.database().begin(&Mandate::upkeep(tenant)).await?, id).await?;
     match upload.state {
         State::Completing => {}
         State::Done => return Ok(upload),
@@ -163,7 +165,7 @@ pub async fn finish(
     let made = async {
         let taken = intake.take(Box::pin(read(library, objects, progress))).await.map_err(of_source)?;
         check(&upload, &taken)?;
-        make(library, tenant, &upload, &intake, &taken).await
+        make(library, mandate, &upload, &intake, &taken).await
     };
     match timeout(library.upload_time, made).await.unwrap_or(Err(ApiError::UploadTime)) {
         Ok(Some(row)) => {
@@ -177,7 +179,7 @@ pub async fn finish(
             return Err(reason);
         }
     }
-    record::find(&mut library.database().begin(tenant).await?, id).await
+    record::find(&mut library.database().begin(&Mandate::upkeep(tenant)).await?, id).await
 }
 
 /// The objects that have its bytes, in their order.
@@ -185,7 +187,7 @@ async fn objects(library: &Library, tenant: TenantKey, upload: &Upload) -> Resul
     if upload.protocol == Protocol::Direct && bucket(library.store()?).is_some() {
         return Ok(vec![whole_path(tenant, upload.id)]);
     }
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     let rows = sqlx::query!(
         "SELECT upload_parts.upload_id, upload_parts.object FROM uploads
          JOIN upload_parts ON upload_parts.tenant_id = uploads.tenant_id AND upload_parts.upload_id = uploads.id
@@ -243,13 +245,13 @@ fn check(upload: &Upload, taken: &Taken) -> Result<(), ApiError> {
 /// Makes the medium; `None` when it is there already.
 async fn make(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     upload: &Upload,
     intake: &Intake<'_>,
     taken: &Taken,
 ) -> Result<Option<Row>, ApiError> {
     let fields = upload.description.check()?;
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     match record::lock(&mut transaction, upload.id).await?.state {
         State::Completing => {}
         State::Done => return Ok(None),
@@ -276,7 +278,7 @@ async fn make(
 async fn give_back(library: &Library, tenant: TenantKey, id: Uuid, reason: &ApiError) -> Result<(), ApiError> {
     let state = match reason {
         // Somebody has to change something else first; the bytes are good.
-        ApiError::Exists(_) => State::Open,
+        ApiError::Exists(_) | ApiError::Quota(_) => State::Open,
         ApiError::HashMismatch
         | ApiError::UploadLength
         | ApiError::UploadIncomplete { .. }
@@ -286,7 +288,7 @@ async fn give_back(library: &Library, tenant: TenantKey, id: Uuid, reason: &ApiE
         | ApiError::Changed => State::Failed,
         _ => return Ok(()),
     };
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     sqlx::query!(
         "UPDATE uploads SET state = $2, error_code = $3, error = $4, job_id = NULL,
              expires_at = greatest(expires_at, now() + interval '1 hour'),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use isolation::TenantKey;
+use isolation::{Mandate, TenantKey};
 use parking_lot::Mutex;
 use rocket::data::Data;
 use serde::{Deserialize, Serialize};
@@ -144,7 +144,7 @@ impl Incoming {
         }
         let path = whole_path(tenant, upload.id);
         let begun = bucket.begin_parts(&path).await?;
-        let mut transaction = self.library.database().begin(tenant).await?;
+        let mut transaction = self.library.database().begin(&Mandate::upkeep(tenant)).await?;
         let kept = sqlx::query_scalar!(
             r#"UPDATE uploads SET multipart = coalesce(multipart, $2) WHERE id = $1 AND state = 'open'
                RETURNING multipart AS "multipart!""#,
@@ -185,7 +185,7 @@ impl Incoming {
     }
 
     async fn parts_received(&self, tenant: TenantKey, upload: Uuid) -> Result<Vec<PartThere>, ApiError> {
-        let mut transaction = self.library.database().begin(tenant).await?;
+        let mut transaction = self.library.database().begin(&Mandate::upkeep(tenant)).await?;
         let rows = sqlx::query!(
             r#"SELECT number, bytes, sha256 AS "sha256!" FROM upload_parts
                WHERE upload_id = $1 AND sha256 IS NOT NULL ORDER BY number"#,
@@ -208,7 +208,7 @@ impl Incoming {
     pub async fn receive_part(&self, part: &SignedPart, data: Data<'_>) -> Result<String, ApiError> {
         let _place = self.place()?;
         let database = self.library.database();
-        let upload = record::find(&mut database.begin(part.tenant).await?, part.upload).await?;
+        let upload = record::find(&mut database.begin(&Mandate::upkeep(part.tenant)).await?, part.upload).await?;
         upload.must_be_open()?;
         let size = sizes(&upload)?.nth(usize::from(part.number).wrapping_sub(1));
         if size != Some(part.bytes) {
@@ -234,7 +234,7 @@ impl Incoming {
     }
 
     async fn keep_part(&self, part: &SignedPart, object: Uuid, sha256: &[u8]) -> Result<(), ApiError> {
-        let mut transaction = self.library.database().begin(part.tenant).await?;
+        let mut transaction = self.library.database().begin(&Mandate::upkeep(part.tenant)).await?;
         record::lock(&mut transaction, part.upload).await?.must_be_open()?;
         let before = sqlx::query_scalar!(
             "SELECT object FROM upload_parts WHERE upload_id = $1 AND number = $2",

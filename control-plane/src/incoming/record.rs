@@ -1,6 +1,6 @@
 //! The row of an upload: made, found, given up.
 
-use isolation::{TenantKey, TenantTransaction};
+use isolation::{Mandate, TenantKey, TenantTransaction};
 use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
@@ -375,7 +375,7 @@ pub async fn pieces(transaction: &mut TenantTransaction, id: Uuid) -> Result<Vec
 /// # Errors
 /// [`ApiError::NotFound`]; [`ApiError::UploadState`] when it is complete: then there is a medium, or will be.
 pub async fn abort(incoming: &Incoming, tenant: TenantKey, id: Uuid) -> Result<(), ApiError> {
-    let mut transaction = incoming.library.database().begin(tenant).await?;
+    let mut transaction = incoming.library.database().begin(&Mandate::upkeep(tenant)).await?;
     match lock(&mut transaction, id).await?.state {
         state @ (State::Completing | State::Done) => return Err(ApiError::UploadState(state.as_str())),
         State::Open | State::Failed | State::Expired | State::Aborted => {}

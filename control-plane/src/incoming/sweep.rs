@@ -2,7 +2,7 @@
 //! are gone on with.
 
 use futures_util::TryFutureExt;
-use isolation::TenantKey;
+use isolation::{Mandate, TenantKey};
 use jobs::{JobId, JobState};
 use storage::{ListLimit, StorageError};
 use uploads::incoming_prefix;
@@ -48,7 +48,7 @@ pub async fn see_to(library: &Library, due: &Due) -> Result<(), ApiError> {
         return go_on(library, due.tenant, due.id).await;
     }
     clear(library, due.tenant, due.id).await?;
-    let mut transaction = library.database().begin(due.tenant).await?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(due.tenant)).await?;
     // Until then, somebody may have a URL that is still good.
     sqlx::query!(
         "DELETE FROM uploads
@@ -80,7 +80,7 @@ pub async fn see_to(library: &Library, due: &Due) -> Result<(), ApiError> {
 /// [`ApiError::Store`] and [`ApiError::Database`].
 pub(super) async fn clear(library: &Library, tenant: TenantKey, id: Uuid) -> Result<(), ApiError> {
     let store = library.store()?;
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     let multipart = sqlx::query_scalar!("SELECT multipart FROM uploads WHERE id = $1", id);
     let multipart = multipart.fetch_optional(transaction.connection()).await?.flatten();
     transaction.commit().await?;
@@ -105,7 +105,7 @@ pub(super) async fn clear(library: &Library, tenant: TenantKey, id: Uuid) -> Res
 
 /// Has a worker complete an upload over which somebody has died or failed, unless one is at it.
 async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<(), ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     let upload = record::lock(&mut transaction, id).await?;
     if upload.state != State::Completing {
         return Ok(());

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use isolation::{Database, TenantKey};
+use isolation::{Database, Mandate, TenantKey};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub async fn take_over(
     let until = Instant::now() + PATIENCE;
     loop {
         let is_late = Instant::now() >= until;
-        let mut transaction = database.begin(tenant).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
         let taken = sqlx::query!(
             "UPDATE uploads SET writer = $2, writer_wanted = false WHERE id = $1 AND state = 'open' AND (writer IS NULL OR $3)",
             upload,
@@ -62,7 +62,7 @@ pub async fn take_over(
 /// # Errors
 /// [`ApiError::Database`].
 pub async fn is_free(database: &Database, tenant: TenantKey, upload: Uuid, writer: Uuid) -> Result<bool, ApiError> {
-    let mut transaction = database.begin(tenant).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
     let free = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM uploads WHERE id = $1 AND writer = $2 AND NOT writer_wanted) AS "free!""#,
         upload,

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use isolation::TenantKey;
+use isolation::{Mandate, TenantKey};
 use rocket::data::Data;
 use storage::{GetOptions, ObjectPath, PutOptions};
 use tokio::sync::SemaphorePermit;
@@ -95,7 +95,7 @@ impl<'a> Writer<'a> {
         let (place, token) = (incoming.place()?, Uuid::now_v7());
         let database = incoming.library.database();
         take_over(database, tenant, id, Some(token)).await?;
-        let mut transaction = database.begin(tenant).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
         let mut upload = record::find(&mut transaction, id).await?;
         upload.must_be_open()?;
         if let Some(bytes) = bytes {
@@ -236,7 +236,7 @@ impl<'a> Writer<'a> {
     async fn keep(&mut self, unkept: Vec<Unkept>) -> Result<bool, ApiError> {
         let (id, tenant) = (self.upload.id, self.tenant);
         let new: u64 = unkept.iter().map(|piece| piece.new).sum();
-        let mut transaction = self.incoming.library.database().begin(tenant).await?;
+        let mut transaction = self.incoming.library.database().begin(&Mandate::upkeep(tenant)).await?;
         let counted = sqlx::query!(
             "UPDATE uploads SET received = received + $4 WHERE id = $1 AND writer = $2 AND state = 'open' AND received = $3",
             id,
@@ -295,7 +295,7 @@ impl<'a> Writer<'a> {
     /// Lets others write. If this fails, they wait a moment.
     async fn release(&self) {
         let released = async {
-            let mut transaction = self.incoming.library.database().begin(self.tenant).await?;
+            let mut transaction = self.incoming.library.database().begin(&Mandate::upkeep(self.tenant)).await?;
             sqlx::query!(
                 "UPDATE uploads SET writer = NULL, writer_wanted = false WHERE id = $1 AND writer = $2",
                 self.upload.id,

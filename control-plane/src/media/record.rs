@@ -1,6 +1,6 @@
 //! The row of a medium: made, found, changed, deleted. Every change ends with the pointers that it concerns.
 
-use isolation::{DatabaseError, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, DatabaseError, Mandate, TenantKey, TenantTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -14,6 +14,7 @@ use super::fields::Fields;
 use super::intake::{Intake, Taken};
 use super::publish::{Published, hexadecimal};
 use crate::etag::Condition;
+use crate::events::{EventKind, emit};
 use crate::problem::ApiError;
 
 /// What is called when there is none.
@@ -293,18 +294,20 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
     .execute(transaction.connection())
     .await
     .map_err(refused)?;
-    find(transaction, intake.media).await
+    let row = find(transaction, intake.media).await?;
+    tell(intake.library, transaction, EventKind::MediaCreated, row.clone()).await?;
+    Ok(row)
 }
 
 /// Makes a medium.
 ///
 /// # Errors
 /// Those of [`insert`].
-pub async fn create(library: &Library, tenant: TenantKey, new: &NewMedia<'_>) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+pub async fn create(library: &Library, mandate: &Mandate, new: &NewMedia<'_>) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(mandate).await?;
     let row = insert(&mut transaction, new).await?;
     transaction.commit().await?;
-    published(library, tenant, row, None).await
+    published(library, mandate.tenant, row, None).await
 }
 
 /// What becomes of a medium; what is `None` stays as it is.
@@ -330,12 +333,12 @@ pub struct Change {
 /// [`ApiError::NotFound`], [`ApiError::Changed`], and [`ApiError::Exists`] when the public id is taken.
 pub async fn change(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     condition: Condition,
     change: impl FnOnce(&[String]) -> Result<Option<Change>, ApiError> + Send,
 ) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let before = lock(&mut transaction, id, condition).await?;
     let Some(change) = change(&before.tags)? else { return find(&mut transaction, id).await };
     if let Some(folder) = &change.folder {
@@ -367,8 +370,9 @@ pub async fn change(
     .await
     .map_err(refused)?;
     let row = find(&mut transaction, id).await?;
+    tell(library, &mut transaction, EventKind::MediaUpdated, row.clone()).await?;
     transaction.commit().await?;
-    published(library, tenant, row, Some(before.public_id)).await
+    published(library, mandate.tenant, row, Some(before.public_id)).await
 }
 
 /// Gives a medium other bytes.
@@ -377,16 +381,16 @@ pub async fn change(
 /// Those of [`replace_in`].
 pub async fn replace(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     condition: Condition,
     intake: &Intake<'_>,
     taken: &Taken,
     filename: Option<&str>,
 ) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let row = replace_in(&mut transaction, condition, intake, taken, filename).await?;
     transaction.commit().await?;
-    published(library, tenant, row, None).await
+    published(library, mandate.tenant, row, None).await
 }
 
 /// Gives a medium other bytes, if `transaction` commits; then [`published`] has to follow.
@@ -418,7 +422,9 @@ pub async fn replace_in(
     )
     .execute(transaction.connection())
     .await?;
-    find(transaction, intake.media).await
+    let row = find(transaction, intake.media).await?;
+    tell(intake.library, transaction, EventKind::MediaReplaced, row.clone()).await?;
+    Ok(row)
 }
 
 /// Deletes a medium. Its public id means nothing any more; its bytes go later.
@@ -427,16 +433,18 @@ pub async fn replace_in(
 /// [`ApiError::NotFound`] and [`ApiError::Changed`].
 pub async fn delete(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     condition: Condition,
 ) -> Result<Published, ApiError> {
     library.store()?;
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let before = lock(&mut transaction, id, condition).await?;
+    let row = find(&mut transaction, id).await?;
     sqlx::query!("DELETE FROM media WHERE id = $1", id).execute(transaction.connection()).await?;
+    tell(library, &mut transaction, EventKind::MediaDeleted, row).await?;
     transaction.commit().await?;
-    gone(library, tenant, before.public_id).await
+    gone(library, mandate.tenant, before.public_id).await
 }
 
 /// Deletes a medium if its time is over.
@@ -445,14 +453,34 @@ pub async fn delete(
 /// [`ApiError::NotFound`] when there is none whose time is.
 pub async fn delete_expired(library: &Library, tenant: TenantKey, id: Uuid) -> Result<Published, ApiError> {
     library.store()?;
-    let mut transaction = library.database().begin(tenant).await?;
-    let public_id =
-        sqlx::query_scalar!("DELETE FROM media WHERE id = $1 AND expires_at <= now() RETURNING public_id", id)
-            .fetch_optional(transaction.connection())
-            .await?
-            .ok_or(ApiError::NotFound(MEDIUM))?;
+    let mandate = Mandate::new(tenant, &Author::new(Actor::Worker, "expiry"));
+    let mut transaction = library.database().begin(&mandate).await?;
+    let before = lock(&mut transaction, id, Condition::None).await?;
+    let row = find(&mut transaction, id).await?;
+    let deleted = sqlx::query!("DELETE FROM media WHERE id = $1 AND expires_at <= now()", id)
+        .execute(transaction.connection())
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Err(ApiError::NotFound(MEDIUM));
+    }
+    tell(library, &mut transaction, EventKind::MediaExpired, row).await?;
     transaction.commit().await?;
-    gone(library, tenant, public_id).await
+    gone(library, tenant, before.public_id).await
+}
+
+/// Tells of what has happened to a medium, which is as this row says, or was before it was deleted.
+async fn tell(
+    library: &Library,
+    transaction: &mut TenantTransaction,
+    kind: EventKind,
+    row: Row,
+) -> Result<(), ApiError> {
+    let slug = sqlx::query_scalar!("SELECT slug FROM tenants").fetch_one(transaction.connection()).await?;
+    let mut data = serde_json::to_value(row.seen_by(library, &slug)).map_err(|_| ApiError::Internal)?;
+    // Of no meaning by the time that it is heard.
+    data.as_object_mut().and_then(|medium| medium.remove("published"));
+    emit(transaction, kind, data).await?;
+    Ok(())
 }
 
 async fn gone(library: &Library, tenant: TenantKey, public_id: String) -> Result<Published, ApiError> {
@@ -521,6 +549,6 @@ fn refused(error: sqlx::Error) -> ApiError {
         }
         // The folder was deleted at this moment.
         DatabaseError::Refers { .. } => ApiError::Conflict,
-        error => ApiError::Database(error),
+        error => error.into(),
     }
 }

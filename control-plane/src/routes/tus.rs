@@ -5,7 +5,7 @@ mod headers;
 mod metadata;
 mod protocol;
 
-use isolation::TenantKey;
+use isolation::Mandate;
 use rocket::http::{Header, Status};
 use rocket::response::{Responder, Response, Result as Rendered};
 use rocket::{Data, Request, State, delete, head, patch, post};
@@ -22,6 +22,7 @@ use crate::idempotency::NotKept;
 use crate::incoming::{self, Incoming, NewUpload, Protocol, Received, Upload, Writer};
 use crate::media;
 use crate::problem::ApiError;
+use crate::quotas;
 
 /// An answer without a body.
 pub struct TusAnswer {
@@ -91,20 +92,21 @@ pub async fn create(
     caller.needs(Scope::MediaWrite)?;
     incoming.library.store()?;
     let new = begin(incoming, &headers, condition)?;
-    let mut upload = insert(incoming, caller.tenant, &new, (condition, &headers.concat)).await?;
+    quotas::check_room(incoming.library.database(), caller.tenant).await?;
+    let mut upload = insert(incoming, &caller.mandate, &new, (condition, &headers.concat)).await?;
     let location = format!("{}/v1/tus/{}", incoming.base_url(), upload.id);
     let mut offset = upload.received;
     if upload.state == incoming::State::Completing {
-        upload = finish(incoming, caller.tenant, upload).await?;
+        upload = finish(incoming, &caller.mandate, upload).await?;
     } else if headers.is_offset_type {
         // What is wrong with the first bytes is no reason to send them all again.
-        match receive(incoming, caller.tenant, (upload.id, 0, None), headers, data).await {
+        match receive(incoming, &caller.mandate, (upload.id, 0, None), headers, data).await {
             Ok((after, received)) => (upload, offset) = (after, received),
             Err(error @ (ApiError::ChecksumMismatch | ApiError::UploadLength | ApiError::HashMismatch)) => {
                 return Err(error);
             }
             Err(_) => {
-                let mut transaction = incoming.library.database().begin(caller.tenant).await?;
+                let mut transaction = incoming.library.database().begin(&caller.mandate).await?;
                 upload = incoming::find(&mut transaction, upload.id).await?;
                 offset = upload.received;
             }
@@ -142,11 +144,11 @@ fn begin(incoming: &Incoming, headers: &TusHeaders, condition: Condition) -> Res
 
 async fn insert(
     incoming: &Incoming,
-    tenant: TenantKey,
+    mandate: &Mandate,
     new: &NewUpload,
     (condition, concat): (Condition, &Option<Concat>),
 ) -> Result<Upload, ApiError> {
-    let mut transaction = incoming.library.database().begin(tenant).await?;
+    let mut transaction = incoming.library.database().begin(mandate).await?;
     if let Some((media, _)) = new.replaces {
         condition.check(Some(media::find(&mut transaction, media).await?.version))?;
     }
@@ -178,9 +180,9 @@ pub async fn offset(
 ) -> Result<TusAnswer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let (id, database) = (known(id)?, incoming.library.database());
-    of_tus(&incoming::find(&mut database.begin(caller.tenant).await?, id).await?)?;
+    of_tus(&incoming::find(&mut database.begin(&caller.mandate).await?, id).await?)?;
     incoming::take_over(database, caller.tenant, id, None).await?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let upload = incoming::find(&mut transaction, id).await?;
     match upload.state {
         incoming::State::Completing | incoming::State::Done => {}
@@ -236,30 +238,30 @@ pub async fn append(
         }
         _ => None,
     };
-    let (upload, offset) = receive(incoming, caller.tenant, (id, offset, bytes), headers, data).await?;
+    let (upload, offset) = receive(incoming, &caller.mandate, (id, offset, bytes), headers, data).await?;
     Ok(TusAnswer::new(Status::NoContent).about(&upload, offset))
 }
 
 /// Receives bytes; the upload after that, and how many have come.
 async fn receive(
     incoming: &Incoming,
-    tenant: TenantKey,
+    mandate: &Mandate,
     (id, offset, bytes): (Uuid, u64, Option<u64>),
     headers: TusHeaders,
     data: Data<'_>,
 ) -> Result<(Upload, u64), ApiError> {
-    of_tus(&incoming::find(&mut incoming.library.database().begin(tenant).await?, id).await?)?;
-    let writer = Writer::begin(incoming, tenant, id, (offset, bytes)).await?;
+    of_tus(&incoming::find(&mut incoming.library.database().begin(mandate).await?, id).await?)?;
+    let writer = Writer::begin(incoming, mandate.tenant, id, (offset, bytes)).await?;
     let Received { offset, mut upload, is_whole } = writer.receive(data, headers.checksum).await?;
     if is_whole {
-        upload = finish(incoming, tenant, upload).await?;
+        upload = finish(incoming, mandate, upload).await?;
     }
     Ok((upload, offset))
 }
 
 /// Makes the medium, if that takes no longer than a request may.
-async fn finish(incoming: &Incoming, tenant: TenantKey, upload: Upload) -> Result<Upload, ApiError> {
-    match incoming::complete(incoming, tenant, upload.id, None).await {
+async fn finish(incoming: &Incoming, mandate: &Mandate, upload: Upload) -> Result<Upload, ApiError> {
+    match incoming::complete(incoming, mandate, upload.id, None).await {
         // Its bytes are there: a worker goes on, and nobody has to send anything again.
         Err(ApiError::Store(_) | ApiError::Database(_) | ApiError::UploadTime | ApiError::Conflict) => {
             Ok(Upload { state: incoming::State::Completing, ..upload })
@@ -284,7 +286,7 @@ pub async fn terminate(
 ) -> Result<TusAnswer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let id = known(id)?;
-    of_tus(&incoming::find(&mut incoming.library.database().begin(caller.tenant).await?, id).await?)?;
+    of_tus(&incoming::find(&mut incoming.library.database().begin(&caller.mandate).await?, id).await?)?;
     incoming::abort(incoming, caller.tenant, id).await?;
     Ok(TusAnswer::new(Status::NoContent))
 }

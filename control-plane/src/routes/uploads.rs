@@ -1,6 +1,6 @@
 //! `/v1/uploads`: files on their way in, sent part by part to URLs that are signed.
 
-use isolation::TenantKey;
+use isolation::{Mandate, TenantKey};
 use rocket::http::{Header, Status};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
@@ -22,6 +22,7 @@ use crate::incoming::{
 };
 use crate::media::{self, Description, Media};
 use crate::problem::ApiError;
+use crate::quotas;
 use crate::requests::{Exchange, managed, query_fields};
 use crate::sealing::Seal;
 
@@ -174,7 +175,7 @@ async fn view(
     let media = match upload.state {
         // It may be deleted by now.
         incoming::State::Done => {
-            let mut transaction = incoming.library.database().begin(caller.tenant).await?;
+            let mut transaction = incoming.library.database().begin(&caller.mandate).await?;
             media::find(&mut transaction, upload.media).await.ok()
         }
         _ => None,
@@ -238,10 +239,11 @@ pub async fn create(
     caller.needs(Scope::MediaWrite)?;
     incoming.library.store()?;
     let new = body.check(incoming, condition)?;
+    quotas::check_room(incoming.library.database(), caller.tenant).await?;
     // Another condition is another order.
     let fingerprint = Sha256::new().chain_update(body.fingerprint).chain_update(format!("{condition:?}"));
     let fingerprint = fingerprint.finalize().into();
-    let (answer, upload) = match once.begin(incoming.library.database(), seal, caller.tenant, &fingerprint).await? {
+    let (answer, upload) = match once.begin(incoming.library.database(), seal, &caller.mandate, &fingerprint).await? {
         Begun::First(mut work) => {
             if let Some((media, _)) = new.replaces {
                 let before = media::find(work.transaction(), media).await?;
@@ -254,7 +256,7 @@ pub async fn create(
         }
         Begun::Again(answer) => {
             let begun: Begin = serde_json::from_slice(&answer.body).map_err(|_| ApiError::Internal)?;
-            let mut transaction = incoming.library.database().begin(caller.tenant).await?;
+            let mut transaction = incoming.library.database().begin(&caller.mandate).await?;
             (answer, incoming::find(&mut transaction, begun.id).await?)
         }
     };
@@ -413,7 +415,7 @@ pub async fn complete(
     incoming: &State<Incoming>,
 ) -> Result<Either<Json<UploadView>, Completing>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
-    let upload = incoming::complete(incoming, caller.tenant, known(id)?, body.parts.as_deref()).await?;
+    let upload = incoming::complete(incoming, &caller.mandate, known(id)?, body.parts.as_deref()).await?;
     let is_done = upload.state == incoming::State::Done;
     let view = Json(view(incoming, &caller, upload, Vec::new()).await?);
     Ok(if is_done { Either::Left(view) } else { Either::Right(Completing(view)) })
@@ -433,7 +435,7 @@ pub async fn abort(caller: Caller, id: &str, incoming: &State<Incoming>) -> Resu
 }
 
 async fn found(incoming: &Incoming, tenant: TenantKey, id: &str) -> Result<Upload, ApiError> {
-    incoming::find(&mut incoming.library.database().begin(tenant).await?, known(id)?).await
+    incoming::find(&mut incoming.library.database().begin(&Mandate::upkeep(tenant)).await?, known(id)?).await
 }
 
 /// The id of an upload that may be there: what none can have is not asked for.

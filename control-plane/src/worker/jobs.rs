@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use storage::StorageError;
 use tokio::time::sleep;
+use traces::{Incoming, Kind, Span};
 use uuid::Uuid;
 
 use crate::config::ControlPlaneSettings;
@@ -20,12 +21,16 @@ use crate::etag::Condition;
 use crate::incoming::{self, COMPLETE_JOB, CompleteOrder};
 use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, Step};
 use crate::problem::ApiError;
+use crate::quotas;
 
 /// How long a worker may not be heard of before its job is another one's.
 const LEASE: Duration = Duration::from_secs(30);
 
 /// Time between two times that it is heard of.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// What is said of a job that was done.
+const DONE: &str = "done";
 
 /// What does jobs.
 pub struct Runner {
@@ -116,12 +121,17 @@ impl Runner {
         let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB, COMPLETE_JOB]).await? else {
             return Ok(false);
         };
+        span(&lease).over(self.run(&lease)).await;
+        Ok(true)
+    }
+
+    async fn run(&self, lease: &Lease) {
         let (progress, started) = (Progress::default(), Instant::now());
         let done = tokio::select! {
-            done = self.perform(&lease, &progress) => done,
-            end = self.keep(&lease, &progress) => Err(end),
+            done = self.perform(lease, &progress) => done,
+            end = self.keep(lease, &progress) => Err(end),
         };
-        let ended = self.end(&lease, done).await;
+        let ended = self.end(lease, done).await;
         let (tenant, job, milliseconds) = (lease.tenant, lease.id, started.elapsed().as_millis());
         match &ended {
             Ok(state) => {
@@ -129,7 +139,9 @@ impl Runner {
             }
             Err(error) => tracing::warn!(%tenant, %job, kind = lease.kind, "job is begun again later: {error}"),
         }
-        Ok(true)
+        if !matches!(ended, Ok(DONE)) {
+            Span::current().failed(ended.unwrap_or("not ended"));
+        }
     }
 
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
@@ -157,11 +169,11 @@ impl Runner {
 
     /// Notes what came of a job; in a word.
     async fn end(&self, lease: &Lease, done: Result<Value, NotDone>) -> Result<&'static str, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         let word = match done {
             Ok(result) => {
                 lease.complete(&mut transaction, result).await?;
-                "done"
+                DONE
             }
             Err(NotDone::Failed(failure, text)) => {
                 lease.fail(&mut transaction, failure, &text).await?;
@@ -189,9 +201,9 @@ impl Runner {
     }
 
     async fn step(&self, lease: &Lease, id: Uuid, step: &Step) -> Result<(), ApiError> {
-        let tenant = lease.tenant;
+        let mandate = &lease.mandate();
         if let Step::Delete = step {
-            media::delete(&self.library, tenant, id, Condition::None).await?;
+            media::delete(&self.library, mandate, id, Condition::None).await?;
             return Ok(());
         }
         let change = |before: &[String]| {
@@ -203,7 +215,7 @@ impl Runner {
             let changes = tags.is_some() || folder.is_some();
             Ok(changes.then(|| Change { tags, folder, ..Change::default() }))
         };
-        media::change(&self.library, tenant, id, Condition::None, change).await?;
+        media::change(&self.library, mandate, id, Condition::None, change).await?;
         Ok(())
     }
 
@@ -215,6 +227,7 @@ impl Runner {
             return Ok(result);
         }
         let (url, fields) = order.check()?;
+        quotas::check_room(self.library.database(), lease.tenant).await?;
         let intake = Intake::begin(&self.library, lease.tenant, id).await?;
         let options = GetOptions {
             deadline: Some(Instant::now() + self.library.upload_time),
@@ -225,7 +238,7 @@ impl Runner {
             let taken = intake.take(found.body).await?;
             let name = url.path_segments().and_then(|mut segments| segments.next_back()).and_then(media::filename);
             let new = NewMedia { intake: &intake, taken: &taken, fields: &fields, filename: name.as_deref() };
-            media::create(&self.library, lease.tenant, &new).await?;
+            media::create(&self.library, &lease.mandate(), &new).await?;
             Ok(())
         };
         match made.await {
@@ -242,22 +255,33 @@ impl Runner {
         let upload = incoming::find(&mut self.begin(lease).await?, order.upload).await?;
         let bytes = upload.bytes.unwrap_or_default() as usize;
         let told = |read: u64| progress.set(read as usize, bytes);
-        let done = incoming::finish(&self.library, lease.tenant, order.upload, told).await?;
+        let done = incoming::finish(&self.library, &lease.mandate(), order.upload, told).await?;
         Ok(json!({ "upload": done.id, "media": done.media }))
     }
 
     async fn begin(&self, lease: &Lease) -> Result<TenantTransaction, ApiError> {
-        Ok(self.library.database().begin(lease.tenant).await?)
+        Ok(self.library.database().begin(&lease.mandate()).await?)
     }
 
     async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         match media::find(&mut transaction, id).await {
             Ok(_) => Ok(true),
             Err(ApiError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
+}
+
+/// Goes on from that of the request by which it was put in: it is ours, whoever began that trace.
+fn span(lease: &Lease) -> Span {
+    let span = Span::begin(lease.kind.clone(), Kind::Consumer, Incoming::of(lease.trace.as_ref(), true));
+    if span.is_recording() {
+        span.set("calotype.tenant", lease.tenant.to_string());
+        span.set("calotype.job", lease.id.to_string());
+        span.set("calotype.attempt", i64::from(lease.attempt));
+    }
+    span
 }
 
 fn order<T: DeserializeOwned>(lease: &Lease) -> Result<T, NotDone> {

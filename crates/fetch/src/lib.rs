@@ -23,8 +23,10 @@ mod decode;
 mod head;
 
 mod body;
+mod post;
 
 mod fetcher;
+mod trace;
 
 pub use address::{PrivateHosts, RefusedAddress};
 pub use body::Body;
@@ -34,8 +36,10 @@ pub use fetcher::{FetchConfig, FetchLimits, Fetcher, GetOptions, UrlRule};
 pub use head::{CacheTags, Freshness, Meta, Range, ServedRange, TAG_BYTES_MAX, TAGS_MAX, Validators};
 pub use http::HeaderMap;
 pub use marker::is_fetch_of_ours;
+pub use post::{PostOptions, Posted};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use target::parse_url;
+pub use tls::client_config as tls_client_config;
 pub use url::Url;
 
 pub use body::Response;

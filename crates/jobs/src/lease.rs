@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use isolation::{Database, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, Database, Mandate, TenantKey, TenantTransaction};
 use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
+use traces::Carried;
 
 use crate::{JobId, JobsError};
 
@@ -24,6 +25,8 @@ pub struct Lease {
     pub payload: Value,
     /// Which try this is, from 1.
     pub attempt: i16,
+    /// The span that it was put in by.
+    pub trace: Option<Carried>,
     pub(crate) token: i64,
     pub(crate) time: Duration,
 }
@@ -49,12 +52,18 @@ pub enum Failure {
 }
 
 impl Lease {
+    /// What is done for the job: its tenant's, and the job's doing.
+    #[must_use]
+    pub fn mandate(&self) -> Mandate {
+        Mandate::new(self.tenant, &Author::new(Actor::Job(self.id.0), &self.kind))
+    }
+
     /// Keeps the job for as long again, and tells how far it is, from 0 to 1.
     ///
     /// # Errors
     /// [`JobsError::LeaseLost`]: then the worker must stop.
     pub async fn renew(&self, database: &Database, progress: f32) -> Result<Renewal, JobsError> {
-        let mut transaction = database.begin(self.tenant).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(self.tenant)).await?;
         let row = sqlx::query!(
             "UPDATE jobs SET leased_until = now() + $3, progress = $4
              WHERE id = $1 AND token = $2 AND state = 'running' RETURNING cancel_requested",

@@ -1,6 +1,7 @@
-//! Fixtures made in code, origins that misbehave, databases, a started edge and control plane, a browser.
+//! Fixtures made in code, origins that misbehave, databases, a started edge and control plane, a browser, a collector of traces.
 
 pub mod clock;
+pub mod collector;
 pub mod control_plane;
 pub mod database;
 pub mod dns;
@@ -10,6 +11,7 @@ pub mod http;
 pub mod http2;
 pub mod images;
 pub mod port;
+pub mod receiver;
 pub mod tls;
 pub mod upgrade;
 pub mod web;

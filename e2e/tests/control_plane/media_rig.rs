@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tempfile::TempDir;
-use testkit::control_plane::{ControlPlane, EDGE_TOKEN, TestTenant};
+use testkit::control_plane::{ControlPlane, EDGE_TOKEN, RunningWorker, TestTenant};
 use testkit::database::{TestDatabase, WORKER};
 use testkit::edge::EdgeSetup;
 use testkit::faulty::FaultyRelay;
@@ -117,9 +117,14 @@ impl MediaRig {
 
     /// With a folder and these settings.
     pub async fn with_folder(more: &[(&'static str, String)]) -> Self {
+        Self::on(TestDatabase::new().await, more).await
+    }
+
+    /// With a folder and these settings, on this database.
+    pub async fn on(database: TestDatabase, more: &[(&'static str, String)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let settings = vec![("UPLOADS__FOLDER", folder.path().display().to_string())];
-        Self::launch(TestDatabase::new().await, folder, settings, more, (None, None)).await
+        Self::launch(database, folder, settings, more, (None, None)).await
     }
 
     /// With a bucket behind a relay.
@@ -250,6 +255,11 @@ impl MediaRig {
         let mut settings = self.settings.clone();
         settings.push(("WORKER_URL", self.api.database.url(WORKER)));
         self.api.run(&["worker", "--once"], &settings).await
+    }
+
+    /// A worker that goes on, with these settings beside those of the rest.
+    pub fn start_worker(&self, more: &[(&'static str, String)]) -> RunningWorker {
+        self.api.worker(&[&self.settings[..], more].concat())
     }
 
     /// The database with all rights.

@@ -5,12 +5,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fetch::{FetchConfig, FetchError, FetchLimits, Fetcher, GetOptions, HeaderMap, PrivateHosts, Url};
-use http::{HeaderValue, header};
+use bytes::Bytes;
+use fetch::{FetchConfig, FetchError, FetchLimits, Fetcher, GetOptions, HeaderMap, PostOptions, PrivateHosts, Url};
+use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tenancy::TenantId;
 use tenancy::feed::{FeedAnswer, Snapshot};
+use tenancy::usage::UsageReport;
 use thiserror::Error;
+use traces::{Incoming, Kind, Span};
 
 use super::journal::Position;
 
@@ -35,6 +38,9 @@ pub enum ClientError {
     /// What it says cannot be read.
     #[error("its answer cannot be read: {0}")]
     Answer(#[from] serde_json::Error),
+    /// It does not say anything.
+    #[error("it does not answer in time")]
+    Late,
 }
 
 /// A client of one control plane.
@@ -76,7 +82,7 @@ impl Client {
                 .append_pair("after", &seq.to_string())
                 .append_pair("wait", &WAIT.as_secs().to_string());
         }
-        self.get(url, WAIT + PATIENCE).await
+        traced("feed", self.get(url, WAIT + PATIENCE)).await
     }
 
     /// A page of all tenants: the first one, or that after `after`.
@@ -88,7 +94,23 @@ impl Client {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }
-        self.get(url, PAGE_LIMIT).await
+        traced("snapshot", self.get(url, PAGE_LIMIT)).await
+    }
+
+    /// Reports usage. It is counted when this returns; after an error that is not known.
+    ///
+    /// # Errors
+    /// [`ClientError::Fetch`].
+    pub async fn report(&self, report: &UsageReport) -> Result<(), ClientError> {
+        let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let deadline = Instant::now() + PATIENCE;
+        let options = PostOptions { headers: HeaderMap::from_iter([json]), deadline, answer_bytes_max: 0 };
+        let body = Bytes::from(serde_json::to_vec(report)?);
+        let url = self.url("internal/v1/usage");
+        match traced("usage", self.fetcher.post(&url, body, &options)).await?.status {
+            StatusCode::OK => Ok(()),
+            status => Err(FetchError::Status(status).into()),
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url, limit: Duration) -> Result<T, ClientError> {
@@ -102,4 +124,9 @@ impl Client {
         url.set_path(&format!("{}{path}", self.base.path()));
         url
     }
+}
+
+/// Begins a trace, which the control plane may go on with.
+async fn traced<T>(name: &'static str, asking: impl Future<Output = T>) -> T {
+    Span::begin(name, Kind::Internal, Incoming::Nothing).over(asking).await
 }
