@@ -10,6 +10,7 @@ pub mod http;
 pub mod http2;
 pub mod images;
 pub mod port;
+pub mod scanner;
 pub mod tls;
 pub mod upgrade;
 pub mod web;
