@@ -11,12 +11,15 @@ mod intake;
 mod orders;
 mod publish;
 mod record;
+mod review;
+mod state;
 
 use std::time::Duration;
 
 use isolation::Database;
 use storage::ObjectStore;
 
+pub use self::content::Kind;
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
 pub use self::intake::{Intake, Taken, sweep};
 pub use self::orders::{Batch, FetchOrder, Step, expires_at};
@@ -25,6 +28,10 @@ pub use self::record::{
     Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
     is_published, list, make_folder, published, replace,
 };
+pub use self::review::{
+    Judged, Next, Question, ScanOrder, answer, described, next, reason, reject, release, scan_again,
+};
+pub use self::state::MediaState;
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;
 
@@ -37,6 +44,8 @@ pub struct Library {
     pub bytes_max: u64,
     /// How long an upload may take.
     pub upload_time: Duration,
+    /// How long bytes are kept that were rejected.
+    pub rejected_time: Duration,
     delivery_url: String,
 }
 
@@ -52,6 +61,7 @@ impl Library {
             database,
             bytes_max: settings.upload_bytes,
             upload_time: Duration::from_secs(settings.upload_seconds),
+            rejected_time: Duration::from_secs(settings.rejected_days * 24 * 3600),
             delivery_url: settings.delivery_url.trim_end_matches('/').to_owned(),
         })
     }
