@@ -11,6 +11,7 @@ mod config;
 mod cors;
 mod delivery;
 mod etag;
+mod events;
 mod feed;
 mod form;
 mod idempotency;

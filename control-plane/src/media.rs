@@ -11,6 +11,7 @@ mod intake;
 mod orders;
 mod publish;
 mod record;
+mod replace;
 mod review;
 mod state;
 
@@ -26,8 +27,9 @@ pub use self::orders::{Batch, FetchOrder, Step, expires_at};
 pub use self::publish::{Published, Publisher};
 pub use self::record::{
     Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
-    is_published, list, make_folder, published, replace,
+    is_published, list, make_folder, published,
 };
+pub use self::replace::{replace, replace_in};
 pub use self::review::{
     Judged, Next, Question, ScanOrder, answer, described, next, reason, reject, release, scan_again,
 };

@@ -24,7 +24,8 @@ const MARGIN: Duration = Duration::from_secs(600);
 /// An object that is about to be written.
 #[derive(Debug)]
 pub struct Intake<'a> {
-    library: &'a Library,
+    /// Where it is kept.
+    pub library: &'a Library,
     tenant: TenantKey,
     /// The medium that it is to be the bytes of.
     pub media: Uuid,

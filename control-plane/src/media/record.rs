@@ -13,9 +13,10 @@ use super::content::Kind;
 use super::fields::Fields;
 use super::intake::{Intake, Taken};
 use super::publish::{Published, hexadecimal};
-use super::review::{begin, to_json, touch};
+use super::review::{begin, to_json};
 use super::state::MediaState;
 use crate::etag::Condition;
+use crate::events::{EventKind, emit};
 use crate::problem::ApiError;
 use crate::workflows::{Occasion, Scan};
 
@@ -352,7 +353,7 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
     intake.settle(transaction).await?;
     make_folder(transaction, fields.folder.as_deref()).await?;
     let scan = begin(transaction, (intake.media, taken.revision), taken.content.kind, Occasion::Created).await?;
-    let state = if holds(scan.as_ref()) { MediaState::Quarantined } else { MediaState::Ready };
+    let state = if scan.as_ref().is_some_and(Scan::holds) { MediaState::Quarantined } else { MediaState::Ready };
     let (tenant, metadata) = (transaction.tenant().as_uuid(), Value::Object(fields.metadata.clone()));
     sqlx::query!(
         "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, width, height,
@@ -379,12 +380,12 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
     .execute(transaction.connection())
     .await
     .map_err(refused)?;
-    find(transaction, intake.media).await
-}
-
-/// Whether bytes have to wait before they are served.
-fn holds(scan: Option<&Scan>) -> bool {
-    scan.is_some_and(Scan::holds)
+    let row = find(transaction, intake.media).await?;
+    tell(intake.library, transaction, EventKind::MediaCreated, row.clone()).await?;
+    if state == MediaState::Quarantined {
+        tell(intake.library, transaction, EventKind::MediaQuarantined, row.clone()).await?;
+    }
+    Ok(row)
 }
 
 /// Makes a medium.
@@ -458,99 +459,9 @@ pub async fn change(
     .await
     .map_err(refused)?;
     let row = find(&mut transaction, id).await?;
+    tell(library, &mut transaction, EventKind::MediaUpdated, row.clone()).await?;
     transaction.commit().await?;
     published(library, tenant, row, Some(before.public_id)).await
-}
-
-/// Gives a medium other bytes. Those that have to wait do so beside the ones that are served.
-///
-/// # Errors
-/// As [`change`], and those of [`Intake::settle`].
-pub async fn replace(
-    library: &Library,
-    tenant: TenantKey,
-    condition: Condition,
-    intake: &Intake<'_>,
-    taken: &Taken,
-    filename: Option<&str>,
-) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
-    let before = lock(&mut transaction, intake.media, condition).await?;
-    intake.settle(&mut transaction).await?;
-    let bytes = (intake.media, taken.revision);
-    let scan = begin(&mut transaction, bytes, taken.content.kind, Occasion::Replaced).await?;
-    match scan {
-        Some(scan) if scan.holds() && before.is_served => {
-            wait_beside(&mut transaction, intake.media, taken, filename, &scan).await?;
-        }
-        scan => take_place(&mut transaction, intake.media, taken, filename, scan.as_ref()).await?,
-    }
-    let row = find(&mut transaction, intake.media).await?;
-    transaction.commit().await?;
-    published(library, tenant, row, None).await
-}
-
-/// Lets a medium lead to these bytes, and forgets what was to take the place of those before.
-async fn take_place(
-    transaction: &mut TenantTransaction,
-    media: Uuid,
-    taken: &Taken,
-    filename: Option<&str>,
-    scan: Option<&Scan>,
-) -> Result<(), ApiError> {
-    sqlx::query!(
-        "UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
-             filename = coalesce($9, filename), stored_at = now(), version = version + 1, updated_at = now(), scan = $10,
-             state = CASE WHEN $11 THEN 'quarantined' WHEN is_served(state) THEN state ELSE 'ready' END
-         WHERE id = $1",
-        media,
-        taken.content.kind.as_str(),
-        taken.revision,
-        taken.content.content_type,
-        taken.bytes,
-        &taken.sha256[..],
-        taken.size.map(|size| size.0),
-        taken.size.map(|size| size.1),
-        filename,
-        scan.map(to_json).transpose()?,
-        holds(scan)
-    )
-    .execute(transaction.connection())
-    .await?;
-    sqlx::query!("DELETE FROM replacements WHERE media_id = $1", media).execute(transaction.connection()).await?;
-    Ok(())
-}
-
-/// Keeps bytes beside those of a medium until they have passed. Others that waited are forgotten.
-async fn wait_beside(
-    transaction: &mut TenantTransaction,
-    media: Uuid,
-    taken: &Taken,
-    filename: Option<&str>,
-    scan: &Scan,
-) -> Result<(), ApiError> {
-    let tenant = transaction.tenant().as_uuid();
-    sqlx::query!(
-        "INSERT INTO replacements (tenant_id, media_id, kind, revision, content_type, bytes, sha256, width, height, filename, scan)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-         ON CONFLICT (tenant_id, media_id) DO UPDATE SET
-             state = 'quarantined', kind = $3, revision = $4, content_type = $5, bytes = $6, sha256 = $7, width = $8,
-             height = $9, filename = $10, scan = $11, stored_at = now()",
-        tenant,
-        media,
-        taken.content.kind.as_str(),
-        taken.revision,
-        taken.content.content_type,
-        taken.bytes,
-        &taken.sha256[..],
-        taken.size.map(|size| size.0),
-        taken.size.map(|size| size.1),
-        filename,
-        to_json(scan)?
-    )
-    .execute(transaction.connection())
-    .await?;
-    touch(transaction, media).await
 }
 
 /// Deletes a medium. Its public id means nothing any more; its bytes go later.
@@ -566,7 +477,9 @@ pub async fn delete(
     library.store()?;
     let mut transaction = library.database().begin(tenant).await?;
     let before = lock(&mut transaction, id, condition).await?;
+    let row = find(&mut transaction, id).await?;
     sqlx::query!("DELETE FROM media WHERE id = $1", id).execute(transaction.connection()).await?;
+    tell(library, &mut transaction, EventKind::MediaDeleted, row).await?;
     transaction.commit().await?;
     gone(library, tenant, before.public_id).await
 }
@@ -578,13 +491,32 @@ pub async fn delete(
 pub async fn delete_expired(library: &Library, tenant: TenantKey, id: Uuid) -> Result<Published, ApiError> {
     library.store()?;
     let mut transaction = library.database().begin(tenant).await?;
-    let public_id =
-        sqlx::query_scalar!("DELETE FROM media WHERE id = $1 AND expires_at <= now() RETURNING public_id", id)
-            .fetch_optional(transaction.connection())
-            .await?
-            .ok_or(ApiError::NotFound(MEDIUM))?;
+    let before = lock(&mut transaction, id, Condition::None).await?;
+    let row = find(&mut transaction, id).await?;
+    let deleted = sqlx::query!("DELETE FROM media WHERE id = $1 AND expires_at <= now()", id)
+        .execute(transaction.connection())
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Err(ApiError::NotFound(MEDIUM));
+    }
+    tell(library, &mut transaction, EventKind::MediaExpired, row).await?;
     transaction.commit().await?;
-    gone(library, tenant, public_id).await
+    gone(library, tenant, before.public_id).await
+}
+
+/// Tells of what has happened to a medium, which is as this row says, or was before it was deleted.
+pub(super) async fn tell(
+    library: &Library,
+    transaction: &mut TenantTransaction,
+    kind: EventKind,
+    row: Row,
+) -> Result<(), ApiError> {
+    let slug = sqlx::query_scalar!("SELECT slug FROM tenants").fetch_one(transaction.connection()).await?;
+    let mut data = serde_json::to_value(row.seen_by(library, &slug)).map_err(|_| ApiError::Internal)?;
+    // Of no meaning by the time that it is heard.
+    data.as_object_mut().and_then(|medium| medium.remove("published"));
+    emit(transaction, kind, data).await?;
+    Ok(())
 }
 
 async fn gone(library: &Library, tenant: TenantKey, public_id: String) -> Result<Published, ApiError> {
@@ -593,14 +525,15 @@ async fn gone(library: &Library, tenant: TenantKey, public_id: String) -> Result
 }
 
 /// What the statements of a change need to know of the medium before.
-struct Before {
+pub(super) struct Before {
     public_id: String,
     tags: Vec<String>,
-    is_served: bool,
+    /// Whether edges might serve it.
+    pub(super) is_served: bool,
 }
 
 /// Keeps others from changing it before this transaction ends.
-async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Condition) -> Result<Before, ApiError> {
+pub(super) async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Condition) -> Result<Before, ApiError> {
     let found = sqlx::query!(
         r#"SELECT version, public_id, tags, is_served(state) AS "is_served!" FROM media WHERE id = $1 FOR UPDATE"#,
         id

@@ -18,6 +18,7 @@ use super::record::{self, Media, Row};
 use super::state::MediaState;
 use super::{Library, fields, intake};
 use crate::etag::Condition;
+use crate::events::EventKind;
 use crate::problem::ApiError;
 use crate::workflows::{self, Answered, Found, InForce, Occasion, Outcome, Scan, Step, Verdict};
 
@@ -268,7 +269,7 @@ async fn settle(
     let tenant = transaction.tenant();
     match outcome {
         Outcome::Reject => reject_bytes(library, &mut transaction, judged, scan).await?,
-        Outcome::Release => release_bytes(&mut transaction, judged, scan).await?,
+        Outcome::Release => release_bytes(library, &mut transaction, judged, scan).await?,
         Outcome::Goes => keep(&mut transaction, judged, scan).await?,
     }
     let row = record::find(&mut transaction, judged.media).await?;
@@ -307,7 +308,12 @@ pub(super) async fn touch(transaction: &mut TenantTransaction, media: Uuid) -> R
 }
 
 /// Lets bytes be served: those of the medium, or those that take their place by that.
-async fn release_bytes(transaction: &mut TenantTransaction, judged: &Judged, scan: &mut Scan) -> Result<(), ApiError> {
+async fn release_bytes(
+    library: &Library,
+    transaction: &mut TenantTransaction,
+    judged: &Judged,
+    scan: &mut Scan,
+) -> Result<(), ApiError> {
     let media = judged.media;
     if judged.is_replacement {
         sqlx::query!(
@@ -325,7 +331,16 @@ async fn release_bytes(transaction: &mut TenantTransaction, judged: &Judged, sca
         sqlx::query!("UPDATE media SET state = 'ready' WHERE id = $1", media).execute(transaction.connection()).await?;
     }
     let served = Judged { is_replacement: false, state: MediaState::Ready, scan: None, ..*judged };
-    keep(transaction, &served, scan).await
+    keep(transaction, &served, scan).await?;
+    // They were served all the while.
+    if !judged.is_replacement && judged.state.is_served() {
+        return Ok(());
+    }
+    let row = record::find(transaction, media).await?;
+    if judged.is_replacement {
+        record::tell(library, transaction, EventKind::MediaReplaced, row.clone()).await?;
+    }
+    record::tell(library, transaction, EventKind::MediaReleased, row).await
 }
 
 /// Keeps bytes from being served, and has them deleted after a while.
@@ -355,7 +370,9 @@ async fn reject_bytes(
     .execute(transaction.connection())
     .await?;
     let rejected = Judged { state: MediaState::Rejected, scan: None, ..*judged };
-    keep(transaction, &rejected, scan).await
+    keep(transaction, &rejected, scan).await?;
+    let row = record::find(transaction, media).await?;
+    record::tell(library, transaction, EventKind::MediaRejected, row).await
 }
 
 /// Says of a medium what its steps have found. What does not fit is left out, and noted.
@@ -403,15 +420,16 @@ pub fn reason(text: &str) -> Result<String, ApiError> {
 /// [`ApiError::NotFound`], [`ApiError::Changed`], [`ApiError::NoWorkflow`]; [`ApiError::MediaState`] when they were rejected by hand, or
 /// are deleted.
 pub async fn scan_again(
+    library: &Library,
     transaction: &mut TenantTransaction,
     media: Uuid,
     condition: Condition,
 ) -> Result<jobs::JobId, ApiError> {
     let (own, replacement) = locked(transaction, media, condition).await?;
     let mut judged = replacement.unwrap_or(own);
-    let was_by_hand = judged.scan.as_ref().is_some_and(|scan| scan.by_hand);
-    if judged.state == MediaState::Rejected {
-        if was_by_hand {
+    let is_back = judged.state == MediaState::Rejected;
+    if is_back {
+        if judged.scan.as_ref().is_some_and(|scan| scan.by_hand) {
             return Err(ApiError::MediaState("rejected by hand: only a release lets it through"));
         }
         keep_bytes(transaction, &judged).await?;
@@ -426,6 +444,10 @@ pub async fn scan_again(
     }
     scan.job = Some(job);
     keep(transaction, &judged, &mut scan).await?;
+    if is_back {
+        let row = record::find(transaction, media).await?;
+        record::tell(library, transaction, EventKind::MediaQuarantined, row).await?;
+    }
     Ok(jobs::JobId(job))
 }
 
@@ -472,6 +494,7 @@ async fn give_up(transaction: &mut TenantTransaction, scan: Option<&Scan>) -> Re
 /// # Errors
 /// [`ApiError::NotFound`], [`ApiError::Changed`]; [`ApiError::MediaState`] when they are served already, or deleted.
 pub async fn release(
+    library: &Library,
     transaction: &mut TenantTransaction,
     media: Uuid,
     condition: Condition,
@@ -487,7 +510,7 @@ pub async fn release(
     let mut scan = judged.scan.take().unwrap_or_else(|| Scan::without_workflow(Occasion::Requested));
     give_up(transaction, Some(&scan)).await?;
     scan.decide(Verdict::Passed, reason);
-    release_bytes(transaction, &judged, &mut scan).await?;
+    release_bytes(library, transaction, &judged, &mut scan).await?;
     record::find(transaction, media).await
 }
 

@@ -28,6 +28,7 @@ const ROWS: &str = "
     INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, tags)
         VALUES ('$T', '$T', 'm', 'f', 'image', '$T', 'image/png', 1, sha256('$T'), '{t}');
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at) VALUES ('$T', '$T', '$T', 'pending', now());
+    INSERT INTO events (tenant_id, kind, data) VALUES ('$T', 'media.created', '{}');
 ";
 
 async fn database() -> TestDatabase {
@@ -47,7 +48,7 @@ async fn relations(superuser: &PgPool) -> Vec<(String, String)> {
         "SELECT c.relname::text, a.attname::text FROM pg_class c
          JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
          JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
-         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
            AND (a.attname LIKE '%tenant%' OR (c.relname = 'tenants' AND a.attname = 'id'))
          ORDER BY 1",
     );
