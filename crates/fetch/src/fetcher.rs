@@ -1,4 +1,4 @@
-//! The client: one request, its redirects, and what its answer means.
+//! The client: one request, its redirects, and what its answer means; or one that posts, without redirects.
 //!
 //! One fetcher has one rule and one list of private hosts, and connections of its own: what one tenant may reach must not
 //! be reached by another over a connection that is already there.
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -21,8 +21,8 @@ use crate::body::BodyLimits;
 use crate::connect::Connector;
 use crate::decode::Decoder;
 use crate::{
-    Body, FetchError, Meta, PrivateHosts, Range, Resolve, Response, SystemResolver, Validators, head, marker, target,
-    tls,
+    Body, FetchError, Meta, PostOptions, Posted, PrivateHosts, Range, Resolve, Response, SystemResolver, Validators,
+    head, marker, target, tls,
 };
 
 /// Redirects that are followed.
@@ -71,6 +71,15 @@ impl FetchConfig {
             limits: FetchLimits::default(),
             resolver: Arc::new(SystemResolver),
         }
+    }
+
+    /// Whether a URL would be asked for, as far as its text tells: its host's addresses are looked at when it is connected to.
+    ///
+    /// # Errors
+    /// [`FetchError::Url`], [`FetchError::AddressRefused`] and [`FetchError::NotAllowed`].
+    pub fn check(&self, url: &Url) -> Result<(), FetchError> {
+        target::check(url, &self.ports, &self.private)?;
+        if (self.rule)(url) { Ok(()) } else { Err(FetchError::NotAllowed) }
     }
 }
 
@@ -124,7 +133,7 @@ impl GetOptions {
 pub struct Fetcher(Arc<Inner>);
 
 struct Inner {
-    client: Client<HttpsConnector<Connector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
     config: FetchConfig,
 }
 
@@ -180,6 +189,28 @@ impl Fetcher {
         }
     }
 
+    /// Sends something to a URL. No redirect is followed; any status is an answer.
+    ///
+    /// # Errors
+    /// [`FetchError`]: what the server has got of it is not known then.
+    pub async fn post(&self, url: &Url, body: Bytes, options: &PostOptions) -> Result<Posted, FetchError> {
+        self.0.config.check(url)?;
+        let mut request = addressed(Method::POST, url, body)?;
+        let headers = request.headers_mut();
+        headers.extend(self.0.config.headers.clone());
+        headers.extend(options.headers.clone());
+        name_ourselves(headers);
+        let answer = timeout_at(options.deadline.into(), self.ask(request)).await;
+        Ok(Posted::read(answer.unwrap_or(Err(FetchError::Deadline))?, options).await)
+    }
+
+    /// The answer to one request.
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, FetchError> {
+        let limit = self.0.config.limits.head_timeout;
+        let answer = timeout(limit, self.0.client.request(request)).await;
+        answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)
+    }
+
     /// The answer after all redirects.
     async fn answer(
         &self,
@@ -202,15 +233,10 @@ impl Fetcher {
     ) -> Result<http::Response<Incoming>, FetchError> {
         let mut url = first.clone();
         for _ in 0..=REDIRECTS_MAX {
-            target::check(&url, &self.0.config.ports, &self.0.config.private)?;
-            if !(self.0.config.rule)(&url) {
-                return Err(FetchError::NotAllowed);
-            }
+            self.0.config.check(&url)?;
             let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
-            let request = request(method, &url, own_headers, options)?;
-            let limit = self.0.config.limits.head_timeout;
-            let answer = timeout(limit, self.0.client.request(request)).await;
-            let answer = answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)?;
+            let request = request(method.clone(), &url, own_headers, options)?;
+            let answer = self.ask(request).await?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
                 _ => return Ok(answer),
@@ -229,20 +255,15 @@ impl fmt::Debug for Fetcher {
 
 /// Nothing of a client's request goes into ours: an answer depends on the URL alone.
 fn request(
-    method: &Method,
+    method: Method,
     url: &Url,
     own_headers: Option<&HeaderMap>,
     options: &GetOptions,
-) -> Result<Request<Empty<Bytes>>, FetchError> {
-    let mut request = Request::new(Empty::new());
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = url.as_str().parse().map_err(|_| FetchError::Url { reason: "it cannot be asked for" })?;
+) -> Result<Request<Full<Bytes>>, FetchError> {
+    let mut request = addressed(method, url, Bytes::new())?;
     let headers = request.headers_mut();
     headers.extend(own_headers.cloned().unwrap_or_default());
-    headers.insert(header::USER_AGENT, USER_AGENT);
-    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(marker::NAME, marker::VALUE);
+    name_ourselves(headers);
     if let Some(range) = options.range {
         headers.insert(header::RANGE, HeaderValue::try_from(range.to_header()).expect("digits are allowed"));
     }
@@ -255,6 +276,21 @@ fn request(
         }
     }
     Ok(request)
+}
+
+fn addressed(method: Method, url: &Url, body: Bytes) -> Result<Request<Full<Bytes>>, FetchError> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = url.as_str().parse().map_err(|_| FetchError::Url { reason: "it cannot be asked for" })?;
+    Ok(request)
+}
+
+/// What every request of ours says of itself and of what it takes.
+fn name_ourselves(headers: &mut HeaderMap) {
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(marker::NAME, marker::VALUE);
 }
 
 /// What an answer means.

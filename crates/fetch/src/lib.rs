@@ -23,6 +23,7 @@ mod decode;
 mod head;
 
 mod body;
+mod post;
 
 mod fetcher;
 
@@ -34,6 +35,7 @@ pub use fetcher::{FetchConfig, FetchLimits, Fetcher, GetOptions, UrlRule};
 pub use head::{CacheTags, Freshness, Meta, Range, ServedRange, TAG_BYTES_MAX, TAGS_MAX, Validators};
 pub use http::HeaderMap;
 pub use marker::is_fetch_of_ours;
+pub use post::{PostOptions, Posted};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use target::parse_url;
 pub use url::Url;

@@ -65,7 +65,7 @@ impl Server {
         Self { address, requests }
     }
 
-    /// The heads of the requests that came.
+    /// The requests that came: their heads, and what was posted with them.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().expect("no panic").clone()
     }
@@ -83,7 +83,13 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<String>>>, script: Scr
             Err(_) => return,
         }
     }
-    let head = String::from_utf8(head).expect("our client writes text");
+    let mut head = String::from_utf8(head).expect("our client writes text");
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+    let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a number"))];
+    if stream.read_exact(&mut body).await.is_err() {
+        return;
+    }
+    head += &String::from_utf8(body).expect("tests post text");
     seen.lock().expect("no panic").push(head.clone());
     for act in script(&head) {
         match act {
