@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
 
 use crate::cors::Cors;
+use crate::scanner::ScannerSettings;
 use crate::sealing::Seal;
 
 /// Rocket tells in its own words what each request's event says already.
@@ -92,12 +93,18 @@ pub struct ControlPlaneSettings {
     pub upload_bytes: u64,
     /// How long an upload may take.
     pub upload_seconds: u64,
+    /// Who looks for what is harmful in uploads.
+    pub scanner: ScannerSettings,
+    /// Days for which bytes that were rejected are kept.
+    pub rejected_days: u64,
     /// Ports that media may be fetched from beside 80 and 443.
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
     pub fetch_private: Vec<String>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
+    /// What URLs of the API begin with; `http://` and `listen` where it is empty.
+    pub api_url: String,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
@@ -135,9 +142,12 @@ impl Default for ControlPlaneSettings {
             uploads: StoreSettings::default(),
             upload_bytes: 500_000_000,
             upload_seconds: 3600,
+            scanner: ScannerSettings::default(),
+            rejected_days: 30,
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
             delivery_url: "http://127.0.0.1:8080".to_owned(),
+            api_url: String::new(),
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
@@ -165,7 +175,8 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
-        for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
+        let days = [("feed_days", self.feed_days), ("job_days", self.job_days), ("rejected_days", self.rejected_days)];
+        for (key, days) in days {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
         for (key, rate, burst_key, burst) in [
@@ -184,6 +195,7 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         self.check_uploads(mistakes);
+        self.scanner.check(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
@@ -198,10 +210,13 @@ impl ControlPlaneSettings {
         let (bytes, seconds) = (self.upload_bytes, self.upload_seconds);
         mistakes.unless((1..=UPLOAD_BYTES_MAX).contains(&bytes), "upload_bytes", bytes, "1 to 50000000000");
         mistakes.unless((1..=86_400).contains(&seconds), "upload_seconds", seconds, "1 to 86400");
-        let url = &self.delivery_url;
-        let is_base = ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
-            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'));
-        mistakes.unless(is_base, "delivery_url", url, "a URL that starts with http:// or https://, without query");
+        let is_base = |url: &str| {
+            ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+                && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'))
+        };
+        let why = "a URL that starts with http:// or https://, without query";
+        mistakes.unless(is_base(&self.delivery_url), "delivery_url", &self.delivery_url, why);
+        mistakes.unless(self.api_url.is_empty() || is_base(&self.api_url), "api_url", &self.api_url, why);
     }
 
     /// The newest first.

@@ -24,10 +24,12 @@ mod rates;
 mod requests;
 mod reseal;
 mod routes;
+mod scanner;
 mod sealing;
 mod server;
 mod txt;
 mod worker;
+mod workflows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

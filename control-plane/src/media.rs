@@ -4,10 +4,12 @@
 //! Bytes come first, then the row, then the pointer: whoever is killed in between, nothing that was acknowledged is lost, and what
 //! nothing leads to is swept (`migrations/0004_media.sql`). Must not know HTTP, so that workers use it as routes do.
 
+mod bytes_url;
 mod content;
 mod dimensions;
 mod fields;
 mod intake;
+mod judging;
 mod orders;
 mod publish;
 mod record;
@@ -20,19 +22,19 @@ use std::time::Duration;
 use isolation::Database;
 use storage::ObjectStore;
 
+pub use self::bytes_url::BytesUrls;
 pub use self::content::Kind;
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
 pub use self::intake::{Intake, Taken, sweep};
+pub use self::judging::{Next, Question, ScanOrder, answer, described, next};
 pub use self::orders::{Batch, FetchOrder, Step, expires_at};
 pub use self::publish::{Published, Publisher};
 pub use self::record::{
     Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
     is_published, list, make_folder, published,
 };
-pub use self::replace::{replace, replace_in};
-pub use self::review::{
-    Judged, Next, Question, ScanOrder, answer, described, next, reason, reject, release, scan_again,
-};
+pub use self::replace::replace;
+pub use self::review::{reason, reject, release, scan_again};
 pub use self::state::MediaState;
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;

@@ -34,6 +34,7 @@ use crate::server;
         (name = "media", description = "What a tenant has uploaded"),
         (name = "folders", description = "Where it is in"),
         (name = "jobs", description = "What workers do with it"),
+        (name = "workflows", description = "What it goes through before it is delivered"),
         (name = "presets", description = "Registered sets of ops"),
         (name = "policy", description = "What a tenant is allowed"),
         (name = "overlays", description = "Registered images"),

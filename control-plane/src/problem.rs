@@ -155,6 +155,18 @@ pub enum ApiError {
     /// A job that is in another state.
     #[error("the job is {0}")]
     JobState(String),
+    /// A medium of which this cannot be done as it is.
+    #[error("the medium is {0}")]
+    MediaState(&'static str),
+    /// A URL that is good by itself, and is not, or not any more.
+    #[error("the URL is none that was given out, or its time is over")]
+    UrlRefused,
+    /// Nothing is to be found out of such media.
+    #[error("no workflow is in force for media of this kind")]
+    NoWorkflow,
+    /// There is no scanner.
+    #[error("there is no scanner here: the operator has to set control-plane.scanner")]
+    NoScanner,
     /// The object store, or what it said.
     #[error(transparent)]
     Store(#[from] StorageError),
@@ -245,6 +257,10 @@ impl ApiError {
             Self::NoStore => (Status::NotImplemented, "no-store"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
             Self::JobState(_) => (Status::Conflict, "job-state"),
+            Self::MediaState(_) => (Status::Conflict, "media-state"),
+            Self::UrlRefused => (Status::Forbidden, "url-refused"),
+            Self::NoWorkflow => (Status::Conflict, "no-workflow"),
+            Self::NoScanner => (Status::NotImplemented, "no-scanner"),
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),

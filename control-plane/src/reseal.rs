@@ -9,6 +9,7 @@ use tenancy::feed::kind;
 use crate::config::ControlPlaneSettings;
 use crate::idempotency;
 use crate::sealing::{Place, Seal};
+use crate::workflows;
 
 /// Tenants that are listed in one go.
 const PAGE: i32 = 1000;
@@ -62,6 +63,7 @@ async fn of_tenant(database: &Database, seal: &Seal, tenant: TenantKey) -> anyho
             .await?;
         resealed += 1;
     }
+    resealed += workflows::reseal(&mut transaction, seal).await?;
     resealed += idempotency::reseal(&mut transaction, seal).await?;
     transaction.commit().await?;
     Ok(resealed)

@@ -18,11 +18,12 @@ use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
-use crate::media::Library;
+use crate::media::{BytesUrls, Library};
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
+use crate::scanner::ScannerWatch;
 use crate::txt::TxtRecords;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
@@ -63,6 +64,8 @@ pub fn build(
     let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
+    let scanner = settings.scanner.scanner();
+    let (watch, watched) = (ScannerWatch::new(scanner.clone(), registry)?, database.clone());
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
         .attach(Cors::new(&settings.cors_origins))
@@ -79,6 +82,9 @@ pub fn build(
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
         }))
+        .attach(AdHoc::on_liftoff("scanner", move |rocket| {
+            until(rocket.shutdown(), async move { watch.look(&watched).await })
+        }))
         .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
         .manage(Operators::of(settings))
         .manage(keys)
@@ -88,6 +94,8 @@ pub fn build(
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(Reach::of(settings))
         .manage(settings.seal())
+        .manage(scanner)
+        .manage(BytesUrls::new(settings))
         .manage(Library::open(settings, database.clone())?)
         .manage(database)
         .manage(registry.clone())

@@ -4,6 +4,7 @@
 //! Several may run: each takes what no other has. Must not answer requests.
 
 mod jobs;
+mod scans;
 mod store;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
-use crate::worker::jobs::Runner;
+use crate::worker::jobs::{CHANGES, Runner, SCANS};
 
 /// Time between two looks for workers that are not heard of any more.
 const EVERY: Duration = Duration::from_secs(5);
@@ -26,8 +27,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Time between two looks for jobs when there was none.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Jobs that are done at the same time.
-const JOBS_AT_ONCE: usize = 2;
+/// Jobs that are done at the same time, of those that change media and of those that judge bytes.
+const AT_ONCE: [(&[&str], usize); 2] = [(CHANGES, 2), (SCANS, 4)];
 
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
@@ -48,7 +49,9 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<
     if once {
         worker.reap().await?;
         worker.see_to_store().await?;
-        while worker.library.store().is_ok() && worker.runner.run_one().await? {}
+        for (kinds, _) in AT_ONCE {
+            while worker.library.store().is_ok() && worker.runner.run_one(kinds).await? {}
+        }
         return worker.forget().await;
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -108,9 +111,9 @@ impl Worker {
             tracing::warn!("no uploads are set: jobs about media are left to others");
             return std::future::pending().await;
         }
-        let one_after_the_other = async |_| {
+        let one_after_the_other = async |kinds: &[&str]| {
             loop {
-                match self.runner.run_one().await {
+                match self.runner.run_one(kinds).await {
                     Ok(true) => continue,
                     Ok(false) => {}
                     Err(error) => tracing::warn!(cause = error.cause(), "jobs are looked for again soon: {error}"),
@@ -118,7 +121,8 @@ impl Worker {
                 sleep(LOOK_EVERY).await;
             }
         };
-        stream::iter(0..JOBS_AT_ONCE).for_each_concurrent(None, one_after_the_other).await;
+        let lines = AT_ONCE.into_iter().flat_map(|(kinds, count)| std::iter::repeat_n(kinds, count));
+        stream::iter(lines).for_each_concurrent(None, one_after_the_other).await;
     }
 
     async fn reap(&self) -> anyhow::Result<()> {

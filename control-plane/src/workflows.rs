@@ -6,14 +6,16 @@
 
 mod definition;
 mod scan;
+mod secret;
 
 use isolation::TenantTransaction;
 use time::OffsetDateTime;
 
-pub use self::definition::{Endpoint, OnFailure, Secrets, Step, StepTask, Subject, Workflow, secrets_of};
-pub use self::scan::{Answered, Finding, Found, Occasion, Outcome, Scan, Verdict, WorkflowMark};
+pub use self::definition::{Endpoint, Step, StepTask, Subject, Workflow, secrets_of};
+pub use self::scan::{Answered, Found, Occasion, Outcome, Scan, Verdict, WorkflowMark};
 use crate::media::Kind;
 use crate::problem::ApiError;
+use crate::sealing::Seal;
 
 /// A workflow that media of some kind go through now.
 #[derive(Debug, Clone)]
@@ -48,4 +50,26 @@ pub async fn in_force(transaction: &mut TenantTransaction, kind: Kind) -> Result
 
 fn mark(kind: String, version: i64, put_at: OffsetDateTime) -> WorkflowMark {
     WorkflowMark { kind, version, put_at }
+}
+
+/// Seals the secrets of a tenant's workflows with the newest master key; how many workflows that were.
+///
+/// # Errors
+/// [`ApiError::Seal`] for secrets that do not open, [`ApiError::NoMasterKey`], [`ApiError::Database`].
+pub async fn reseal(transaction: &mut TenantTransaction, seal: &Seal) -> Result<u64, ApiError> {
+    let tenant = transaction.tenant();
+    let rows = sqlx::query!(
+        r#"SELECT kind, secrets AS "secrets!" FROM workflows WHERE secrets IS NOT NULL ORDER BY kind FOR UPDATE"#
+    )
+    .fetch_all(transaction.connection())
+    .await?;
+    let mut resealed = 0;
+    for row in rows.iter().filter(|row| !seal.is_newest(&row.secrets)) {
+        let sealed = secrets_of(seal, tenant, &row.kind, Some(&row.secrets))?.sealed(seal, tenant, &row.kind)?;
+        sqlx::query!("UPDATE workflows SET secrets = $2 WHERE kind = $1", row.kind, sealed)
+            .execute(transaction.connection())
+            .await?;
+        resealed += 1;
+    }
+    Ok(resealed)
 }

@@ -533,7 +533,11 @@ pub(super) struct Before {
 }
 
 /// Keeps others from changing it before this transaction ends.
-pub(super) async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Condition) -> Result<Before, ApiError> {
+pub(super) async fn lock(
+    transaction: &mut TenantTransaction,
+    id: Uuid,
+    condition: Condition,
+) -> Result<Before, ApiError> {
     let found = sqlx::query!(
         r#"SELECT version, public_id, tags, is_served(state) AS "is_served!" FROM media WHERE id = $1 FOR UPDATE"#,
         id

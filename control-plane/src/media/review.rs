@@ -3,24 +3,22 @@
 //! A new medium that has to wait is there and not served. New bytes for one that is served wait beside it, as its replacement, and the
 //! old ones are served until those have passed. So a row of `media` that is served only ever leads to bytes that may be.
 //!
-//! Bytes are known by their revision and a scan by its job: an answer that is about others, or that comes from a job which is not
-//! theirs any more, changes nothing. Must not ask anybody: workers do.
+//! Must not ask anybody, nor go by what somebody has answered: that is `judging.rs`.
 
-use isolation::{TenantKey, TenantTransaction};
-use jobs::{Lease, NewJob};
-use serde::{Deserialize, Serialize};
+use isolation::TenantTransaction;
+use jobs::NewJob;
 use serde_json::Value;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::content::Kind;
-use super::record::{self, Media, Row};
+use super::judging::ScanOrder;
+use super::record::{self, Row};
 use super::state::MediaState;
 use super::{Library, fields, intake};
 use crate::etag::Condition;
 use crate::events::EventKind;
 use crate::problem::ApiError;
-use crate::workflows::{self, Answered, Found, InForce, Occasion, Outcome, Scan, Step, Verdict};
+use crate::workflows::{self, Found, Occasion, Scan, Verdict};
 
 /// How often a job may be begun: for days, since what is closed on failure has to wait for whoever fails.
 const ATTEMPTS_MAX: i16 = 100;
@@ -28,25 +26,11 @@ const ATTEMPTS_MAX: i16 = 100;
 /// Most bytes of the reason of a decision.
 const REASON_BYTES_MAX: usize = 500;
 
-/// What a worker is told.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScanOrder {
-    /// Of which medium.
-    pub media: Uuid,
-    /// Which of its bytes.
-    pub revision: Uuid,
-}
-
-impl ScanOrder {
-    /// The kind of jobs that do it.
-    pub const JOB: &str = "scan";
-}
-
 /// Bytes that are judged.
 #[derive(Debug)]
 pub struct Judged {
-    media: Uuid,
+    /// Of which medium.
+    pub media: Uuid,
     /// Whether they are to take the place of others.
     is_replacement: bool,
     state: MediaState,
@@ -98,15 +82,16 @@ fn of_json(scan: Option<Value>) -> Result<Option<Scan>, ApiError> {
 }
 
 /// The bytes of a medium, and those that are to take their place. Nobody else changes either before `transaction` ends.
-async fn locked(
+pub(super) async fn locked(
     transaction: &mut TenantTransaction,
     media: Uuid,
     condition: Condition,
 ) -> Result<(Judged, Option<Judged>), ApiError> {
-    let own = sqlx::query!("SELECT version, state, kind, revision, bytes, scan FROM media WHERE id = $1 FOR UPDATE", media)
-        .fetch_optional(transaction.connection())
-        .await?
-        .ok_or(ApiError::NotFound("medium"))?;
+    let own =
+        sqlx::query!("SELECT version, state, kind, revision, bytes, scan FROM media WHERE id = $1 FOR UPDATE", media)
+            .fetch_optional(transaction.connection())
+            .await?
+            .ok_or(ApiError::NotFound("medium"))?;
     condition.check(Some(own.version))?;
     let replacement = sqlx::query!(
         r#"SELECT state, kind, revision, bytes, scan AS "scan?" FROM replacements WHERE media_id = $1 FOR UPDATE"#,
@@ -129,159 +114,12 @@ async fn locked(
     Ok((judged(false, &own.state, &own.kind, own.revision, own.bytes, own.scan)?, replacement.transpose()?))
 }
 
-/// Those of a medium's bytes whose workflow a job is, if there still are such bytes and it still is.
-async fn locked_for(
+/// Keeps a scan, and what it has found if the bytes are served.
+pub(super) async fn keep(
     transaction: &mut TenantTransaction,
-    lease: &Lease,
-    order: ScanOrder,
-) -> Result<Option<(Judged, Scan)>, ApiError> {
-    // Whoever has lost the job meanwhile must not have the last word.
-    lease.hold(transaction).await?;
-    let (own, replacement) = match locked(transaction, order.media, Condition::None).await {
-        Err(ApiError::NotFound(_)) => return Ok(None),
-        found => found?,
-    };
-    let mut judged = [Some(own), replacement].into_iter().flatten().find(|judged| judged.revision == order.revision);
-    let scan = judged.as_mut().and_then(|judged| judged.scan.take());
-    let scan = scan.filter(|scan| scan.job == Some(lease.id.0) && !scan.is_over());
-    Ok(judged.zip(scan))
-}
-
-/// What a worker has to ask next.
-#[derive(Debug)]
-pub struct Question {
-    /// Of which bytes.
-    pub judged: Judged,
-    /// How they have fared so far.
-    pub scan: Scan,
-    /// What is in force.
-    pub workflow: InForce,
-    at: usize,
-}
-
-impl Question {
-    /// The step that asks.
-    ///
-    /// # Errors
-    /// [`ApiError::Internal`] when it is not in the workflow, which would be a mistake of ours.
-    pub fn step(&self) -> Result<&Step, ApiError> {
-        let name = &self.scan.steps[self.at].name;
-        self.workflow.steps.iter().find(|step| step.name == *name).ok_or(ApiError::Internal)
-    }
-
-    /// How many steps come before it.
-    pub fn at(&self) -> usize {
-        self.at
-    }
-}
-
-/// What a worker is to do next.
-#[derive(Debug)]
-pub enum Next {
-    /// To ask.
-    Ask(Box<Question>),
-    /// Nothing before a rest: some steps have no answer yet, for this reason. Whether there may be one another time.
-    Rest {
-        /// Why.
-        why: String,
-        /// Whether there may be one another time.
-        may_pass: bool,
-    },
-    /// Nothing: it is known what the bytes are.
-    Over(Verdict),
-    /// Nothing: there are no such bytes any more, or they are another job's.
-    Outdated,
-}
-
-/// Looks what is to be asked of bytes, after the first so many steps.
-///
-/// # Errors
-/// [`ApiError::NoWorkflow`] when none is in force any more; [`ApiError::Database`].
-pub async fn next(library: &Library, lease: &Lease, order: ScanOrder, after: usize) -> Result<Next, ApiError> {
-    let mut transaction = library.database().begin(lease.tenant).await?;
-    let Some((judged, mut scan)) = locked_for(&mut transaction, lease, order).await? else { return Ok(Next::Outdated) };
-    let workflow = workflows::in_force(&mut transaction, judged.kind).await?.ok_or(ApiError::NoWorkflow)?;
-    if Some(&workflow.mark) != scan.workflow.as_ref() {
-        scan.restart(&workflow);
-        let outcome = if scan.holds() { Outcome::Goes } else { Outcome::Release };
-        let verdict = scan.verdict;
-        settle(library, transaction, &judged, &mut scan, outcome).await?;
-        if scan.is_over() {
-            return Ok(Next::Over(verdict));
-        }
-        // What was asked before counts no more.
-        return Box::pin(next(library, lease, order, 0)).await;
-    }
-    transaction.commit().await?;
-    if let Some(at) = scan.next(after) {
-        return Ok(Next::Ask(Box::new(Question { judged, scan, workflow, at })));
-    }
-    let open = scan.steps.iter().filter(|finding| finding.verdict == Verdict::Pending);
-    let notes: Vec<_> = open.filter_map(|finding| Some(format!("{}: {}", finding.name, finding.note.as_ref()?))).collect();
-    Ok(Next::Rest { why: notes.join("; "), may_pass: true })
-}
-
-/// Notes what came of a question, and does what follows. What is in force by then counts: an answer to what is not asked any more is
-/// forgotten.
-///
-/// # Errors
-/// [`ApiError::Database`].
-pub async fn answer(
-    library: &Library,
-    lease: &Lease,
-    order: ScanOrder,
-    question: &Question,
-    answered: Answered,
-) -> Result<Next, ApiError> {
-    let may_pass = !matches!(answered, Answered::Not { may_pass: false, .. });
-    let mut transaction = library.database().begin(lease.tenant).await?;
-    let Some((judged, mut scan)) = locked_for(&mut transaction, lease, order).await? else { return Ok(Next::Outdated) };
-    let workflow = workflows::in_force(&mut transaction, judged.kind).await?;
-    let is_other = |workflow: InForce| {
-        workflow.mark != question.workflow.mark || Some(&workflow.mark) != scan.workflow.as_ref()
-    };
-    if workflow.is_none_or(is_other) {
-        drop(transaction);
-        return next(library, lease, order, 0).await;
-    }
-    let at = question.at;
-    let outcome = scan.note(at, question.step()?, answered, OffsetDateTime::now_utc());
-    let (is_over, verdict) = (scan.is_over(), scan.verdict);
-    let finding = &scan.steps[at];
-    let is_stuck = !may_pass && finding.verdict == Verdict::Pending;
-    let why = format!("{}: {}", finding.name, finding.note.as_deref().unwrap_or_default());
-    settle(library, transaction, &judged, &mut scan, outcome).await?;
-    match () {
-        () if is_over => Ok(Next::Over(verdict)),
-        () if is_stuck => Ok(Next::Rest { why, may_pass }),
-        () => Box::pin(next(library, lease, order, at + 1)).await,
-    }
-}
-
-/// Keeps a scan, does what follows from it, and tells edges.
-async fn settle(
-    library: &Library,
-    mut transaction: TenantTransaction,
     judged: &Judged,
     scan: &mut Scan,
-    outcome: Outcome,
 ) -> Result<(), ApiError> {
-    let tenant = transaction.tenant();
-    match outcome {
-        Outcome::Reject => reject_bytes(library, &mut transaction, judged, scan).await?,
-        Outcome::Release => release_bytes(library, &mut transaction, judged, scan).await?,
-        Outcome::Goes => keep(&mut transaction, judged, scan).await?,
-    }
-    let row = record::find(&mut transaction, judged.media).await?;
-    transaction.commit().await?;
-    if !row.is_published() {
-        record::published(library, tenant, row, None).await?;
-    }
-    Ok(())
-}
-
-/// Keeps a scan, and what it has found if the bytes are served.
-async fn keep(transaction: &mut TenantTransaction, judged: &Judged, scan: &mut Scan) -> Result<(), ApiError> {
     if !judged.is_replacement && judged.state.is_served() {
         say(transaction, judged.media, scan).await?;
     }
@@ -292,9 +130,13 @@ async fn keep(transaction: &mut TenantTransaction, judged: &Judged, scan: &mut S
             .await?;
         touch(transaction, media).await
     } else {
-        sqlx::query!("UPDATE media SET scan = $2, version = version + 1, updated_at = now() WHERE id = $1", media, json)
-            .execute(transaction.connection())
-            .await?;
+        sqlx::query!(
+            "UPDATE media SET scan = $2, version = version + 1, updated_at = now() WHERE id = $1",
+            media,
+            json
+        )
+        .execute(transaction.connection())
+        .await?;
         Ok(())
     }
 }
@@ -308,7 +150,7 @@ pub(super) async fn touch(transaction: &mut TenantTransaction, media: Uuid) -> R
 }
 
 /// Lets bytes be served: those of the medium, or those that take their place by that.
-async fn release_bytes(
+pub(super) async fn release_bytes(
     library: &Library,
     transaction: &mut TenantTransaction,
     judged: &Judged,
@@ -344,7 +186,7 @@ async fn release_bytes(
 }
 
 /// Keeps bytes from being served, and has them deleted after a while.
-async fn reject_bytes(
+pub(super) async fn reject_bytes(
     library: &Library,
     transaction: &mut TenantTransaction,
     judged: &Judged,
@@ -357,7 +199,9 @@ async fn reject_bytes(
             .execute(transaction.connection())
             .await?;
     } else {
-        sqlx::query!("UPDATE media SET state = 'rejected' WHERE id = $1", media).execute(transaction.connection()).await?;
+        sqlx::query!("UPDATE media SET state = 'rejected' WHERE id = $1", media)
+            .execute(transaction.connection())
+            .await?;
     }
     sqlx::query!(
         "INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at)
@@ -537,14 +381,4 @@ pub async fn reject(
     scan.decide(Verdict::Rejected, reason);
     reject_bytes(library, transaction, &judged, &mut scan).await?;
     record::find(transaction, media).await
-}
-
-/// A medium as its tenant sees it.
-///
-/// # Errors
-/// [`ApiError::NotFound`].
-pub async fn described(library: &Library, tenant: TenantKey, media: Uuid) -> Result<Media, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
-    let slug = sqlx::query_scalar!("SELECT slug FROM tenants").fetch_one(transaction.connection()).await?;
-    Ok(record::find(&mut transaction, media).await?.seen_by(library, &slug))
 }

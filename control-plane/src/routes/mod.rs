@@ -15,6 +15,7 @@ mod presets;
 mod purge;
 mod signing_keys;
 mod tenants;
+mod workflows;
 
 use std::convert::Infallible;
 
@@ -89,6 +90,14 @@ api! {
     media::delete,
     media::batch,
     media::fetch,
+    media::review::scan,
+    media::review::release,
+    media::review::reject,
+    media::bytes::get,
+    workflows::list,
+    workflows::get,
+    workflows::put,
+    workflows::delete,
     folders::list,
     folders::put,
     folders::delete,

@@ -14,9 +14,10 @@ use storage::StorageError;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::scans::Judge;
 use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
-use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, Step};
+use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, ScanOrder, Step};
 use crate::problem::ApiError;
 
 /// How long a worker may not be heard of before its job is another one's.
@@ -25,15 +26,22 @@ const LEASE: Duration = Duration::from_secs(30);
 /// Time between two times that it is heard of.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
+/// Jobs that change media, or make some.
+pub const CHANGES: &[&str] = &[Batch::JOB, FetchOrder::JOB];
+
+/// Jobs that judge bytes: whoever is asked may take long, and must not keep the others waiting.
+pub const SCANS: &[&str] = &[ScanOrder::JOB];
+
 /// What does jobs.
 pub struct Runner {
     library: Library,
     queue: Queue,
     fetcher: Fetcher,
+    judge: Judge,
 }
 
 /// Why a job was not done.
-enum NotDone {
+pub enum NotDone {
     /// It failed.
     Failed(Failure, String),
     /// It is another worker's by now, as far as is known.
@@ -80,10 +88,11 @@ impl NotDone {
 
 /// How far a job is.
 #[derive(Default)]
-struct Progress(AtomicU32);
+pub struct Progress(AtomicU32);
 
 impl Progress {
-    fn set(&self, done: usize, of: usize) {
+    /// So many things are done of so many.
+    pub fn set(&self, done: usize, of: usize) {
         let permille = done.saturating_mul(1000) / of.max(1);
         self.0.store(u32::try_from(permille).unwrap_or(1000), Ordering::Relaxed);
     }
@@ -97,21 +106,16 @@ impl Runner {
     /// With these settings.
     pub fn new(settings: &ControlPlaneSettings, library: Library) -> Self {
         let queue = Queue::new(library.database().clone(), format!("worker {}", std::process::id()), LEASE);
-        let config = FetchConfig {
-            ports: settings.fetch_ports.clone(),
-            private: PrivateHosts::new(settings.fetch_private.iter().map(String::as_str)),
-            // Any public address.
-            ..FetchConfig::new(std::sync::Arc::new(|_| true))
-        };
-        Self { library, queue, fetcher: Fetcher::new(config) }
+        let judge = Judge::new(settings, library.clone());
+        Self { library, queue, fetcher: Fetcher::new(fetch_config(settings)), judge }
     }
 
-    /// Does a job, if there is one; whether there was.
+    /// Does a job of one of these kinds, if there is one; whether there was.
     ///
     /// # Errors
     /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
-    pub async fn run_one(&self) -> Result<bool, ApiError> {
-        let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB]).await? else { return Ok(false) };
+    pub async fn run_one(&self, kinds: &[&str]) -> Result<bool, ApiError> {
+        let Some(lease) = self.queue.claim(kinds).await? else { return Ok(false) };
         let (progress, started) = (Progress::default(), Instant::now());
         let done = tokio::select! {
             done = self.perform(&lease, &progress) => done,
@@ -131,6 +135,7 @@ impl Runner {
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
         match lease.kind.as_str() {
             Batch::JOB => self.batch(lease, &order(lease)?, progress).await,
+            ScanOrder::JOB => self.judge.judge(lease, order(lease)?, progress).await,
             _ => self.fetch(lease, &order(lease)?).await,
         }
     }
@@ -240,6 +245,15 @@ impl Runner {
             Err(ApiError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What may be fetched from, and what may be asked: any public address, and the operator's private ones.
+pub fn fetch_config(settings: &ControlPlaneSettings) -> FetchConfig {
+    FetchConfig {
+        ports: settings.fetch_ports.clone(),
+        private: PrivateHosts::new(settings.fetch_private.iter().map(String::as_str)),
+        ..FetchConfig::new(std::sync::Arc::new(|_| true))
     }
 }
 

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use fetch::Url;
 use isolation::TenantKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::scan::Occasion;
+use super::secret::Secret;
 use crate::media::Kind;
 use crate::problem::ApiError;
 use crate::sealing::{Place, Seal};
@@ -27,12 +26,6 @@ const TIMEOUT_SECONDS_MAX: u32 = 600;
 
 /// Longest URL of an endpoint, in bytes.
 const URL_BYTES_MAX: usize = 2048;
-
-/// What the secret of an endpoint begins with (Standard Webhooks).
-const SECRET_PREFIX: &str = "whsec_";
-
-/// Bytes of a secret.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// What the secrets of a workflow are sealed as.
 const KIND: &str = "workflow";
@@ -187,7 +180,7 @@ impl Step {
         if http.events.as_ref().is_some_and(BTreeSet::is_empty) {
             return refused("events are at least one".to_owned());
         }
-        if http.secret.as_deref().is_some_and(|secret| key(secret).is_none()) {
+        if http.secret.as_deref().is_some_and(|secret| Secret::parse(secret).is_none()) {
             return refused("secret is \"whsec_\" and base64 of 24 to 64 bytes".to_owned());
         }
         Ok(())
@@ -199,21 +192,15 @@ fn shortened(text: &str) -> String {
     text.chars().take(NAME_BYTES_MAX).collect()
 }
 
-/// The key that a secret stands for.
-fn key(secret: &str) -> Option<Vec<u8>> {
-    let key = STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
-    SECRET_BYTES.contains(&key.len()).then_some(key)
-}
-
 /// The secrets of a workflow, by the names of its steps.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secrets(BTreeMap<String, String>);
 
 impl Secrets {
-    /// The key that a step signs with.
-    pub fn key(&self, step: &str) -> Option<Vec<u8>> {
-        self.0.get(step).and_then(|secret| key(secret))
+    /// What a step signs with.
+    pub fn of(&self, step: &str) -> Option<Secret> {
+        self.0.get(step).and_then(|secret| Secret::parse(secret))
     }
 
     /// As they are kept; `None` when there are none.
@@ -284,6 +271,8 @@ impl Workflow {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::{Value, json};
 
     use super::*;
@@ -346,10 +335,10 @@ mod tests {
         let given = workflow(json!([{"name": "look", "http": {"url": "https://a.example/", "secret": secret(24)}}]));
         let (steps, secrets) = given.parted(Secrets::default()).expect("given");
         assert!(!serde_json::to_string(&steps).expect("JSON").contains("whsec_"));
-        assert_eq!(secrets.key("look").expect("kept"), vec![7; 24]);
+        assert_eq!(secrets.0["look"], secret(24));
         let again = || workflow(json!([{"name": "look", "http": {"url": "https://b.example/"}}]));
         let (_, kept) = again().parted(secrets).expect("known");
-        assert_eq!(kept.key("look").expect("kept"), vec![7; 24]);
+        assert!(kept.0["look"] == secret(24) && kept.of("look").is_some() && kept.of("see").is_none());
         assert!(again().parted(Secrets::default()).is_err());
         let renamed = workflow(json!([{"name": "see", "http": {"url": "https://b.example/"}}]));
         assert!(renamed.parted(kept).is_err());

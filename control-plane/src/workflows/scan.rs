@@ -26,17 +26,6 @@ pub enum Occasion {
     Requested,
 }
 
-impl Occasion {
-    /// Its name in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Replaced => "replaced",
-            Self::Requested => "requested",
-        }
-    }
-}
-
 /// What is known of bytes, or of what a step thinks of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -289,7 +278,9 @@ mod tests {
 
     #[test]
     fn bytes_are_let_through_once_all_that_is_waited_for_has_passed() {
-        let mut rig = Rig::new(json!([{"name": "a", "scan": {}}, {"name": "b", "scan": {}}, {"name": "c", "scan": {}, "wait": false}]));
+        let mut rig = Rig::new(
+            json!([{"name": "a", "scan": {}}, {"name": "b", "scan": {}}, {"name": "c", "scan": {}, "wait": false}]),
+        );
         assert!(rig.scan.holds());
         assert_eq!(rig.scan.next(0), Some(0));
         assert_eq!(rig.scan.next(1), None, "the second is not asked before the first has answered");
@@ -333,7 +324,8 @@ mod tests {
 
     #[test]
     fn what_is_beside_fails_by_itself() {
-        let mut rig = Rig::new(json!([{"name": "a", "scan": {}, "wait": false}, {"name": "b", "scan": {}, "wait": false}]));
+        let mut rig =
+            Rig::new(json!([{"name": "a", "scan": {}, "wait": false}, {"name": "b", "scan": {}, "wait": false}]));
         assert!(!rig.scan.holds());
         assert_eq!(rig.note(0, failed(true)), Outcome::Goes);
         assert_eq!(rig.scan.next(1), Some(1));
@@ -354,7 +346,10 @@ mod tests {
     fn what_was_found_is_gathered_and_the_last_word_counts() {
         let mut rig = Rig::new(two("closed"));
         let found = |value: Value, tag: &str| {
-            Answered::Passed(Found { metadata: value.as_object().expect("an object").clone(), tags: vec![tag.to_owned()] })
+            Answered::Passed(Found {
+                metadata: value.as_object().expect("an object").clone(),
+                tags: vec![tag.to_owned()],
+            })
         };
         rig.note(0, found(json!({"a": 1, "b": 1}), "x"));
         rig.note(1, found(json!({"b": 2}), "y"));

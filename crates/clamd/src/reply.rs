@@ -81,12 +81,15 @@ mod tests {
         for reply in ["INSTREAM size limit exceeded. ERROR", "stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND"] {
             assert!(matches!(verdict(reply), Err(ClamdError::TooLarge)), "{reply}");
         }
-        for (reply, text) in
-            [("stream: Can't allocate memory ERROR", "Can't allocate memory"), ("Can't create temporary file ERROR", "Can't create temporary file")]
-        {
+        for (reply, text) in [
+            ("stream: Can't allocate memory ERROR", "Can't allocate memory"),
+            ("Can't create temporary file ERROR", "Can't create temporary file"),
+        ] {
             assert!(matches!(verdict(reply), Err(ClamdError::Failed(told)) if told == text), "{reply}");
         }
-        for reply in ["", "OK", "stream: ", "stream: ok", "stream:OK", "stream: OK OK", "stream:  FOUND", "UNKNOWN COMMAND"] {
+        for reply in
+            ["", "OK", "stream: ", "stream: ok", "stream:OK", "stream: OK OK", "stream:  FOUND", "UNKNOWN COMMAND"]
+        {
             assert!(matches!(verdict(reply), Err(ClamdError::Nonsense)), "{reply:?}");
         }
     }

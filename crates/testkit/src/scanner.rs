@@ -49,7 +49,8 @@ impl Clamd {
     /// # Panics
     /// When it is not installed, or does not start.
     pub async fn start() -> Self {
-        let (folder, port) = (tempfile::tempdir().expect("a folder can be made"), Port::keep().expect("a port is free"));
+        let (folder, port) =
+            (tempfile::tempdir().expect("a folder can be made"), Port::keep().expect("a port is free"));
         let database = folder.path().join("database");
         fs::create_dir(&database).expect("the folder is ours");
         let hex: String = HARMFUL.iter().map(|byte| format!("{byte:02x}")).collect();
