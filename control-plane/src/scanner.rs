@@ -76,13 +76,13 @@ impl ScannerWatch {
     pub fn new(scanner: Scanner, registry: &Registry) -> anyhow::Result<Self> {
         let gauge = |name, about| IntGauge::new(name, about);
         let watch = Self {
-            up: gauge("calotype_scanner_up", "Whether the scanner answers")?,
+            up: gauge("calotype_api_scanner_up", "Whether the scanner answers")?,
             signatures: gauge(
-                "calotype_scanner_signatures_timestamp_seconds",
+                "calotype_api_scanner_signatures_timestamp_seconds",
                 "When the scanner's signatures were made; 0 where it has none of ClamAV's own",
             )?,
-            waiting: gauge("calotype_quarantine_files", "Files that wait to be judged before they are served")?,
-            oldest: gauge("calotype_quarantine_oldest_seconds", "Age of the oldest of them")?,
+            waiting: gauge("calotype_api_quarantine_files", "Files that wait to be judged before they are served")?,
+            oldest: gauge("calotype_api_quarantine_oldest_seconds", "Age of the oldest of them")?,
             scanner,
         };
         if watch.scanner.daemon.is_some() {

@@ -37,12 +37,12 @@ async fn locked_for(
     lease: &Lease,
     order: ScanOrder,
 ) -> Result<Option<(Judged, Scan)>, ApiError> {
-    // Whoever has lost the job meanwhile must not have the last word.
-    lease.hold(transaction).await?;
     let (own, replacement) = match locked(transaction, order.media, Condition::None).await {
         Err(ApiError::NotFound(_)) => return Ok(None),
         found => found?,
     };
+    // Whoever has lost the job meanwhile must not have the last word. The medium is locked first, as by those who decide by hand.
+    lease.hold(transaction).await?;
     let mut judged = [Some(own), replacement].into_iter().flatten().find(|judged| judged.revision == order.revision);
     let scan = judged.as_mut().and_then(|judged| judged.scan.take());
     let scan = scan.filter(|scan| scan.job == Some(lease.id.0) && !scan.is_over());

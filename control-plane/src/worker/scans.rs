@@ -123,8 +123,13 @@ impl Judge {
             Ok(Verdict::Found(signature)) => Ok(Answered::Rejected(signature)),
             // Not the scanner's fault: nobody was asked.
             Err(ClamdError::Input(source)) => Err(ApiError::Store(StorageError::Input { source })),
-            Err(error @ ClamdError::TooLarge) => Ok(Answered::Not { why: error.to_string(), may_pass: false }),
-            Err(error) => Ok(not(error.to_string())),
+            Err(error) => {
+                let may_pass = !matches!(error, ClamdError::TooLarge);
+                if may_pass {
+                    tracing::warn!(%tenant, media = %judged.media, cause = told(&error), "bytes were not scanned");
+                }
+                Ok(Answered::Not { why: error.to_string(), may_pass })
+            }
         }
     }
 
@@ -185,6 +190,12 @@ impl Judge {
 /// No answer; there may be one another time.
 fn not(why: impl Into<String>) -> Answered {
     Answered::Not { why: why.into(), may_pass: true }
+}
+
+/// An error with all that is behind it, for the operator.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What an endpoint's answer means.

@@ -217,7 +217,10 @@ impl Scan {
             Answered::Not { why, may_pass } => {
                 finding.failures += 1;
                 finding.note = Some(why);
-                if step.on_failure == OnFailure::Open && (!may_pass || finding.failures >= FAILURES_MAX) {
+                let is_enough = !may_pass || finding.failures >= FAILURES_MAX;
+                // Nobody waits for it, and there is nothing to wait for.
+                let is_vain = !may_pass && !finding.wait;
+                if is_vain || (is_enough && step.on_failure == OnFailure::Open) {
                     finding.verdict = Verdict::Unknown;
                 }
             }
@@ -332,6 +335,8 @@ mod tests {
         assert_eq!(rig.note(1, passed()), Outcome::Goes);
         assert!(!rig.scan.is_over());
         assert_eq!((rig.scan.next(0), rig.scan.next(1)), (Some(0), None));
+        assert_eq!(rig.note(0, failed(false)), Outcome::Goes);
+        assert_eq!((rig.scan.steps[0].verdict, rig.scan.verdict), (Verdict::Unknown, Verdict::Passed));
     }
 
     #[test]

@@ -29,9 +29,9 @@ pub enum ClamdError {
     /// There are more bytes than it takes, or looks at. The same bytes fare no better another time.
     #[error("there are more bytes than the scanner takes")]
     TooLarge,
-    /// It says that it could not do it.
-    #[error("the scanner has failed: {0}")]
-    Failed(String),
+    /// It says that it could not do it. What it says is for its operator.
+    #[error("the scanner has failed")]
+    Failed(#[source] BoxError),
     /// The bytes themselves could not be had.
     #[error("the bytes cannot be read")]
     Input(#[source] BoxError),

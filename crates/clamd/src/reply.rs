@@ -61,7 +61,7 @@ pub(crate) fn version(reply: &str) -> Result<Version, ClamdError> {
 }
 
 fn failed(text: &str) -> ClamdError {
-    ClamdError::Failed(shown(text))
+    ClamdError::Failed(shown(text).into())
 }
 
 /// A text of the daemon's, such that it can be shown.
@@ -85,7 +85,7 @@ mod tests {
             ("stream: Can't allocate memory ERROR", "Can't allocate memory"),
             ("Can't create temporary file ERROR", "Can't create temporary file"),
         ] {
-            assert!(matches!(verdict(reply), Err(ClamdError::Failed(told)) if told == text), "{reply}");
+            assert!(matches!(verdict(reply), Err(ClamdError::Failed(told)) if told.to_string() == text), "{reply}");
         }
         for reply in
             ["", "OK", "stream: ", "stream: ok", "stream:OK", "stream: OK OK", "stream:  FOUND", "UNKNOWN COMMAND"]

@@ -67,7 +67,7 @@ async fn whatever_is_no_verdict_is_an_error() {
         (Says::This("what?"), "no answer"),
         (Says::This("stream: FOUND"), "no answer"),
         (Says::This("stream: OK\nstream: X FOUND"), "no answer"),
-        (Says::AtOnce("stream: Can't write to temporary file ERROR"), "has failed: Can't write"),
+        (Says::AtOnce("stream: Can't write to temporary file ERROR"), "the scanner has failed"),
         (Says::Leaves(0), "without an answer"),
         (Says::Leaves(100_000), "without an answer"),
         (Says::Endless, "no answer"),

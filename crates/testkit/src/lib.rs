@@ -1,4 +1,4 @@
-//! Fixtures made in code, origins that misbehave, databases, a started edge and control plane, a browser.
+//! Fixtures made in code, origins that misbehave, scanners, databases, a started edge and control plane, a browser.
 
 pub mod clock;
 pub mod control_plane;
@@ -10,6 +10,7 @@ pub mod http;
 pub mod http2;
 pub mod images;
 pub mod port;
+pub mod receiver;
 pub mod scanner;
 pub mod tls;
 pub mod upgrade;

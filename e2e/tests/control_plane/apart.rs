@@ -13,7 +13,7 @@ use crate::media_rig::{MediaRig, TestForm, id};
 use crate::support::ok;
 
 /// Lists of a tenant's.
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 10] = [
     "/v1/api-keys",
     "/v1/domains",
     "/v1/folders",
@@ -23,7 +23,11 @@ const LISTS: [&str; 9] = [
     "/v1/overlays",
     "/v1/presets",
     "/v1/signing-keys",
+    "/v1/workflows",
 ];
+
+/// What an endpoint of a workflow is asked with.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What has to come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +43,7 @@ use Expected::{Own, Refused, Status};
 
 /// What the other tenant has.
 struct Theirs {
+    tenant: String,
     key_id: String,
     medium: String,
     job: String,
@@ -86,7 +91,7 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
         }
         // What finds by names finds the asker's own.
         ("get", "/v1/media") => {
-            let found = ["folder=theirs", "tag=theirs", "public_id_prefix=theirs", "kind=document"];
+            let found = ["folder=theirs", "tag=theirs", "public_id_prefix=theirs", "kind=document", "state=quarantined", "replacement=quarantined"];
             let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
             found.into_iter().chain(example(method, path, theirs)).collect()
         }
@@ -100,6 +105,7 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             let of_origin = ("/v1/overlays/theirs".to_owned(), of_origin, Status(422));
             std::iter::once(of_origin).chain(example(method, path, theirs)).collect()
         }
+        ("post", "/v1/media/{id}/scan") => vec![(format!("/v1/media/{medium}/scan"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/cancel") => vec![(format!("/v1/jobs/{job}/cancel"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/retry") => vec![(format!("/v1/jobs/{job}/retry"), Given::Nothing, Refused)],
         _ => example(method, path, theirs).into_iter().collect(),
@@ -128,6 +134,17 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("patch", "/v1/media/{id}") => {
             (format!("/v1/media/{}", theirs.medium), Some(json!({"public_id": "of-the-asker", "tags": []})), Refused)
         }
+        ("post", "/v1/media/{id}/release" | "/v1/media/{id}/reject") => {
+            (path.replace("{id}", &theirs.medium), Some(json!({"reason": "of the asker"})), Refused)
+        }
+        // A URL that nobody has given out.
+        ("get", "/v1/media/{id}/bytes") => {
+            let query = format!("tenant={}&token={}", theirs.tenant, "A".repeat(92));
+            (format!("/v1/media/{}/bytes?{query}", theirs.medium), None, Refused)
+        }
+        // The asker has none of this kind.
+        ("get" | "delete", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), None, Refused),
+        ("put", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), Some(json!({"steps": []})), Own),
         ("get", "/v1/media/by-public-id/{public_id}") => ("/v1/media/by-public-id/theirs".into(), None, Refused),
         ("delete", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Refused),
         ("get", "/v1/jobs/{id}") => (format!("/v1/jobs/{}", theirs.job), None, Refused),
@@ -177,13 +194,17 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     }
     ok(&api.json(Method::PUT, &tenant.key, "/v1/policy", &json!({"unsigned": {"widths": [7331]}})).await, 200);
     rig.worker().await;
+    for kind in ["file", "video"] {
+        let step = json!({"name": "theirs", "http": {"url": "https://example.com/7331", "secret": SECRET}});
+        make(Method::PUT, &format!("/v1/workflows/{kind}"), json!({"steps": [step]})).await;
+    }
     let mut cursors = BTreeMap::new();
     for list in LISTS {
         let page = ok(&api.get(&tenant.key, &format!("{list}?limit=1")).await, 200);
         cursors.insert(list, page["next_cursor"].as_str().expect("a second page").to_owned());
     }
     let (medium, job) = (media.swap_remove(0), jobs.swap_remove(0));
-    Theirs { key_id: id(&key), medium, job, cursors }
+    Theirs { tenant: tenant.id.clone(), key_id: id(&key), medium, job, cursors }
 }
 
 /// Everything that a tenant and edges see of it.

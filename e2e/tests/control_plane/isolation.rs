@@ -27,6 +27,9 @@ const ROWS: &str = "
     INSERT INTO folders (tenant_id, path) VALUES ('$T', 'f');
     INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, tags)
         VALUES ('$T', '$T', 'm', 'f', 'image', '$T', 'image/png', 1, sha256('$T'), '{t}');
+    INSERT INTO workflows (tenant_id, kind, steps) VALUES ('$T', 'any', '[]');
+    INSERT INTO replacements (tenant_id, media_id, scan, kind, revision, content_type, bytes, sha256)
+        VALUES ('$T', '$T', '{}', 'image', '$T', 'image/png', 1, sha256('$T'));
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at) VALUES ('$T', '$T', '$T', 'pending', now());
     INSERT INTO events (tenant_id, kind, data) VALUES ('$T', 'media.created', '{}');
 ";
