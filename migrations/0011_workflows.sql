@@ -14,6 +14,7 @@ CREATE TABLE workflows (
     PRIMARY KEY (tenant_id, kind)
 );
 CALL isolate('workflows');
+CALL audit('workflows', 'workflow');
 
 -- 'quarantined': its bytes have not passed yet, and are not served; 'rejected': they have not passed, and are deleted after a while.
 ALTER TABLE media
@@ -47,6 +48,7 @@ CREATE TABLE replacements (
 CREATE INDEX replacements_in_state ON replacements (tenant_id, state, media_id);
 CREATE INDEX replacements_quarantined ON replacements (stored_at) WHERE state = 'quarantined';
 CALL isolate('replacements');
+CALL audit('replacements', 'replacement', quiet => '{stored_at}');
 
 -- 'rejected': a medium leads to it, or a replacement, but it has not passed: it will be doomed, unless somebody lets it through after all.
 ALTER TABLE stored_objects
@@ -126,6 +128,31 @@ END
 $$;
 CREATE TRIGGER follow_replacements AFTER UPDATE OR DELETE ON replacements
     FOR EACH ROW EXECUTE FUNCTION follow_replacements();
+
+-- Counts bytes that wait beside others as stored, and holds them to the tenant's quota. When they take the place of the others, in one
+-- statement, they are counted there and not here any more.
+CREATE FUNCTION count_replacement() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    tenant uuid := coalesce(NEW.tenant_id, OLD.tenant_id);
+    more bigint := coalesce(NEW.bytes, 0) - coalesce(OLD.bytes, 0);
+    total stored_totals;
+BEGIN
+    UPDATE stored_totals SET bytes = bytes + more WHERE tenant_id = tenant RETURNING * INTO total;
+    -- The tenant itself is being deleted.
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO stored_days AS known (tenant_id, day, bytes, files) VALUES (tenant, utc_day(), more, 0)
+    ON CONFLICT (tenant_id, day) DO UPDATE SET bytes = known.bytes + EXCLUDED.bytes;
+    IF more > 0 AND total.bytes > (SELECT storage_bytes FROM quotas WHERE tenant_id = tenant) THEN
+        RAISE 'the quota of stored bytes is used up' USING ERRCODE = 'check_violation', CONSTRAINT = 'quota_storage';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER count_replacement AFTER INSERT OR DELETE OR UPDATE OF bytes ON replacements
+    FOR EACH ROW EXECUTE FUNCTION count_replacement();
 
 -- How many bytes wait to be judged, and since when the oldest of them: of all tenants, for whoever runs the scanner.
 CREATE FUNCTION quarantine(OUT waiting bigint, OUT oldest timestamptz)

@@ -8,7 +8,7 @@ mod scope;
 
 use std::sync::Arc;
 
-use isolation::TenantKey;
+use isolation::{Actor, Author, Mandate, TenantKey};
 use rocket::request::{FromRequest, Outcome, Request};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -22,15 +22,24 @@ use crate::problem::ApiError;
 use crate::rates::RateLimits;
 use crate::requests::{Exchange, managed};
 
+/// Whose a key is.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    tenant: TenantKey,
+    slug: Arc<str>,
+    key: Uuid,
+    scopes: Scopes,
+}
+
 /// A tenant, by one of its keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// Whom the request works for.
     pub tenant: TenantKey,
     /// Its name in URLs.
     pub slug: Arc<str>,
-    /// The key.
-    pub key: Uuid,
+    /// What its transactions begin with.
+    pub mandate: Mandate,
     scopes: Scopes,
 }
 
@@ -45,8 +54,17 @@ impl Caller {
 }
 
 /// The operator.
-#[derive(Debug, Clone, Copy)]
-pub struct Admin;
+#[derive(Debug, Clone)]
+pub struct Admin {
+    author: Author,
+}
+
+impl Admin {
+    /// What a transaction begins with that works for this tenant.
+    pub fn mandate(&self, tenant: TenantKey) -> Mandate {
+        Mandate::new(tenant, &self.author)
+    }
+}
 
 /// An edge.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +115,13 @@ fn stranger(request: &Request<'_>) -> Result<(), ApiError> {
     Exchange::of(request).is_within(limits.charge_address(client.ip()))
 }
 
+/// Who is to be written down for what this request changes.
+fn author(request: &Request<'_>, actor: Actor) -> Author {
+    let pattern = request.route().map(|route| route.uri.as_str()).unwrap_or_default();
+    let (operation, client) = (format!("{} {pattern}", request.method()), request.remote().map(|remote| remote.ip()));
+    Author::of_request(actor, &operation, Exchange::of(request).id(), client)
+}
+
 async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
     let token = token(request).unwrap_or_default();
     if managed::<Operators>(request)?.admin.is(token) {
@@ -108,14 +133,17 @@ async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
         stranger(request)?;
     }
     let hash = hash.ok_or(ApiError::Unauthenticated)?;
-    let caller = directory.find(hash).await?.ok_or(ApiError::Unauthenticated)?;
-    Exchange::of(request).is_within(managed::<Arc<RateLimits>>(request)?.charge_key(caller.key))?;
-    Ok(caller)
+    let Holder { tenant, slug, key, scopes } = directory.find(hash).await?.ok_or(ApiError::Unauthenticated)?;
+    let exchange = Exchange::of(request);
+    exchange.is_within(managed::<Arc<RateLimits>>(request)?.charge_key(key))?;
+    exchange.came_from(tenant, key);
+    let mandate = Mandate::new(tenant, &author(request, Actor::Key(key)));
+    Ok(Caller { tenant, slug, mandate, scopes })
 }
 
 async fn admin(request: &Request<'_>) -> Result<Admin, ApiError> {
     if managed::<Operators>(request)?.admin.is(token(request).unwrap_or_default()) {
-        return Ok(Admin);
+        return Ok(Admin { author: author(request, Actor::Operator) });
     }
     // Whoever has a tenant's key is told that it is the wrong one.
     caller(request).await.and(Err(ApiError::AdminOnly))
@@ -134,11 +162,7 @@ impl<'r> FromRequest<'r> for Caller {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let caller = caller(request).await;
-        if let Ok(caller) = &caller {
-            Exchange::of(request).came_from(caller.tenant, caller.key);
-        }
-        Exchange::outcome(request, caller)
+        Exchange::outcome(request, caller(request).await)
     }
 }
 

@@ -16,6 +16,9 @@ use crate::requests::{Exchange, managed};
 /// Most bytes of a body that is not a file.
 const BODY_BYTES_MAX: u64 = 64 << 10;
 
+/// Most bytes of what an edge sends: the rows of a report with all that they may say.
+const EDGE_BODY_BYTES_MAX: u64 = 1 << 20;
+
 /// How long a body may take to come.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyTime(pub Duration);
@@ -43,27 +46,43 @@ impl<T> Deref for Body<T> {
     }
 }
 
+/// A body of an edge, which may be larger.
+#[derive(Debug)]
+pub struct EdgeBody<T>(pub T);
+
+#[rocket::async_trait]
+impl<'r, T: DeserializeOwned> FromData<'r> for EdgeBody<T> {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        match read::<T>(request, data, EDGE_BODY_BYTES_MAX).await {
+            Ok(body) => Outcome::Success(Self(body.into_value())),
+            Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
+        }
+    }
+}
+
 #[rocket::async_trait]
 impl<'r, T: DeserializeOwned> FromData<'r> for Body<T> {
     type Error = ();
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
-        match read(request, data).await {
+        match read(request, data, BODY_BYTES_MAX).await {
             Ok(body) => Outcome::Success(body),
             Err(error) => Outcome::Error(Exchange::of(request).refuse(error)),
         }
     }
 }
 
-async fn read<T: DeserializeOwned>(request: &Request<'_>, data: Data<'_>) -> Result<Body<T>, ApiError> {
+async fn read<T: DeserializeOwned>(request: &Request<'_>, data: Data<'_>, limit: u64) -> Result<Body<T>, ApiError> {
     if !request.content_type().is_some_and(|kind| kind.is_json()) {
         return Err(ApiError::NotJsonType);
     }
     let BodyTime(time) = *managed(request)?;
-    let bytes = timeout(time, data.open(BODY_BYTES_MAX.bytes()).into_bytes()).await;
+    let bytes = timeout(time, data.open(limit.bytes()).into_bytes()).await;
     let bytes = bytes.map_err(|_| ApiError::BodySlow { seconds: time.as_secs() })?.map_err(|_| ApiError::BodyCut)?;
     if !bytes.is_complete() {
-        return Err(ApiError::BodyTooLarge { limit: BODY_BYTES_MAX });
+        return Err(ApiError::BodyTooLarge { limit });
     }
     let bytes = bytes.into_inner();
     let fingerprint = Sha256::digest(&bytes).into();

@@ -2,6 +2,7 @@
 //!
 //! Must not hold anything per tenant: that is in the database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,12 +16,13 @@ use storage::StoreSettings;
 use crate::cors::Cors;
 use crate::scanner::ScannerSettings;
 use crate::sealing::Seal;
+use crate::webhooks::WebhookSettings;
 
 /// Rocket tells in its own words what each request's event says already.
 const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn";
 
-/// Connections of a worker, which does few things at once.
-const WORKER_CONNECTIONS: u32 = 8;
+/// Connections of a worker: whatever it does many of at once, it keeps in a moment.
+const WORKER_CONNECTIONS: u32 = 16;
 
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
@@ -67,6 +69,10 @@ pub struct ControlPlaneSettings {
     pub feed_days: u64,
     /// Days for which jobs that are over are kept.
     pub job_days: u64,
+    /// Whether parts of tables by month are written to the store of uploads before they are dropped.
+    pub archive: bool,
+    /// Months for which tables by month keep their rows, by the table's name.
+    pub keep_months: BTreeMap<String, u32>,
     /// Requests a second with each key of a tenant; 0 is no limit.
     pub rate_per_second: u32,
     /// Requests with a key that may come at once.
@@ -101,6 +107,10 @@ pub struct ControlPlaneSettings {
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
     pub fetch_private: Vec<String>,
+    /// How events are sent to webhooks.
+    pub webhooks: WebhookSettings,
+    /// Where the metrics and the health of `control-plane worker` are served; nowhere if not set.
+    pub worker_listen: Option<SocketAddr>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
     /// What URLs of the API begin with; `http://` and `listen` where it is empty.
@@ -129,6 +139,8 @@ impl Default for ControlPlaneSettings {
             statement_seconds: 10,
             feed_days: 7,
             job_days: 30,
+            archive: true,
+            keep_months: BTreeMap::new(),
             rate_per_second: 100,
             rate_burst: 200,
             address_rate_per_second: 10,
@@ -146,6 +158,8 @@ impl Default for ControlPlaneSettings {
             rejected_days: 30,
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
+            webhooks: WebhookSettings::default(),
+            worker_listen: None,
             delivery_url: "http://127.0.0.1:8080".to_owned(),
             api_url: String::new(),
             threads: 0,
@@ -179,6 +193,9 @@ impl Settings for ControlPlaneSettings {
         for (key, days) in days {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
+        for (table, months) in &self.keep_months {
+            mistakes.unless((1..=1200).contains(months), &format!("keep_months.{table}"), months, "1 to 1200");
+        }
         for (key, rate, burst_key, burst) in [
             ("rate_per_second", self.rate_per_second, "rate_burst", self.rate_burst),
             ("address_rate_per_second", self.address_rate_per_second, "address_rate_burst", self.address_rate_burst),
@@ -195,6 +212,7 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(servers <= DNS_SERVERS_MAX, "dns_servers", servers, "at most 8 of them");
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         self.check_uploads(mistakes);
+        self.webhooks.check(mistakes);
         self.scanner.check(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");

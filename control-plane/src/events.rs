@@ -3,6 +3,8 @@
 //! The row is part of the transaction that does it, and gets its number when that commits (`migrations/0008_events.sql`): nothing
 //! goes untold, and nothing is told that did not happen. Must not send anything: workers do.
 
+use std::str::FromStr;
+
 use isolation::{DatabaseError, TenantTransaction};
 use serde_json::Value;
 use uuid::Uuid;
@@ -47,12 +49,28 @@ kinds! {
     MediaDeleted = "media.deleted",
     /// A medium's time was over, and it was deleted.
     MediaExpired = "media.expired",
+    /// 80 % of a quota is used, for the first time in a month.
+    QuotaWarning = "quota.warning",
+    /// All of a quota is used, for the first time in a month.
+    QuotaExceeded = "quota.exceeded",
     /// A job is done. Told by the database.
     JobDone = "job.done",
     /// A job was tried as often as may be. Told by the database.
     JobFailed = "job.failed",
     /// A job was given up. Told by the database.
     JobCancelled = "job.cancelled",
+    /// A webhook was disabled because it was gone or had taken nothing for days.
+    WebhookDisabled = "webhook.disabled",
+    /// Somebody tries whether a webhook works. Sent to that one, whatever it wants to hear of.
+    WebhookTest = "webhook.test",
+}
+
+impl FromStr for EventKind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or(())
+    }
 }
 
 /// Tells of an event, if `transaction` commits; the event's id. A transaction that also announces a change to edges does that after
@@ -61,12 +79,35 @@ kinds! {
 /// # Errors
 /// [`DatabaseError`].
 pub async fn emit(transaction: &mut TenantTransaction, kind: EventKind, data: Value) -> Result<Uuid, DatabaseError> {
+    insert(transaction, None, kind, data).await
+}
+
+/// The same, for one webhook only.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn emit_to(
+    transaction: &mut TenantTransaction,
+    webhook: Uuid,
+    kind: EventKind,
+    data: Value,
+) -> Result<Uuid, DatabaseError> {
+    insert(transaction, Some(webhook), kind, data).await
+}
+
+async fn insert(
+    transaction: &mut TenantTransaction,
+    webhook: Option<Uuid>,
+    kind: EventKind,
+    data: Value,
+) -> Result<Uuid, DatabaseError> {
     let tenant = transaction.tenant().as_uuid();
     let id = sqlx::query_scalar!(
-        "INSERT INTO events (tenant_id, kind, data) VALUES ($1, $2, $3) RETURNING id",
+        "INSERT INTO events (tenant_id, kind, data, webhook_id) VALUES ($1, $2, $3, $4) RETURNING id",
         tenant,
         kind.as_str(),
-        data
+        data,
+        webhook
     )
     .fetch_one(transaction.connection())
     .await?;

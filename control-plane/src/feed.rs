@@ -34,6 +34,8 @@ pub enum Subject<'a> {
     Origin(&'a str),
     /// A signing key, by its `kid`; its secret stays sealed.
     SigningKey(&'a str),
+    /// Which of its quotas are used up.
+    Quotas,
     /// What a public id means; the new meaning is in its pointer already.
     Media(&'a str),
 }
@@ -49,6 +51,7 @@ impl<'a> Subject<'a> {
             Self::Image(name) => (kind::IMAGE, name),
             Self::Origin(name) => (kind::ORIGIN, name),
             Self::SigningKey(kid) => (kind::SIGNING_KEY, kid),
+            Self::Quotas => (kind::QUOTA, ""),
             Self::Media(public_id) => (kind::MEDIA, public_id),
         }
     }

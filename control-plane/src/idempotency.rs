@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use isolation::{Database, TenantKey, TenantTransaction};
+use isolation::{Database, Mandate, TenantKey, TenantTransaction};
 use rocket::request::{FromRequest, Outcome, Request};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
@@ -84,10 +84,11 @@ impl Once {
         self,
         database: &Database,
         seal: &Seal,
-        tenant: TenantKey,
+        mandate: &Mandate,
         body: &Fingerprint,
     ) -> Result<Begun, ApiError> {
-        let mut transaction = database.begin(tenant).await?;
+        let tenant = mandate.tenant;
+        let mut transaction = database.begin(mandate).await?;
         let Some(key) = self.key else { return Ok(Begun::First(Work { transaction, kept: None })) };
         let fingerprint =
             Sha256::new().chain_update(self.target).chain_update([0]).chain_update(body).finalize().into();

@@ -16,10 +16,12 @@ mod feed;
 mod form;
 mod idempotency;
 mod media;
+mod monthly;
 mod names;
 mod openapi;
 mod page;
 mod problem;
+mod quotas;
 mod rates;
 mod requests;
 mod reseal;
@@ -28,6 +30,8 @@ mod scanner;
 mod sealing;
 mod server;
 mod txt;
+mod webhooks;
+mod usage;
 mod worker;
 mod workflows;
 
@@ -66,7 +70,7 @@ struct Arguments {
 enum Command {
     /// Brings the database to what this version needs. Safe to run again, and while older versions serve.
     Migrate,
-    /// Gives jobs of dead workers to others and forgets what is old, until it is stopped.
+    /// Does jobs, sends events to webhooks, gives jobs of dead workers to others and forgets what is old, until it is stopped.
     Worker {
         /// One round only, for those who have a clock of their own.
         #[arg(long)]
@@ -93,7 +97,7 @@ fn main() -> ExitCode {
     }
     let done = match arguments.command {
         None => serve(&settings),
-        Some(Command::Worker { once }) => runtime(&settings).and_then(|on| on.block_on(worker::run(&settings, once))),
+        Some(Command::Worker { once }) => work(&settings, once),
         Some(Command::Reseal) => runtime(&settings).and_then(|runtime| runtime.block_on(reseal(&settings))),
         Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
     };
@@ -127,6 +131,11 @@ fn serve(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+fn work(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
+    let registry = metrics::registry("worker", env!("CARGO_PKG_VERSION"));
+    runtime(settings)?.block_on(worker::run(settings, once, registry))
 }
 
 fn runtime(settings: &ControlPlaneSettings) -> anyhow::Result<tokio::runtime::Runtime> {

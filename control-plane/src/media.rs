@@ -28,7 +28,7 @@ pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags,
 pub use self::intake::{Intake, Taken, sweep};
 pub use self::judging::{Next, Question, ScanOrder, answer, described, next};
 pub use self::orders::{Batch, FetchOrder, Step, expires_at};
-pub use self::publish::{Published, Publisher};
+pub use self::publish::{Published, Publisher, hexadecimal};
 pub use self::record::{
     Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
     is_published, list, make_folder, published,

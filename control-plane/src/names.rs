@@ -1,9 +1,12 @@
 //! Names in paths and bodies: what is allowed, before the database is asked.
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use transform_url::value::{Name, OpValue};
 use transform_url::{OriginName, TenantSlug};
 use url::Host;
 
+use crate::events::EventKind;
 use crate::problem::ApiError;
 
 /// Longest name for people, in bytes.
@@ -49,6 +52,24 @@ pub fn title(text: &str) -> Result<&str, ApiError> {
     let is_allowed = (1..=TITLE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
     let why = || format!("is 1 to {TITLE_BYTES_MAX} bytes without control characters");
     if is_allowed { Ok(text) } else { Err(ApiError::field("name", why())) }
+}
+
+/// A type of event.
+///
+/// # Errors
+/// [`ApiError::Field`].
+pub fn event(text: &str) -> Result<EventKind, ApiError> {
+    let all = || EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+    text.parse().map_err(|()| ApiError::field("types", format!("each is one of {}", all())))
+}
+
+/// A moment in a query, which has to be one of RFC 3339.
+///
+/// # Errors
+/// [`ApiError::Field`].
+pub fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ApiError> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| ApiError::field(name, "is a time of RFC 3339, as 2026-01-31T12:00:00Z"))
 }
 
 /// A host of a tenant's own, as the DNS has it: lower case, other scripts in Punycode.

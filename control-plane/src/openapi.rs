@@ -34,13 +34,17 @@ use crate::server;
         (name = "media", description = "What a tenant has uploaded"),
         (name = "folders", description = "Where it is in"),
         (name = "jobs", description = "What workers do with it"),
+        (name = "events", description = "What has happened"),
+        (name = "webhooks", description = "Where events are sent"),
         (name = "workflows", description = "What it goes through before it is delivered"),
         (name = "presets", description = "Registered sets of ops"),
         (name = "policy", description = "What a tenant is allowed"),
         (name = "overlays", description = "Registered images"),
         (name = "origins", description = "Where pictures come from"),
+        (name = "usage", description = "What a tenant has used, and may use"),
+        (name = "audit log", description = "Who has changed what"),
         (name = "purges", description = "Taking pictures back"),
-        (name = "edges", description = "What edges are told"),
+        (name = "edges", description = "What edges are told, and tell"),
         (name = "operation", description = "Health, metrics, and this description")
     )
 )]

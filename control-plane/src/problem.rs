@@ -16,6 +16,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::auth::Scope;
+use crate::quotas::Quota;
 use crate::requests::Exchange;
 use crate::sealing::SealError;
 use crate::txt::TxtError;
@@ -149,12 +150,18 @@ pub enum ApiError {
     /// There is no place for uploads.
     #[error("uploads cannot be kept here: the operator has to set control-plane.uploads")]
     NoStore,
+    /// More than the tenant may store.
+    #[error("it would be more than the tenant's quota of {0}: delete something, or ask the operator for more")]
+    Quota(Quota),
     /// A folder with something in it.
     #[error("the folder is not empty")]
     NotEmpty,
     /// A job that is in another state.
     #[error("the job is {0}")]
     JobState(String),
+    /// A webhook that is in another state: how it is.
+    #[error("the webhook {0}")]
+    WebhookState(&'static str),
     /// A medium of which this cannot be done as it is.
     #[error("the medium is {0}")]
     MediaState(&'static str),
@@ -175,7 +182,7 @@ pub enum ApiError {
     Seal(#[from] SealError),
     /// The database, or what it said.
     #[error(transparent)]
-    Database(#[from] DatabaseError),
+    Database(DatabaseError),
     /// The server is stopping, or a panic.
     #[error("the server failed")]
     Internal,
@@ -185,9 +192,15 @@ fn listed(mistakes: &[Mistake]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+impl From<DatabaseError> for ApiError {
+    fn from(error: DatabaseError) -> Self {
+        Quota::of_refusal(&error).map_or(Self::Database(error), Self::Quota)
+    }
+}
+
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(error.into())
+        DatabaseError::from(error).into()
     }
 }
 
@@ -255,8 +268,11 @@ impl ApiError {
             Self::IdempotencyRunning => (Status::Conflict, "idempotency-running"),
             Self::NoMasterKey => (Status::NotImplemented, "no-master-key"),
             Self::NoStore => (Status::NotImplemented, "no-store"),
+            Self::Quota(Quota::Storage) => (Status::Forbidden, "quota-storage"),
+            Self::Quota(Quota::Files) => (Status::Forbidden, "quota-files"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
             Self::JobState(_) => (Status::Conflict, "job-state"),
+            Self::WebhookState(_) => (Status::Conflict, "webhook-state"),
             Self::MediaState(_) => (Status::Conflict, "media-state"),
             Self::UrlRefused => (Status::Forbidden, "url-refused"),
             Self::NoWorkflow => (Status::Conflict, "no-workflow"),

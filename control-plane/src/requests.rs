@@ -58,6 +58,11 @@ impl Exchange {
         })
     }
 
+    /// What it is called in its event, its answer, and the audit log.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
     /// How a guard of a request ends.
     pub fn outcome<T>(request: &Request<'_>, guarded: Result<T, ApiError>) -> Outcome<T, ()> {
         match guarded {

@@ -3,13 +3,12 @@
 //! One tenant at a time, each in a transaction of its own: it may be stopped and begun again.
 
 use anyhow::Context;
-use isolation::{Database, TenantKey};
+use isolation::{Actor, Author, Database, Mandate, TenantKey};
 use tenancy::feed::kind;
 
 use crate::config::ControlPlaneSettings;
-use crate::idempotency;
 use crate::sealing::{Place, Seal};
-use crate::workflows;
+use crate::{idempotency, webhooks, workflows};
 
 /// Tenants that are listed in one go.
 const PAGE: i32 = 1000;
@@ -35,7 +34,7 @@ pub async fn run(settings: &ControlPlaneSettings) -> anyhow::Result<u64> {
 }
 
 async fn of_tenant(database: &Database, seal: &Seal, tenant: TenantKey) -> anyhow::Result<u64> {
-    let mut transaction = database.begin(tenant).await?;
+    let mut transaction = database.begin(&Mandate::new(tenant, &Author::new(Actor::System, "reseal"))).await?;
     let keys = sqlx::query!("SELECT kid, secret FROM signing_keys ORDER BY kid FOR UPDATE")
         .fetch_all(transaction.connection())
         .await?;
@@ -63,6 +62,7 @@ async fn of_tenant(database: &Database, seal: &Seal, tenant: TenantKey) -> anyho
             .await?;
         resealed += 1;
     }
+    resealed += webhooks::reseal(&mut transaction, seal).await?;
     resealed += workflows::reseal(&mut transaction, seal).await?;
     resealed += idempotency::reseal(&mut transaction, seal).await?;
     transaction.commit().await?;

@@ -18,6 +18,8 @@ use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
+use crate::media::Library;
+use crate::monthly::MonthlyTables;
 use crate::media::{BytesUrls, Library};
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
@@ -25,6 +27,7 @@ use crate::requests::{Exchange, Requests};
 use crate::routes;
 use crate::scanner::ScannerWatch;
 use crate::txt::TxtRecords;
+use crate::webhooks::WebhookReach;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
 const MERCY_SECONDS: u32 = 2;
@@ -64,8 +67,9 @@ pub fn build(
     let (writer, flusher) = (Arc::clone(&keys), Arc::clone(&keys));
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
+    let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
     let scanner = settings.scanner.scanner();
-    let (watch, watched) = (ScannerWatch::new(scanner.clone(), registry)?, database.clone());
+    let (watch, quarantine) = (ScannerWatch::new(scanner.clone(), registry)?, database.clone());
     Ok(rocket::custom(config)
         .attach(Requests::start(registry)?)
         .attach(Cors::new(&settings.cors_origins))
@@ -82,8 +86,11 @@ pub fn build(
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
         }))
+        .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
+            until(rocket.shutdown(), async move { tables.watch(&watched).await })
+        }))
         .attach(AdHoc::on_liftoff("scanner", move |rocket| {
-            until(rocket.shutdown(), async move { watch.look(&watched).await })
+            until(rocket.shutdown(), async move { watch.look(&quarantine).await })
         }))
         .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
         .manage(Operators::of(settings))
@@ -93,6 +100,7 @@ pub fn build(
         .manage(limits)
         .manage(BodyTime(Duration::from_secs(settings.body_seconds)))
         .manage(Reach::of(settings))
+        .manage(WebhookReach(settings.webhooks.reach()))
         .manage(settings.seal())
         .manage(scanner)
         .manage(BytesUrls::new(settings))

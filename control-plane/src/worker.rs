@@ -1,25 +1,34 @@
 //! `control-plane worker`: what has to be done again and again, in a process of its own: jobs of dead workers are given to others, the
-//! object store is brought to what the database says, and what is old is forgotten.
+//! object store is brought to what the database says, events are sent to webhooks, and what is old is forgotten.
 //!
 //! Several may run: each takes what no other has. Must not answer requests.
 
+mod archive;
 mod jobs;
+mod parts;
 mod scans;
+mod status;
 mod store;
+mod webhooks;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::jobs::Queue;
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use isolation::{Database, DatabaseError};
+use prometheus::Registry;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
+use crate::quotas;
 use crate::worker::jobs::{CHANGES, Runner, SCANS};
+use crate::worker::parts::Parts;
+use crate::worker::webhooks::{Sender, WebhookMetrics};
 
 /// Time between two looks for workers that are not heard of any more.
 const EVERY: Duration = Duration::from_secs(5);
@@ -29,6 +38,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Jobs that are done at the same time, of those that change media and of those that judge bytes.
 const AT_ONCE: [(&[&str], usize); 2] = [(CHANGES, 2), (SCANS, 4)];
+
+/// Looks between two times that quotas are looked at: a minute.
+const SETTLE_EVERY: u64 = 12;
+
+/// Time between two looks for parts of tables that are to be made or to go.
+const PARTS_EVERY: Duration = Duration::from_secs(600);
 
 /// Looks between two times that what is old is forgotten: an hour.
 const FORGET_EVERY: u64 = 720;
@@ -43,25 +58,38 @@ const ANSWERS_PAGE: i32 = 1000;
 ///
 /// # Errors
 /// When the settings name no database, or no store that can be opened, or, `once`, when it cannot be reached.
-pub async fn run(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
+pub async fn run(settings: &ControlPlaneSettings, once: bool, registry: Registry) -> anyhow::Result<()> {
     let database = Database::open(&settings.worker_database()).context("control-plane.worker_url")?;
-    let worker = Worker::new(settings, database)?;
+    let worker = Worker::new(settings, database.clone(), &registry)?;
     if once {
         worker.reap().await?;
         worker.see_to_store().await?;
+        quotas::sweep(&worker.database).await?;
         for (kinds, _) in AT_ONCE {
             while worker.library.store().is_ok() && worker.runner.run_one(kinds).await? {}
         }
-        return worker.forget().await;
+        worker.sender.run_once().await?;
+        worker.forget().await?;
+        return worker.parts.round().await.context("tables by month");
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let status = async {
+        match settings.worker_listen {
+            Some(listen) => status::serve(listen, database, registry).await.context("control-plane.worker_listen"),
+            None => std::future::pending().await,
+        }
+    };
     tracing::info!("working");
     tokio::select! {
         () = worker.work() => {}
         () = worker.do_jobs() => {}
+        () = worker.sender.run() => {}
+        ended = status => ended?,
+        () = worker.keep_parts() => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
+    worker.sender.stop(Duration::from_secs(settings.drain_seconds.into())).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -71,21 +99,29 @@ struct Worker {
     queue: Queue,
     library: Library,
     runner: Runner,
+    sender: Arc<Sender>,
+    webhooks: WebhookMetrics,
+    parts: Parts,
     feed_age: Duration,
     job_age: Duration,
 }
 
 impl Worker {
-    fn new(settings: &ControlPlaneSettings, database: Database) -> anyhow::Result<Self> {
+    fn new(settings: &ControlPlaneSettings, database: Database, registry: &Registry) -> anyhow::Result<Self> {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
         let library = Library::open(settings, database.clone())?;
-        let runner = Runner::new(settings, library.clone());
+        let (runner, parts) = (Runner::new(settings, library.clone()), Parts::new(settings, &library));
+        let webhooks = WebhookMetrics::new(registry)?;
+        let sender = Sender::new(settings, database.clone(), webhooks.clone());
         Ok(Self {
             database,
             queue,
             library,
             runner,
+            sender,
+            webhooks,
+            parts,
             feed_age: days(settings.feed_days),
             job_age: days(settings.job_days),
         })
@@ -95,6 +131,10 @@ impl Worker {
     async fn work(&self) {
         for round in 0u64.. {
             let mut done = self.reap().await.and(self.see_to_store().await);
+            done = done.and(self.webhooks.look(&self.database).await.map_err(Into::into));
+            if round.is_multiple_of(SETTLE_EVERY) {
+                done = done.and(quotas::sweep(&self.database).await.context("quotas"));
+            }
             if done.is_ok() && round.is_multiple_of(FORGET_EVERY) {
                 done = self.forget().await;
             }
@@ -102,6 +142,16 @@ impl Worker {
                 tracing::warn!("the next round tries again: {error:#}");
             }
             sleep(EVERY).await;
+        }
+    }
+
+    /// For ever. What fails is tried again the next time.
+    async fn keep_parts(&self) {
+        loop {
+            if let Err(error) = self.parts.round().await {
+                tracing::warn!(cause = error.cause(), "parts of tables are looked after again soon: {error}");
+            }
+            sleep(PARTS_EVERY).await;
         }
     }
 
@@ -163,7 +213,9 @@ impl Worker {
         let events = sqlx::query_scalar!(r#"SELECT trim_feed($1) AS "events!""#, older_than);
         let events = events.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
         let answers = self.forget_answers(now - ANSWERS_AGE).await?;
-        tracing::info!(jobs, events, answers, "forgotten");
+        let edges = sqlx::query_scalar!(r#"SELECT trim_usage_reports() AS "edges!""#);
+        let edges = edges.fetch_one(self.database.across()).await.map_err(DatabaseError::from)?;
+        tracing::info!(jobs, events, answers, edges, "forgotten");
         Ok(())
     }
 

@@ -6,7 +6,6 @@
 
 mod definition;
 mod scan;
-mod secret;
 
 use isolation::TenantTransaction;
 use time::OffsetDateTime;

@@ -60,6 +60,11 @@ impl Origination {
         Self::None,
     ];
 
+    /// Whether it was in a cache of this edge.
+    pub fn is_hit(self) -> bool {
+        matches!(self, Self::Memory | Self::Disk | Self::Stale | Self::StaleIfError)
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::Memory => "memory",

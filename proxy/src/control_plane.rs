@@ -4,12 +4,17 @@
 //! written down. A crash in between only has it told once more, and all of it may be. Without a control plane to be reached the
 //! edge serves what was written down.
 //!
+//! What tenants use is told in the other direction (`reporter.rs`), and neither waits for the other.
+//!
 //! Must not be needed to serve, and must not judge requests.
 
 mod client;
 mod directory;
 mod journal;
 mod metrics;
+mod outbox;
+mod reporter;
+mod reporter_metrics;
 mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +36,7 @@ use self::client::{Client, ClientError};
 use self::directory::{Directory, Effect};
 use self::journal::{Journal, Position};
 use self::metrics::FeedMetrics;
+pub use self::reporter::Reporter;
 use self::sinks::{Sinks, TakenBack};
 use crate::config::{ControlPlaneTable, base_url};
 use crate::policy::PolicyInForce;

@@ -19,7 +19,6 @@ use crate::authorise::{authorise, check_expiry};
 use crate::marks::{source_mark, tag_marks, tenant_mark};
 use crate::origins::OpenOrigin;
 use crate::problem::EdgeError;
-use crate::rates::TenantRates;
 use crate::registered::Registered;
 use crate::source::{Source, SourcePath};
 use crate::tenants::{ActivePolicy, ActiveTenant};
@@ -34,8 +33,8 @@ pub struct Decision {
     pub path: SourcePath,
     /// The original itself, or what is made of it.
     pub wanted: Wanted,
-    /// What the tenant's rates are counted by.
-    pub rates: Option<Arc<TenantRates>>,
+    /// The same as it is served.
+    pub active: Arc<ActiveTenant>,
     /// The policy's version.
     pub sequence: u64,
     /// Unix seconds from which on the signed URL is refused. Held against the clock at each request.
@@ -105,13 +104,12 @@ impl Decision {
         host_tenant: Option<&TenantSlug>,
         target: &[u8],
         now: u64,
-        whose: &mut Option<Arc<Tenant>>,
+        whose: &mut Option<Arc<ActiveTenant>>,
     ) -> Result<Self, EdgeError> {
         let request = native::parse(target, host_tenant)?;
         let whose_it_is = whose_is(active, &request)?;
-        let tenant = &whose_it_is.tenant;
-        *whose = Some(Arc::clone(tenant));
-        let expires = authorise(tenant, &request)?;
+        *whose = Some(Arc::clone(whose_it_is));
+        let expires = authorise(&whose_it_is.tenant, &request)?;
         check_expiry(expires, now)?;
         Self::authorised(whose_it_is, &request, (active.sequence, expires))
     }
@@ -126,7 +124,7 @@ impl Decision {
     }
 
     fn authorised(
-        active: &ActiveTenant,
+        active: &Arc<ActiveTenant>,
         request: &Request<'_>,
         (sequence, expires): (u64, Option<u64>),
     ) -> Result<Self, EdgeError> {
@@ -135,8 +133,8 @@ impl Decision {
             Delivery::Original => Wanted::Original,
             Delivery::Transform(ops) => Wanted::Rendition(Box::new(resolve(active, ops, (&origin, &path))?)),
         };
-        let (tenant, rates) = (Arc::clone(&active.tenant), active.rates.clone());
-        Ok(Self { tenant, origin, path, wanted, rates, sequence, expires })
+        let (tenant, active) = (Arc::clone(&active.tenant), Arc::clone(active));
+        Ok(Self { tenant, active, origin, path, wanted, sequence, expires })
     }
 
     /// Names the original, with its tenant.

@@ -1,6 +1,6 @@
 //! The edge without sockets: from a request head to an answer, in the order of the phases.
 //!
-//! limits → tenant → parse → authorise → rates → negotiate → key → memory → disk → single flight. Nothing is served that the
+//! limits → tenant → parse → authorise → rates → quotas → negotiate → key → memory → disk → single flight. Nothing is served that the
 //! policy in force refuses, so everything up to the key happens before the cache is asked.
 //! Must not write to a connection: that is the server's business.
 
@@ -11,7 +11,6 @@ use cache::{RenditionCache, UnixMillis};
 use http::{Method, header};
 use imaging::Class;
 use pingora_http::RequestHeader;
-use tenancy::Tenant;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -26,8 +25,9 @@ use crate::original::{self, OriginalAnswer};
 use crate::policy::PolicyInForce;
 use crate::problem::EdgeError;
 use crate::rates::{Kind, RateLimits};
-use crate::recent;
 use crate::rendition::RenditionAnswer;
+use crate::tenants::ActiveTenant;
+use crate::{quotas, recent};
 
 /// Everything that serving needs; shared by all connections.
 pub struct Edge {
@@ -64,7 +64,7 @@ pub struct Facts {
     /// Whom the request comes from.
     pub client: IpAddr,
     /// The tenant, once it is known.
-    pub tenant: Option<Arc<Tenant>>,
+    pub tenant: Option<Arc<ActiveTenant>>,
     /// Where the answer came from.
     pub origination: Origination,
     /// What the fill took, if this request started it.
@@ -96,7 +96,8 @@ impl Edge {
             return Err(EdgeError::Loop);
         }
         let decision = self.decide(head, &mut facts.tenant)?;
-        self.rates.charge(Kind::Request, facts.client, decision.rates.as_deref())?;
+        self.rates.charge(Kind::Request, facts.client, decision.active.rates.as_deref())?;
+        quotas::may_send(&decision.tenant)?;
         match &decision.wanted {
             Wanted::Original => {
                 facts.origination = Origination::Original;
@@ -112,13 +113,13 @@ impl Edge {
     }
 
     /// What the URL means under the policy in force.
-    fn decide(&self, head: &RequestHeader, whose: &mut Option<Arc<Tenant>>) -> Result<Arc<Decision>, EdgeError> {
+    fn decide(&self, head: &RequestHeader, whose: &mut Option<Arc<ActiveTenant>>) -> Result<Arc<Decision>, EdgeError> {
         let active = self.policy.get();
         let host_tenant = active.tenant_of_host(host(head)).map(|active| &active.tenant.slug);
         let target = head.raw_path();
         let now = UnixMillis::now().0 / 1000;
         if let Some(decision) = recent::recall(&active, host_tenant, target) {
-            *whose = Some(Arc::clone(&decision.tenant));
+            *whose = Some(Arc::clone(&decision.active));
             check_expiry(decision.expires, now)?;
             return Ok(decision);
         }

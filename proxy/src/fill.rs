@@ -13,6 +13,7 @@ use crate::decision::{Decision, WantedRendition};
 use crate::kept;
 use crate::pool::{Finished, TransformPool};
 use crate::problem::EdgeError;
+use crate::quotas;
 use crate::refreshes::Refreshes;
 use crate::registered::{Registered, RegisteredBytes, RegisteredImages};
 use crate::render_job::{NamedSource, RenderJob, Sharing};
@@ -184,6 +185,10 @@ impl Filler {
                 Freshness::Fresh | Freshness::Held | Freshness::Stale => return Ok(Gathered::Rendition(found)),
             }
         }
+        if previous.is_none() {
+            // There will be something to make, so the original is left alone.
+            quotas::may_make(&plan.decision.tenant)?;
+        }
         let same = previous.as_ref().filter(|entry| kept::has_overlay(entry, overlay.as_ref()));
         let fetched = self.sources.get(plan, place, same, deadline).await?;
         Ok(Gathered::Inputs(Inputs { fetched, overlay }))
@@ -247,7 +252,15 @@ impl Filler {
         job: RenderJob,
         deadline: Instant,
     ) -> Result<Finished<Result<Rendered, imaging::ImagingError>>, EdgeError> {
-        Ok(self.pool.run(&plan.decision.tenant.id, deadline, job).await?)
+        quotas::may_make(&plan.decision.tenant)?;
+        let finished = self.pool.run(&plan.decision.tenant.id, deadline, job).await?;
+        if let Some(account) = &plan.decision.active.account {
+            account.worked(finished.ran);
+            if finished.value.is_ok() {
+                account.made();
+            }
+        }
+        Ok(finished)
     }
 
     /// The work of making the rendition of `plan`.

@@ -36,6 +36,7 @@ mod policy;
 mod pool;
 mod problem;
 mod purge;
+mod quotas;
 mod rates;
 mod recent;
 mod refreshes;
@@ -57,6 +58,7 @@ mod tenants;
 mod tls;
 mod upgrade;
 mod uploads;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,7 +66,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
-use bootstrap::{logging, metrics, usage};
+use bootstrap::{logging, metrics};
 use cache::CacheSettings;
 use clap::Parser;
 use imaging::{Engine, EngineOptions, Limits};
@@ -76,7 +78,7 @@ use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::{AdminToken, EdgeSettings};
 use crate::connections::Connections;
-use crate::control_plane::Follower;
+use crate::control_plane::{Follower, Reporter};
 use crate::drain::{Drain, StopSignal};
 use crate::edge::Edge;
 use crate::fill::Filler;
@@ -97,6 +99,7 @@ use crate::stores::Stores;
 use crate::succession::Succession;
 use crate::tls::Certificates;
 use crate::uploads::UploadStore;
+use crate::usage::Accounts;
 
 /// jemalloc for us and, being unprefixed, for libvips: glibc's allocator keeps what picture-sized buffers leave behind.
 #[global_allocator]
@@ -128,11 +131,11 @@ fn main() -> ExitCode {
     if arguments.stop_with_parent
         && let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
     {
-        return usage(&anyhow::Error::new(error).context("--stop-with-parent"));
+        return bootstrap::usage(&anyhow::Error::new(error).context("--stop-with-parent"));
     }
     let (settings, cache) = match load(arguments.config) {
         Ok(loaded) => loaded,
-        Err(error) => return usage(&error),
+        Err(error) => return bootstrap::usage(&error),
     };
     if arguments.check_health {
         return told(health::check(settings.admin_listen));
@@ -141,11 +144,11 @@ fn main() -> ExitCode {
     logging::start(&settings.log);
     let policy = match PolicyInForce::load(settings.policy_file().as_deref(), &registry) {
         Ok(policy) => Arc::new(policy),
-        Err(error) => return usage(&error),
+        Err(error) => return bootstrap::usage(&error),
     };
     let certificates = match certificates(&settings, &registry) {
         Ok(certificates) => certificates.map(Arc::new),
-        Err(error) => return usage(&error),
+        Err(error) => return bootstrap::usage(&error),
     };
     if arguments.check_config {
         return ExitCode::SUCCESS;
@@ -197,7 +200,12 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let stores = io.block_on(Stores::open(settings, cache, registry, io.handle()))?;
     if let Some(store) = settings.uploads.open().map_err(|reason| anyhow::anyhow!("uploads.{reason}"))? {
         let uploads = UploadStore::new(store, Arc::clone(stores.cache.bans()));
-        policy.change_feed(|layer| layer.uploads = Some(uploads));
+        policy.change_feed(|layer| layer.belongings.uploads = Some(uploads));
+    }
+    let accounts = Arc::new(Accounts::default());
+    let reporter = Reporter::open(&settings.control_plane, Arc::clone(&accounts), registry)?;
+    if reporter.is_some() {
+        policy.change_feed(|layer| layer.belongings.accounts = Some(accounts));
     }
     let follower = Follower::open(
         &settings.control_plane,
@@ -244,6 +252,7 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     if let Some(follower) = follower {
         io.spawn(follower.run());
     }
+    let reporting = reporter.map(|reporter| reporter.start(io.handle()));
     io.spawn(policy.watch());
     io.spawn(improvements.run(drain.watch()));
     if let Some(certificates) = &certificates {
@@ -273,6 +282,10 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
 
     let closed = io.block_on(stores.close());
+    if let Some(reporting) = reporting {
+        // After the last fill.
+        io.block_on(reporting.stop());
+    }
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
     io.shutdown_background();

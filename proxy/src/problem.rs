@@ -13,6 +13,7 @@ use thiserror::Error;
 use transform_url::UrlError;
 
 use crate::pool::PoolError;
+use crate::quotas::{OverQuota, Spent};
 use crate::rates::{Kind, OverRate};
 use crate::source::SourceError;
 
@@ -115,6 +116,9 @@ pub enum EdgeError {
     /// Beyond a rate of the tenant's or the address's.
     #[error(transparent)]
     RateLimited(#[from] OverRate),
+    /// Beyond a quota of the tenant's.
+    #[error(transparent)]
+    Quota(#[from] OverQuota),
     /// No room for another rendition.
     #[error("too many renditions are being made; try again in a second")]
     Busy,
@@ -185,6 +189,10 @@ impl EdgeError {
             Self::BrokenOrigin(_) => (StatusCode::BAD_GATEWAY, "origin-misconfigured"),
             Self::Imaging(error) => imaging_status_and_code(error),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited"),
+            Self::Quota(over) => match over.of {
+                Spent::Bandwidth => (StatusCode::TOO_MANY_REQUESTS, "quota-bandwidth"),
+                Spent::Transforms => (StatusCode::TOO_MANY_REQUESTS, "quota-transforms"),
+            },
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -203,7 +211,11 @@ impl EdgeError {
     /// denied the original is not: it may have been taken back.
     pub fn is_passing(&self) -> bool {
         let (status, code) = self.status_and_code();
-        let is_too_soon = matches!(self, Self::RateLimited(over) if over.kind == Kind::Fill);
+        let is_too_soon = match self {
+            Self::RateLimited(over) => over.kind == Kind::Fill,
+            Self::Quota(over) => over.of == Spent::Transforms,
+            _ => false,
+        };
         is_too_soon || (status.is_server_error() && code != "source-denied")
     }
 
@@ -404,6 +416,8 @@ mod tests {
                 kind: Kind::Fill,
                 wait: std::time::Duration::ZERO,
             }),
+            EdgeError::Quota(OverQuota { of: Spent::Bandwidth, seconds: 1 }),
+            EdgeError::Quota(OverQuota { of: Spent::Transforms, seconds: 1 }),
             EdgeError::Method,
             EdgeError::UnknownTenant("a".into()),
             EdgeError::UnknownOrigin("a".into()),

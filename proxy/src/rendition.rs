@@ -160,7 +160,7 @@ impl Edge {
         let (cache, key) = (self.cache.clone(), order.key);
         let mut charged = Ok(());
         let may_start = || {
-            charged = self.rates.charge(Kind::Fill, order.client, order.decision.rates.as_deref());
+            charged = self.rates.charge(Kind::Fill, order.client, order.decision.active.rates.as_deref());
             charged.is_ok()
         };
         let flight = self.cache.flight_if(key, &order.decision.subject(), order.now, may_start, move || async move {

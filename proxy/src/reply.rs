@@ -150,6 +150,7 @@ pub fn problem(request: &RequestHeader, error: &EdgeError, id: &str) -> BoxResul
     match error {
         EdgeError::Method => head.insert_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))?,
         EdgeError::RateLimited(over) => head.insert_header(header::RETRY_AFTER, over.retry_after_seconds())?,
+        EdgeError::Quota(over) => head.insert_header(header::RETRY_AFTER, over.seconds)?,
         EdgeError::Busy => head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?,
         EdgeError::Source(source) => {
             if let Some(size) = source.unsatisfied_size() {

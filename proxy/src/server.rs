@@ -138,6 +138,12 @@ impl EdgeServer {
     }
 
     fn record(&self, session: &Session, context: &RequestContext) {
+        let (status, bytes) =
+            (session.response_written().map_or(0, |response| response.status.as_u16()), session.body_bytes_sent());
+        let tenant = context.facts.tenant.as_ref();
+        if let Some(account) = tenant.and_then(|tenant| tenant.account.as_ref()) {
+            account.answered(status, bytes as u64, context.facts.origination.is_hit());
+        }
         let head = session.req_header();
         let (client, peer) = (context.facts.client, peer(session));
         let user_agent = head.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
@@ -153,9 +159,9 @@ impl EdgeServer {
             proxy: (client != peer).then_some(peer),
             method: head.method.as_str(),
             target: shown(&target),
-            tenant: context.facts.tenant.as_ref().map(|tenant| tenant.slug.as_str()),
-            status: session.response_written().map_or(0, |response| response.status.as_u16()),
-            bytes: session.body_bytes_sent(),
+            tenant: tenant.map(|active| active.tenant.slug.as_str()),
+            status,
+            bytes,
             duration_ms: millis(context.started.elapsed()),
             cache: context.facts.origination,
             code: context.code,

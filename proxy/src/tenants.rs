@@ -12,6 +12,7 @@ use transform_url::TenantSlug;
 use crate::origins::OpenOrigins;
 use crate::rates::TenantRates;
 use crate::uploads::UploadStore;
+use crate::usage::{Account, Accounts};
 
 /// One tenant, ready to be served.
 #[derive(Debug)]
@@ -22,23 +23,35 @@ pub struct ActiveTenant {
     pub origins: OpenOrigins,
     /// What it is counted by, if it has rates.
     pub rates: Option<Arc<TenantRates>>,
+    /// What it uses, if somebody wants to know.
+    pub account: Option<Arc<Account>>,
 }
 
 impl ActiveTenant {
     /// A tenant that takes over what of `before` did not change.
-    fn new(tenant: Tenant, uploads: Option<&Arc<UploadStore>>, before: Option<&Arc<Self>>) -> Self {
+    fn new(tenant: Tenant, of: &Belongings, before: Option<&Arc<Self>>) -> Self {
         let before = before.filter(|before| before.tenant.id == tenant.id);
-        let origins = OpenOrigins::new(&tenant, uploads, before.map(|before| &before.origins));
+        let origins = OpenOrigins::new(&tenant, of.uploads.as_ref(), before.map(|before| &before.origins));
         let rates = TenantRates::of(&tenant, before.and_then(|before| before.rates.as_deref()));
-        Self { tenant: Arc::new(tenant), origins, rates }
+        let account = of.accounts.as_ref().map(|accounts| accounts.of(&tenant.id));
+        Self { tenant: Arc::new(tenant), origins, rates, account }
     }
+}
+
+/// What all tenants of one place have together.
+#[derive(Clone, Default)]
+pub struct Belongings {
+    /// Where their uploads are, if they can have any.
+    pub uploads: Option<Arc<UploadStore>>,
+    /// What they use, if somebody wants to know.
+    pub accounts: Option<Arc<Accounts>>,
 }
 
 /// Tenants that come from one place, by name and by host.
 #[derive(Clone, Default)]
 pub struct Layer {
-    /// Where the uploads of its tenants are, if they can have any.
-    pub uploads: Option<Arc<UploadStore>>,
+    /// What they have together.
+    pub belongings: Belongings,
     tenants: HashMap<TenantSlug, Arc<ActiveTenant>>,
     hosts: HashMap<String, Arc<ActiveTenant>>,
 }
@@ -47,17 +60,17 @@ impl Layer {
     /// Puts a tenant in, or in the place of the one of the same name.
     pub fn put(&mut self, tenant: Tenant) {
         let before = self.tenants.get(&tenant.slug);
-        let active = Arc::new(ActiveTenant::new(tenant, self.uploads.as_ref(), before));
+        let active = Arc::new(ActiveTenant::new(tenant, &self.belongings, before));
         self.take_out(&active.tenant.slug);
         self.insert(active);
     }
 
     /// Puts these in the place of all that are there, which keep what did not change. Those that `stay` stay as they are.
     pub fn replace(&mut self, tenants: impl IntoIterator<Item = Tenant>, stay: impl Fn(&TenantId) -> bool) {
-        let before = std::mem::replace(self, Self { uploads: self.uploads.clone(), ..Self::default() });
+        let before = std::mem::replace(self, Self { belongings: self.belongings.clone(), ..Self::default() });
         for tenant in tenants {
             let before = before.tenants.get(&tenant.slug);
-            self.insert(Arc::new(ActiveTenant::new(tenant, self.uploads.as_ref(), before)));
+            self.insert(Arc::new(ActiveTenant::new(tenant, &self.belongings, before)));
         }
         let staying = before.tenants.values().filter(|active| stay(&active.tenant.id));
         for active in staying {

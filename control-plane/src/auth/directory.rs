@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Caller, Scope, Scopes};
+use super::{Holder, Scope, Scopes};
 
 /// How long an answer is good for.
 const REMEMBERED: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ pub struct KeyDirectory {
 
 #[derive(Clone)]
 struct Known {
-    caller: Option<Caller>,
+    holder: Option<Holder>,
     expires_at: Option<OffsetDateTime>,
     asked: Instant,
 }
@@ -69,7 +69,7 @@ impl KeyDirectory {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn find(&self, hash: [u8; 32]) -> Result<Option<Caller>, DatabaseError> {
+    pub async fn find(&self, hash: [u8; 32]) -> Result<Option<Holder>, DatabaseError> {
         let met = self.known.lock().get(&hash).cloned();
         let is_met = met.is_some();
         let remembered = met.or_else(|| self.unknown.lock().get(&hash).cloned());
@@ -78,11 +78,11 @@ impl KeyDirectory {
             None => self.ask_anew(hash, is_met).await?,
         };
         let now = OffsetDateTime::now_utc();
-        let caller = known.caller.filter(|_| known.expires_at.is_none_or(|end| now < end));
-        if let Some(caller) = &caller {
-            self.uses.lock().insert((caller.tenant, caller.key), now);
+        let holder = known.holder.filter(|_| known.expires_at.is_none_or(|end| now < end));
+        if let Some(holder) = &holder {
+            self.uses.lock().insert((holder.tenant, holder.key), now);
         }
-        Ok(caller)
+        Ok(holder)
     }
 
     async fn ask_anew(&self, hash: [u8; 32], is_met: bool) -> Result<Known, DatabaseError> {
@@ -92,7 +92,7 @@ impl KeyDirectory {
             return Err(sqlx::Error::PoolTimedOut.into());
         }
         let known = self.ask(hash).await?;
-        if known.caller.is_some() {
+        if known.holder.is_some() {
             self.unknown.lock().pop(&hash);
             self.known.lock().put(hash, known.clone());
         } else {
@@ -111,12 +111,12 @@ impl KeyDirectory {
         .fetch_optional(self.database.across())
         .await?;
         let expires_at = found.as_ref().and_then(|row| row.expires_at);
-        let caller = found.map(|row| {
+        let holder = found.map(|row| {
             // A scope that this version does not know gives no right.
             let scopes: Scopes = row.scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect();
-            Caller { tenant: row.tenant_id.into(), slug: row.slug.into(), key: row.key_id, scopes }
+            Holder { tenant: row.tenant_id.into(), slug: row.slug.into(), key: row.key_id, scopes }
         });
-        Ok(Known { caller, expires_at, asked })
+        Ok(Known { holder, expires_at, asked })
     }
 
     /// Writes when keys were used, every now and then, for ever.

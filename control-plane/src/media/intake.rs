@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use isolation::{TenantKey, TenantTransaction};
+use isolation::{Mandate, TenantKey, TenantTransaction};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::types::PgInterval;
 use storage::{BoxError, ObjectPath, PutOptions, StorageError};
@@ -55,7 +55,7 @@ impl<'a> Intake<'a> {
     pub async fn begin(library: &'a Library, tenant: TenantKey, media: Uuid) -> Result<Self, ApiError> {
         library.store()?;
         let revision = Uuid::now_v7();
-        let mut transaction = library.database.begin(tenant).await?;
+        let mut transaction = library.database.begin(&Mandate::upkeep(tenant)).await?;
         sqlx::query!(
             "INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at)
              VALUES ($1, $2, $3, 'pending', now() + $4)",
@@ -123,7 +123,7 @@ impl<'a> Intake<'a> {
     }
 
     async fn doom(&self, anew: bool) -> Result<(), ApiError> {
-        let mut transaction = self.library.database.begin(self.tenant).await?;
+        let mut transaction = self.library.database.begin(&Mandate::upkeep(self.tenant)).await?;
         sqlx::query!(
             "UPDATE stored_objects SET state = 'doomed', due_at = now() + $3
              WHERE media_id = $1 AND revision = $2 AND state = 'pending'",
@@ -160,7 +160,7 @@ impl<'a> Intake<'a> {
 pub async fn sweep(library: &Library, object: (Uuid, Uuid, Uuid)) -> Result<(), ApiError> {
     let (tenant, media, revision) = object;
     library.store()?.delete(&object_path(tenant, media, revision)).await?;
-    let mut transaction = library.database.begin(tenant.into()).await?;
+    let mut transaction = library.database.begin(&Mandate::upkeep(tenant.into())).await?;
     sqlx::query!(
         "DELETE FROM stored_objects WHERE media_id = $1 AND revision = $2 AND state = 'doomed'",
         media,

@@ -3,7 +3,7 @@
 //! Bytes are known by their revision and a scan by its job: an answer that is about others, or that comes from a job which is not
 //! theirs any more, changes nothing. Must not ask anybody itself, and must not keep a transaction open while somebody is asked.
 
-use isolation::{TenantKey, TenantTransaction};
+use isolation::{Mandate, TenantKey, TenantTransaction};
 use jobs::Lease;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -100,7 +100,7 @@ pub enum Next {
 /// # Errors
 /// [`ApiError::NoWorkflow`] when none is in force any more; [`ApiError::Database`].
 pub async fn next(library: &Library, lease: &Lease, order: ScanOrder, after: usize) -> Result<Next, ApiError> {
-    let mut transaction = library.database().begin(lease.tenant).await?;
+    let mut transaction = library.database().begin(&lease.mandate()).await?;
     let Some((judged, mut scan)) = locked_for(&mut transaction, lease, order).await? else { return Ok(Next::Outdated) };
     let workflow = workflows::in_force(&mut transaction, judged.kind).await?.ok_or(ApiError::NoWorkflow)?;
     if Some(&workflow.mark) != scan.workflow.as_ref() {
@@ -137,7 +137,7 @@ pub async fn answer(
     answered: Answered,
 ) -> Result<Next, ApiError> {
     let may_pass = !matches!(answered, Answered::Not { may_pass: false, .. });
-    let mut transaction = library.database().begin(lease.tenant).await?;
+    let mut transaction = library.database().begin(&lease.mandate()).await?;
     let Some((judged, mut scan)) = locked_for(&mut transaction, lease, order).await? else { return Ok(Next::Outdated) };
     let workflow = workflows::in_force(&mut transaction, judged.kind).await?;
     let is_other =
@@ -187,7 +187,7 @@ async fn settle(
 /// # Errors
 /// [`ApiError::NotFound`].
 pub async fn described(library: &Library, tenant: TenantKey, media: Uuid) -> Result<Media, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     let slug = sqlx::query_scalar!("SELECT slug FROM tenants").fetch_one(transaction.connection()).await?;
     Ok(record::find(&mut transaction, media).await?.seen_by(library, &slug))
 }

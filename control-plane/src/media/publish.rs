@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use isolation::{Database, TenantKey};
+use isolation::{Database, Mandate, TenantKey};
 use storage::{ObjectStore, PutOptions, StorageError};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout};
@@ -84,7 +84,7 @@ impl<'a> Publisher<'a> {
     }
 
     async fn claim(&self, tenant: TenantKey, public_id: &PublicId, claim: Uuid) -> Result<bool, ApiError> {
-        let mut transaction = self.database.begin(tenant).await?;
+        let mut transaction = self.database.begin(&Mandate::upkeep(tenant)).await?;
         let claimed = sqlx::query!(
             "UPDATE pointers SET claim = $2, tries = tries + 1, try_at = now() + interval '1 minute'
              WHERE public_id = $1 AND ((published < generation AND claim IS NULL) OR (claim IS NOT NULL AND try_at <= now()))",
@@ -98,7 +98,7 @@ impl<'a> Publisher<'a> {
     }
 
     async fn is_published(&self, tenant: TenantKey, public_id: &PublicId) -> Result<bool, ApiError> {
-        let mut transaction = self.database.begin(tenant).await?;
+        let mut transaction = self.database.begin(&Mandate::upkeep(tenant)).await?;
         let open = sqlx::query_scalar!(
             r#"SELECT (published < generation OR claim IS NOT NULL) AS "open!" FROM pointers WHERE public_id = $1"#,
             public_id.as_str()
@@ -134,7 +134,7 @@ impl<'a> Publisher<'a> {
         public_id: &PublicId,
         claim: Uuid,
     ) -> Result<Option<(i64, Pointer)>, ApiError> {
-        let mut transaction = self.database.begin(tenant).await?;
+        let mut transaction = self.database.begin(&Mandate::upkeep(tenant)).await?;
         let generation = sqlx::query_scalar!(
             "UPDATE pointers SET try_at = now() + interval '1 minute' WHERE public_id = $1 AND claim = $2
              RETURNING generation",
@@ -176,7 +176,7 @@ impl<'a> Publisher<'a> {
         generation: i64,
         is_gone: bool,
     ) -> Result<bool, ApiError> {
-        let mut transaction = self.database.begin(tenant).await?;
+        let mut transaction = self.database.begin(&Mandate::upkeep(tenant)).await?;
         let name = public_id.as_str();
         let noted = if is_gone {
             sqlx::query!(

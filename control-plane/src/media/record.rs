@@ -1,6 +1,6 @@
 //! The row of a medium: made, found, changed, deleted. Every change ends with the pointers that it concerns.
 
-use isolation::{DatabaseError, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, DatabaseError, Mandate, TenantKey, TenantTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -392,11 +392,11 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
 ///
 /// # Errors
 /// Those of [`insert`].
-pub async fn create(library: &Library, tenant: TenantKey, new: &NewMedia<'_>) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+pub async fn create(library: &Library, mandate: &Mandate, new: &NewMedia<'_>) -> Result<Row, ApiError> {
+    let mut transaction = library.database().begin(mandate).await?;
     let row = insert(&mut transaction, new).await?;
     transaction.commit().await?;
-    published(library, tenant, row, None).await
+    published(library, mandate.tenant, row, None).await
 }
 
 /// What becomes of a medium; what is `None` stays as it is.
@@ -422,12 +422,12 @@ pub struct Change {
 /// [`ApiError::NotFound`], [`ApiError::Changed`], and [`ApiError::Exists`] when the public id is taken.
 pub async fn change(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     condition: Condition,
     change: impl FnOnce(&[String]) -> Result<Option<Change>, ApiError> + Send,
 ) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let before = lock(&mut transaction, id, condition).await?;
     let Some(change) = change(&before.tags)? else { return find(&mut transaction, id).await };
     if let Some(folder) = &change.folder {
@@ -461,7 +461,7 @@ pub async fn change(
     let row = find(&mut transaction, id).await?;
     tell(library, &mut transaction, EventKind::MediaUpdated, row.clone()).await?;
     transaction.commit().await?;
-    published(library, tenant, row, Some(before.public_id)).await
+    published(library, mandate.tenant, row, Some(before.public_id)).await
 }
 
 /// Deletes a medium. Its public id means nothing any more; its bytes go later.
@@ -470,18 +470,18 @@ pub async fn change(
 /// [`ApiError::NotFound`] and [`ApiError::Changed`].
 pub async fn delete(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     id: Uuid,
     condition: Condition,
 ) -> Result<Published, ApiError> {
     library.store()?;
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let before = lock(&mut transaction, id, condition).await?;
     let row = find(&mut transaction, id).await?;
     sqlx::query!("DELETE FROM media WHERE id = $1", id).execute(transaction.connection()).await?;
     tell(library, &mut transaction, EventKind::MediaDeleted, row).await?;
     transaction.commit().await?;
-    gone(library, tenant, before.public_id).await
+    gone(library, mandate.tenant, before.public_id).await
 }
 
 /// Deletes a medium if its time is over.
@@ -490,7 +490,8 @@ pub async fn delete(
 /// [`ApiError::NotFound`] when there is none whose time is.
 pub async fn delete_expired(library: &Library, tenant: TenantKey, id: Uuid) -> Result<Published, ApiError> {
     library.store()?;
-    let mut transaction = library.database().begin(tenant).await?;
+    let mandate = Mandate::new(tenant, &Author::new(Actor::Worker, "expiry"));
+    let mut transaction = library.database().begin(&mandate).await?;
     let before = lock(&mut transaction, id, Condition::None).await?;
     let row = find(&mut transaction, id).await?;
     let deleted = sqlx::query!("DELETE FROM media WHERE id = $1 AND expires_at <= now()", id)
@@ -594,6 +595,6 @@ fn refused(error: sqlx::Error) -> ApiError {
         }
         // The folder was deleted at this moment.
         DatabaseError::Refers { .. } => ApiError::Conflict,
-        error => ApiError::Database(error),
+        error => error.into(),
     }
 }

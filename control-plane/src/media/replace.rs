@@ -1,6 +1,6 @@
 //! Other bytes for a medium: in the place of those before at once, or beside them until they have passed.
 
-use isolation::{TenantKey, TenantTransaction};
+use isolation::{Mandate, TenantTransaction};
 use uuid::Uuid;
 
 use super::Library;
@@ -18,16 +18,16 @@ use crate::workflows::{Occasion, Scan};
 /// Those of [`replace_in`].
 pub async fn replace(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     condition: Condition,
     intake: &Intake<'_>,
     taken: &Taken,
     filename: Option<&str>,
 ) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(tenant).await?;
+    let mut transaction = library.database().begin(mandate).await?;
     let row = replace_in(&mut transaction, condition, intake, taken, filename).await?;
     transaction.commit().await?;
-    record::published(library, tenant, row, None).await
+    record::published(library, mandate.tenant, row, None).await
 }
 
 /// Gives a medium other bytes, if `transaction` commits; then [`record::published`] has to follow. Those that have to wait do so beside the
@@ -66,9 +66,11 @@ async fn take_place(
     scan: Option<&Scan>,
 ) -> Result<(), ApiError> {
     sqlx::query!(
-        "UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
+        "WITH superseded AS (DELETE FROM replacements WHERE media_id = $1 RETURNING 1)
+         UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
              filename = coalesce($9, filename), stored_at = now(), version = version + 1, updated_at = now(), scan = $10,
              state = CASE WHEN $11 THEN 'quarantined' WHEN is_served(state) THEN state ELSE 'ready' END
+         FROM (SELECT count(*) FROM superseded) AS before_it
          WHERE id = $1",
         media,
         taken.content.kind.as_str(),
@@ -84,7 +86,6 @@ async fn take_place(
     )
     .execute(transaction.connection())
     .await?;
-    sqlx::query!("DELETE FROM replacements WHERE media_id = $1", media).execute(transaction.connection()).await?;
     Ok(())
 }
 

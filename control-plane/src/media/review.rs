@@ -158,17 +158,18 @@ pub(super) async fn release_bytes(
 ) -> Result<(), ApiError> {
     let media = judged.media;
     if judged.is_replacement {
+        // In one statement, so that they are counted in one place at every moment.
         sqlx::query!(
-            "UPDATE media SET kind = new.kind, revision = new.revision, content_type = new.content_type, bytes = new.bytes,
+            "WITH new AS (DELETE FROM replacements WHERE media_id = $1 RETURNING *)
+             UPDATE media SET kind = new.kind, revision = new.revision, content_type = new.content_type, bytes = new.bytes,
                  sha256 = new.sha256, width = new.width, height = new.height,
                  filename = coalesce(new.filename, media.filename), stored_at = new.stored_at,
                  state = CASE WHEN is_served(media.state) THEN media.state ELSE 'ready' END
-             FROM replacements AS new WHERE media.id = $1 AND new.tenant_id = media.tenant_id AND new.media_id = media.id",
+             FROM new WHERE media.id = $1 AND new.tenant_id = media.tenant_id",
             media
         )
         .execute(transaction.connection())
         .await?;
-        sqlx::query!("DELETE FROM replacements WHERE media_id = $1", media).execute(transaction.connection()).await?;
     } else if !judged.state.is_served() {
         sqlx::query!("UPDATE media SET state = 'ready' WHERE id = $1", media).execute(transaction.connection()).await?;
     }

@@ -81,7 +81,7 @@ pub async fn create(
     if body.scopes.is_empty() {
         return Err(ApiError::field("scopes", "a key without any is good for nothing"));
     }
-    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -112,7 +112,7 @@ pub async fn list(caller: Caller, query: PageQuery, database: &State<Database>) 
     caller.needs(Scope::Admin)?;
     let list = List { name: "api-keys", tenant: Some(caller.tenant) };
     let after = query.after(list)?.map(|after| after.parse::<Uuid>()).transpose().map_err(|_| ApiError::Cursor)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Key,
         "SELECT id, name, prefix, scopes, expires_at, revoked_at, last_used_at, created_at FROM api_keys
@@ -135,7 +135,7 @@ pub async fn list(caller: Caller, query: PageQuery, database: &State<Database>) 
 pub async fn revoke(caller: Caller, id: &str, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::Admin)?;
     let id: Uuid = id.parse().map_err(|_| ApiError::NotFound("key"))?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let revoked = sqlx::query!("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1", id)
         .execute(transaction.connection())
         .await?;

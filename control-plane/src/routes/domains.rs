@@ -92,7 +92,7 @@ pub async fn create(
     caller.needs(Scope::DeliveryWrite)?;
     let host = names::host(&body.host)?;
     let challenge = random_secret().map_err(|_| ApiError::Internal)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -134,7 +134,7 @@ pub async fn list(
     caller.needs(Scope::DeliveryWrite)?;
     let list = List { name: "domains", tenant: Some(caller.tenant) };
     let after = query.after(list)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Row,
         "SELECT host, challenge, proved_at, checked_at, created_at FROM domains
@@ -182,7 +182,7 @@ pub async fn verify(
     let (claimed, wanted) = (row.challenge.clone(), Domain::from(row));
     let texts = records.of(&wanted.record.name).await?;
     let is_proved = texts.contains(&wanted.record.value);
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     // Only if it is the same claim still: somebody may have deleted it meanwhile, and made another one.
     let noted = sqlx::query_as!(
         Row,
@@ -217,7 +217,7 @@ pub async fn verify(
 pub async fn delete(caller: Caller, host: &str, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let host = known(host)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let deleted = sqlx::query!("DELETE FROM domains WHERE host = $1 RETURNING proved_at", host)
         .fetch_optional(transaction.connection())
         .await?;
@@ -231,7 +231,7 @@ pub async fn delete(caller: Caller, host: &str, database: &State<Database>) -> R
 }
 
 async fn find(database: &Database, caller: &Caller, host: &str) -> Result<Row, ApiError> {
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Row,
         "SELECT host, challenge, proved_at, checked_at, created_at FROM domains WHERE host = $1",

@@ -75,7 +75,7 @@ pub async fn list(
     caller.needs(Scope::MediaRead)?;
     let list = List { name: "folders", tenant: Some(caller.tenant) };
     let (after, count) = (query.page.after(list)?.unwrap_or_default(), query.page.look_for());
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let connection = transaction.connection();
     let found = match &query.parent {
         None => {
@@ -125,7 +125,7 @@ pub async fn put(
 ) -> Result<(Status, Json<Folder>), ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let path = named(&path)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let before = sqlx::query_scalar!("SELECT 1 FROM folders WHERE path = $1", path)
         .fetch_optional(transaction.connection())
         .await?;
@@ -148,7 +148,7 @@ pub async fn put(
 pub async fn delete(caller: Caller, path: RestOfPath, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let path = named(&path)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let deleted = sqlx::query!("DELETE FROM folders WHERE path = $1", path).execute(transaction.connection()).await;
     let deleted = deleted.map_err(|error| match error.into() {
         DatabaseError::Refers { .. } => ApiError::NotEmpty,

@@ -3,6 +3,7 @@
 //! An edge remembers the epoch and the number of the last change that it has taken in. It asks for those after it, and waits while there
 //! are none. When the answer says so it starts over with a snapshot: it was away for too long, or the database was set back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,6 +159,8 @@ pub async fn snapshot(
     )
     .fetch_all(database.across())
     .await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let mut exhausted = exhausted(database, &ids).await?;
     let next = rows.last().filter(|_| rows.len() == TENANTS_MAX).map(|last| tenant_id(last.id));
     let object = |value: Option<Value>| value.unwrap_or_else(|| Value::Object(Map::new()));
     let tenants = rows.into_iter().map(|row| {
@@ -171,6 +174,7 @@ pub async fn snapshot(
             "origins": secrets(kind::ORIGIN, row.origins),
             "domains": row.domains.unwrap_or_else(|| Value::Array(Vec::new())),
             "signing_keys": secrets(kind::SIGNING_KEY, row.signing_keys),
+            "exhausted": object(exhausted.remove(&row.id)),
         });
         let parts: TenantParts = serde_json::from_value(parts).map_err(|error| {
             tracing::error!(tenant = %row.id, %error, "what the database has of a tenant cannot be told");
@@ -180,6 +184,14 @@ pub async fn snapshot(
     });
     let tenants = tenants.collect::<Result<_, ApiError>>()?;
     Ok(Json(Snapshot { epoch: epoch.to_string(), seq: number(seq), tenants, next }))
+}
+
+/// Quotas that are used up, of these tenants.
+async fn exhausted(database: &Database, tenants: &[Uuid]) -> Result<HashMap<Uuid, Value>, ApiError> {
+    let rows =
+        sqlx::query!(r#"SELECT tenant_id AS "tenant!", exhausted AS "exhausted!" FROM exhausted_quotas($1)"#, tenants);
+    let rows = rows.fetch_all(database.across()).await?;
+    Ok(rows.into_iter().map(|row| (row.tenant, row.exhausted)).collect())
 }
 
 /// Parts with secrets, by their names, as edges are told of them.

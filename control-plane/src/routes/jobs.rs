@@ -80,7 +80,7 @@ pub async fn enqueue(
     seal: &Seal,
 ) -> Result<Answer, ApiError> {
     let NewWork { kind, payload, fingerprint } = work;
-    let mut work = match once.begin(database, seal, caller.tenant, fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -141,7 +141,7 @@ pub async fn list(
     caller.needs(Scope::MediaRead)?;
     let list = List { name: "jobs", tenant: Some(caller.tenant) };
     let before = query.page.after(list)?.map(|id| id.parse().map(JobId).map_err(|_| ApiError::Cursor)).transpose()?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = jobs::list(&mut transaction, query.state, before, query.page.look_for()).await?;
     let found = found.into_iter().map(JobView::from).collect();
     Ok(Json(query.page.page(list, found, |job: &JobView| job.id.to_string())))
@@ -156,7 +156,7 @@ pub async fn list(
 #[get("/jobs/<id>")]
 pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<JobView>, ApiError> {
     caller.needs(Scope::MediaRead)?;
-    told(&mut database.begin(caller.tenant).await?, known(id)?).await
+    told(&mut database.begin(&caller.mandate).await?, known(id)?).await
 }
 
 /// Ends a job, or asks its worker to.
@@ -176,7 +176,7 @@ pub async fn cancel(
 ) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let id = known(id)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &NOTHING).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &NOTHING).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -202,7 +202,7 @@ pub async fn retry(
 ) -> Result<Answer, ApiError> {
     caller.needs(Scope::MediaWrite)?;
     let id = known(id)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &NOTHING).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &NOTHING).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };

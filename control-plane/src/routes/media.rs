@@ -205,7 +205,7 @@ pub async fn list(
     caller.needs(Scope::MediaRead)?;
     let list = List { name: "media", tenant: Some(caller.tenant) };
     let after = query.page.after(list)?.map(|after| after.parse().map_err(|_| ApiError::Cursor)).transpose()?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = media::list(&mut transaction, &query.filter, after, query.page.look_for()).await?;
     let page = query.page.page(list, found, |row: &Row| row.id.to_string());
     let items = page.items.into_iter().map(|row| row.seen_by(library, &caller.slug)).collect();
@@ -226,7 +226,7 @@ pub async fn get(
     database: &State<Database>,
 ) -> Result<Versioned<Media>, ApiError> {
     caller.needs(Scope::MediaRead)?;
-    let row = media::find(&mut database.begin(caller.tenant).await?, known(id)?).await?;
+    let row = media::find(&mut database.begin(&caller.mandate).await?, known(id)?).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
 
@@ -246,7 +246,7 @@ pub async fn get_by_public_id(
 ) -> Result<Versioned<Media>, ApiError> {
     caller.needs(Scope::MediaRead)?;
     let public_id = media::public_id(&public_id.0).map_err(|_| ApiError::NotFound("medium"))?;
-    let row = media::find_by_public_id(&mut database.begin(caller.tenant).await?, &public_id).await?;
+    let row = media::find_by_public_id(&mut database.begin(&caller.mandate).await?, &public_id).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
 
@@ -269,7 +269,7 @@ pub async fn change(
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     let (id, change) = (known(id)?, body.into_value().check()?);
-    let row = media::change(library, caller.tenant, id, condition, |_| Ok(Some(change))).await?;
+    let row = media::change(library, &caller.mandate, id, condition, |_| Ok(Some(change))).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
 
@@ -291,7 +291,7 @@ pub async fn replace(
     library: &State<Library>,
 ) -> Result<Versioned<Media>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
-    let row = upload::replace(library, caller.tenant, (known(id)?, condition), content_type, data).await?;
+    let row = upload::replace(library, &caller.mandate, (known(id)?, condition), content_type, data).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
 
@@ -321,7 +321,7 @@ pub async fn delete(
     library: &State<Library>,
 ) -> Result<Either<Status, Accepted>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
-    Ok(match media::delete(library, caller.tenant, known(id)?, condition).await? {
+    Ok(match media::delete(library, &caller.mandate, known(id)?, condition).await? {
         Published::Yes => Either::Left(Status::NoContent),
         Published::Later => Either::Right(Accepted(Json(NotPublished { published: false }))),
     })

@@ -3,7 +3,9 @@
 //! Lifecycle, health and metrics are `server.rs`'s.
 
 mod api_keys;
+mod audit_log;
 mod domains;
+mod events;
 mod folders;
 mod internal;
 mod jobs;
@@ -13,8 +15,12 @@ mod overlays;
 mod policy;
 mod presets;
 mod purge;
+mod quotas;
+mod reports;
 mod signing_keys;
 mod tenants;
+mod webhooks;
+mod usage;
 mod workflows;
 
 use std::convert::Infallible;
@@ -55,6 +61,12 @@ api! {
     tenants::get,
     tenants::change,
     tenants::delete,
+    quotas::get_of,
+    quotas::put,
+    quotas::get,
+    usage::get_of,
+    usage::list,
+    usage::get,
     api_keys::create,
     api_keys::list,
     api_keys::revoke,
@@ -105,6 +117,23 @@ api! {
     jobs::get,
     jobs::cancel,
     jobs::retry,
+    events::list,
+    events::get,
+    webhooks::create,
+    webhooks::list,
+    webhooks::get,
+    webhooks::change,
+    webhooks::delete,
+    webhooks::rotate,
+    webhooks::test,
+    webhooks::enable,
+    webhooks::disable,
+    webhooks::redeliver_since,
+    webhooks::deliveries::list,
+    webhooks::deliveries::get,
+    webhooks::deliveries::redeliver,
+    audit_log::list,
+    audit_log::list_for_operator,
     openapi::description,
     openapi::page,
 }
@@ -116,6 +145,7 @@ api! {
     InternalApi:
     internal::feed,
     internal::snapshot,
+    reports::report,
 }
 
 /// The rest of a path, slashes included, decoded once.

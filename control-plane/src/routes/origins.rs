@@ -61,7 +61,7 @@ pub async fn list(
     caller.needs(Scope::DeliveryWrite)?;
     let list = List { name: "origins", tenant: Some(caller.tenant) };
     let after = query.after(list)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Origin,
         r#"SELECT name, config, secrets IS NOT NULL AS "has_secrets!", created_at, updated_at, version FROM origins
@@ -84,7 +84,7 @@ pub async fn list(
 pub async fn get(caller: Caller, name: &str, database: &State<Database>) -> Result<Versioned<Origin>, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let name = known(name)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Origin,
         r#"SELECT name, config, secrets IS NOT NULL AS "has_secrets!", created_at, updated_at, version FROM origins
@@ -119,7 +119,7 @@ pub async fn put(
     let name = names::origin(name)?;
     let whole = Value::Object(Map::clone(&body));
     check_reach(&whole, reach)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let mut parts = delivery::lock(&mut transaction).await?;
     let before = sqlx::query_scalar!("SELECT version FROM origins WHERE name = $1", name.as_str())
         .fetch_optional(transaction.connection())
@@ -172,7 +172,7 @@ pub async fn delete(
 ) -> Result<Status, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let name = known(name)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let mut parts = delivery::lock(&mut transaction).await?;
     let version = sqlx::query_scalar!("DELETE FROM origins WHERE name = $1 RETURNING version", name.as_str())
         .fetch_optional(transaction.connection())

@@ -62,7 +62,7 @@ pub async fn list(
 ) -> Result<Json<Page<Overlay>>, ApiError> {
     let list = List { name: "overlays", tenant: Some(caller.tenant) };
     let after = query.after(list)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Overlay,
         "SELECT name, source, created_at, updated_at, version FROM images
@@ -84,7 +84,7 @@ pub async fn list(
 #[get("/overlays/<name>")]
 pub async fn get(caller: Caller, name: &str, database: &State<Database>) -> Result<Versioned<Overlay>, ApiError> {
     let name = known(name)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Overlay,
         "SELECT name, source, created_at, updated_at, version FROM images WHERE name = $1",
@@ -117,7 +117,7 @@ pub async fn put(
     if !(1..=SOURCE_BYTES_MAX).contains(&body.source.len()) {
         return Err(ApiError::field("source", format!("has 1 to {SOURCE_BYTES_MAX} bytes")));
     }
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let mut parts = delivery::lock(&mut transaction).await?;
     let before = sqlx::query_scalar!("SELECT version FROM images WHERE name = $1", name.as_str())
         .fetch_optional(transaction.connection())
@@ -160,7 +160,7 @@ pub async fn delete(
 ) -> Result<Status, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let name = known(name)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let version = sqlx::query_scalar!("DELETE FROM images WHERE name = $1 RETURNING version", name.as_str())
         .fetch_optional(transaction.connection())
         .await?;

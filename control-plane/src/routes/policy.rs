@@ -23,7 +23,7 @@ type Document = Map<String, Value>;
 )]
 #[get("/policy")]
 pub async fn get(caller: Caller, database: &State<Database>) -> Result<Versioned<Value>, ApiError> {
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let row = sqlx::query!("SELECT document, version FROM policies").fetch_optional(transaction.connection()).await?;
     let row = row.ok_or(ApiError::NotFound("policy"))?;
     Ok(Versioned::new(row.version, row.document))
@@ -48,7 +48,7 @@ pub async fn put(
     caller.needs(Scope::DeliveryWrite)?;
     let document = Value::Object(Map::clone(&body));
     reach.check_private("", &document)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let mut parts = delivery::lock(&mut transaction).await?;
     let before = sqlx::query_scalar!("SELECT version FROM policies").fetch_optional(transaction.connection()).await?;
     condition.check(before)?;

@@ -58,7 +58,7 @@ pub async fn list(
 ) -> Result<Json<Page<Preset>>, ApiError> {
     let list = List { name: "presets", tenant: Some(caller.tenant) };
     let after = query.after(list)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Preset,
         "SELECT name, ops, created_at, updated_at, version FROM presets
@@ -80,7 +80,7 @@ pub async fn list(
 #[get("/presets/<name>")]
 pub async fn get(caller: Caller, name: &str, database: &State<Database>) -> Result<Versioned<Preset>, ApiError> {
     let name = known(name)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Preset,
         "SELECT name, ops, created_at, updated_at, version FROM presets WHERE name = $1",
@@ -110,7 +110,7 @@ pub async fn put(
 ) -> Result<Either<Created<Preset>, Versioned<Preset>>, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let name = names::name(name)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let mut parts = delivery::lock(&mut transaction).await?;
     let before = sqlx::query_scalar!("SELECT version FROM presets WHERE name = $1", name.as_str())
         .fetch_optional(transaction.connection())
@@ -153,7 +153,7 @@ pub async fn delete(
 ) -> Result<Status, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let name = known(name)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let mut parts = delivery::lock(&mut transaction).await?;
     let version = sqlx::query_scalar!("DELETE FROM presets WHERE name = $1 RETURNING version", name.as_str())
         .fetch_optional(transaction.connection())

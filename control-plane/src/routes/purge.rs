@@ -57,7 +57,7 @@ pub async fn order(
     seal: &State<Seal>,
 ) -> Result<Answer, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };

@@ -80,7 +80,7 @@ pub async fn create(
     };
     let place = Place { tenant: caller.tenant, kind: kind::SIGNING_KEY, name: kid.as_str() };
     let sealed = seal.seal(secret.as_bytes(), place).map_err(|_| ApiError::Internal)?.ok_or(ApiError::NoMasterKey)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -125,7 +125,7 @@ pub async fn list(
     caller.needs(Scope::DeliveryWrite)?;
     let list = List { name: "signing-keys", tenant: Some(caller.tenant) };
     let after = query.after(list)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         SigningKey,
         "SELECT kid, created_at FROM signing_keys WHERE $1::text IS NULL OR kid > $1 ORDER BY kid LIMIT $2",
@@ -147,7 +147,7 @@ pub async fn list(
 pub async fn delete(caller: Caller, kid: &str, database: &State<Database>) -> Result<Status, ApiError> {
     caller.needs(Scope::DeliveryWrite)?;
     let kid = KeyName::new(kid).map_err(|_| ApiError::NotFound("signing key"))?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let deleted =
         sqlx::query!("DELETE FROM signing_keys WHERE kid = $1", kid.as_str()).execute(transaction.connection()).await?;
     if deleted.rows_affected() == 0 {

@@ -30,7 +30,7 @@ const LIST: List = List { name: "tenants", tenant: None };
 /// A tenant, as the operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Tenant {
-    id: Uuid,
+    pub(super) id: Uuid,
     slug: String,
     name: String,
     state: String,
@@ -76,14 +76,14 @@ pub struct ChangeTenant {
 )]
 #[post("/tenants", data = "<body>")]
 pub async fn create(
-    _admin: Admin,
+    admin: Admin,
     _not_kept: NotKept,
     body: Body<CreateTenant>,
     database: &State<Database>,
 ) -> Result<Created<CreatedTenant>, ApiError> {
     let (slug, name) = (names::slug(&body.slug)?, names::title(&body.name)?);
     let key = TenantKey::generate();
-    let mut transaction = database.begin(key).await?;
+    let mut transaction = database.begin(&admin.mandate(key)).await?;
     let inserted = sqlx::query_as!(
         Tenant,
         "INSERT INTO tenants (id, slug, name) VALUES ($1, $2, $3)
@@ -153,14 +153,14 @@ pub async fn get(_admin: Admin, slug: &str, database: &State<Database>) -> Resul
 )]
 #[patch("/tenants/<slug>", data = "<body>")]
 pub async fn change(
-    _admin: Admin,
+    admin: Admin,
     slug: &str,
     condition: Condition,
     body: Body<ChangeTenant>,
     database: &State<Database>,
 ) -> Result<Versioned<Tenant>, ApiError> {
     let name = body.name.as_deref().map(names::title).transpose()?;
-    let (mut transaction, before) = lock(database, slug, condition).await?;
+    let (mut transaction, before) = lock(database, &admin, slug, condition).await?;
     let tenant = sqlx::query_as!(
         Tenant,
         "UPDATE tenants
@@ -187,12 +187,12 @@ pub async fn change(
 )]
 #[delete("/tenants/<slug>")]
 pub async fn delete(
-    _admin: Admin,
+    admin: Admin,
     slug: &str,
     condition: Condition,
     database: &State<Database>,
 ) -> Result<Status, ApiError> {
-    let (mut transaction, tenant) = lock(database, slug, condition).await?;
+    let (mut transaction, tenant) = lock(database, &admin, slug, condition).await?;
     if tenant.state != TenantState::Suspended.as_str() {
         return Err(ApiError::field("state", "only a suspended tenant can be deleted"));
     }
@@ -204,7 +204,11 @@ pub async fn delete(
     Ok(Status::NoContent)
 }
 
-async fn find(database: &Database, slug: &str) -> Result<Tenant, ApiError> {
+/// The tenant of this name.
+///
+/// # Errors
+/// [`ApiError::NotFound`].
+pub(super) async fn find(database: &Database, slug: &str) -> Result<Tenant, ApiError> {
     // What no tenant can be called is not asked for.
     names::slug(slug).map_err(|_| ApiError::NotFound("tenant"))?;
     let found = sqlx::query_as!(
@@ -220,9 +224,14 @@ async fn find(database: &Database, slug: &str) -> Result<Tenant, ApiError> {
 }
 
 /// The tenant, in a transaction of its own, as it stays until that ends.
-async fn lock(database: &Database, slug: &str, condition: Condition) -> Result<(TenantTransaction, Tenant), ApiError> {
+async fn lock(
+    database: &Database,
+    admin: &Admin,
+    slug: &str,
+    condition: Condition,
+) -> Result<(TenantTransaction, Tenant), ApiError> {
     let found = find(database, slug).await?;
-    let mut transaction = database.begin(found.id.into()).await?;
+    let mut transaction = database.begin(&admin.mandate(found.id.into())).await?;
     let tenant = sqlx::query_as!(
         Tenant,
         "SELECT id, slug, name, state, created_at, updated_at, version FROM tenants WHERE id = $1 FOR UPDATE",

@@ -19,6 +19,7 @@ use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::scanner::Scanner;
 use crate::sealing::Seal;
+use crate::webhooks::WebhookReach;
 use crate::workflows::{self, Step, Subject, Workflow};
 
 /// A workflow, without its secrets.
@@ -52,7 +53,7 @@ pub async fn list(
     caller.needs(Scope::Admin)?;
     let list = List { name: "workflows", tenant: Some(caller.tenant) };
     let after = query.after(list)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         WorkflowView,
         "SELECT kind, steps, created_at, updated_at, version FROM workflows
@@ -75,7 +76,7 @@ pub async fn list(
 pub async fn get(caller: Caller, kind: &str, database: &State<Database>) -> Result<Versioned<WorkflowView>, ApiError> {
     caller.needs(Scope::Admin)?;
     let subject = known(kind)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         WorkflowView,
         "SELECT kind, steps, created_at, updated_at, version FROM workflows WHERE kind = $1",
@@ -103,15 +104,16 @@ pub async fn put(
     body: Body<Workflow>,
     database: &State<Database>,
     scanner: &State<Scanner>,
+    reach: &State<WebhookReach>,
     seal: &State<Seal>,
 ) -> Result<Either<Created<WorkflowView>, Versioned<WorkflowView>>, ApiError> {
     caller.needs(Scope::Admin)?;
     let subject = known(kind)?;
-    body.check()?;
+    body.check(reach)?;
     if body.needs_scanner() && scanner.daemon.is_none() {
         return Err(ApiError::NoScanner);
     }
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let before = sqlx::query!("SELECT version, secrets FROM workflows WHERE kind = $1 FOR UPDATE", subject.as_str())
         .fetch_optional(transaction.connection())
         .await?;
@@ -153,7 +155,7 @@ pub async fn delete(
 ) -> Result<Status, ApiError> {
     caller.needs(Scope::Admin)?;
     let subject = known(kind)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let version = sqlx::query_scalar!("DELETE FROM workflows WHERE kind = $1 RETURNING version", subject.as_str())
         .fetch_optional(transaction.connection())
         .await?;

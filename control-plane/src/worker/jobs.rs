@@ -19,6 +19,7 @@ use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
 use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, ScanOrder, Step};
 use crate::problem::ApiError;
+use crate::quotas;
 
 /// How long a worker may not be heard of before its job is another one's.
 const LEASE: Duration = Duration::from_secs(30);
@@ -157,7 +158,7 @@ impl Runner {
 
     /// Notes what came of a job; in a word.
     async fn end(&self, lease: &Lease, done: Result<Value, NotDone>) -> Result<&'static str, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         let word = match done {
             Ok(result) => {
                 lease.complete(&mut transaction, result).await?;
@@ -189,9 +190,9 @@ impl Runner {
     }
 
     async fn step(&self, lease: &Lease, id: Uuid, step: &Step) -> Result<(), ApiError> {
-        let tenant = lease.tenant;
+        let mandate = &lease.mandate();
         if let Step::Delete = step {
-            media::delete(&self.library, tenant, id, Condition::None).await?;
+            media::delete(&self.library, mandate, id, Condition::None).await?;
             return Ok(());
         }
         let change = |before: &[String]| {
@@ -203,7 +204,7 @@ impl Runner {
             let changes = tags.is_some() || folder.is_some();
             Ok(changes.then(|| Change { tags, folder, ..Change::default() }))
         };
-        media::change(&self.library, tenant, id, Condition::None, change).await?;
+        media::change(&self.library, mandate, id, Condition::None, change).await?;
         Ok(())
     }
 
@@ -215,6 +216,7 @@ impl Runner {
             return Ok(result);
         }
         let (url, fields) = order.check()?;
+        quotas::check_room(self.library.database(), lease.tenant).await?;
         let intake = Intake::begin(&self.library, lease.tenant, id).await?;
         let options = GetOptions {
             deadline: Some(Instant::now() + self.library.upload_time),
@@ -225,7 +227,7 @@ impl Runner {
             let taken = intake.take(found.body).await?;
             let name = url.path_segments().and_then(|mut segments| segments.next_back()).and_then(media::filename);
             let new = NewMedia { intake: &intake, taken: &taken, fields: &fields, filename: name.as_deref() };
-            media::create(&self.library, lease.tenant, &new).await?;
+            media::create(&self.library, &lease.mandate(), &new).await?;
             Ok(())
         };
         match made.await {
@@ -239,7 +241,7 @@ impl Runner {
     }
 
     async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
-        let mut transaction = self.library.database().begin(lease.tenant).await?;
+        let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         match media::find(&mut transaction, id).await {
             Ok(_) => Ok(true),
             Err(ApiError::NotFound(_)) => Ok(false),

@@ -21,7 +21,7 @@ use time::format_description::well_known::Rfc3339;
 use uploads::object_path;
 use uuid::Uuid;
 
-use super::jobs::{NotDone, Progress, fetch_config};
+use super::jobs::{NotDone, Progress};
 use crate::config::ControlPlaneSettings;
 use crate::media::{self, BytesUrls, Library, Next, Question, ScanOrder};
 use crate::problem::ApiError;
@@ -69,11 +69,12 @@ enum Thinks {
 impl Judge {
     /// With these settings.
     pub fn new(settings: &ControlPlaneSettings, library: Library) -> Self {
-        let limits = FetchLimits { head_timeout: PATIENCE, ..FetchLimits::default() };
+        let reach = settings.webhooks.reach();
+        let limits = FetchLimits { head_timeout: PATIENCE, ..reach.limits };
         Self {
             library,
             scanner: settings.scanner.scanner(),
-            fetcher: Fetcher::new(FetchConfig { limits, ..fetch_config(settings) }),
+            fetcher: Fetcher::new(FetchConfig { limits, ..reach }),
             urls: BytesUrls::new(settings),
             seal: settings.seal(),
         }

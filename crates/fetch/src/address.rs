@@ -49,6 +49,16 @@ impl PrivateHosts {
         listed
     }
 
+    /// Whether a host, as a URL has it, is listed by its name or as an address.
+    #[must_use]
+    pub fn lists(&self, host: &str) -> bool {
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        match literal.parse::<IpAddr>() {
+            Ok(address) => self.addresses.contains(&address.to_canonical()),
+            Err(_) => self.hosts.contains(host),
+        }
+    }
+
     /// Whether `address` may be connected to as an address of `host`.
     ///
     /// # Errors
@@ -247,6 +257,21 @@ mod tests {
             ("224.0.0.1", true),
         ] {
             assert_eq!(refused(&listed, "any.example", address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_listed_is_known_as_a_url_has_it() {
+        let listed = PrivateHosts::new(["Hooks.Internal", "10.0.0.5", "fd00::1"]);
+        for (url, expected) in [
+            ("http://HOOKS.internal:8080/x", true),
+            ("http://10.5/", true),
+            ("http://[fd00:0::1]/", true),
+            ("http://other.internal/", false),
+            ("http://10.0.0.6/", false),
+        ] {
+            let url: url::Url = url.parse().expect("a URL");
+            assert_eq!(listed.lists(url.host_str().expect("a host")), expected, "{url}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
-use crate::{DatabaseError, TenantKey};
+use crate::{DatabaseError, Mandate, TenantKey};
 
 /// Milliseconds that a transaction may rest between two statements. What it has locked is given back at the latest then, should whoever
 /// began it be gone without a word.
@@ -55,15 +55,13 @@ impl Database {
         Ok(Self { pool })
     }
 
-    /// Begins a transaction that sees and changes rows of this tenant only.
+    /// Begins a transaction that sees and changes rows of this tenant only, and whose changes are this author's.
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`].
-    pub async fn begin(&self, tenant: TenantKey) -> Result<TenantTransaction, DatabaseError> {
-        // One round trip for both. A UUID has no character that could end the literal.
-        let begin = format!("BEGIN; SELECT set_config('calotype.tenant', '{tenant}', true)");
-        let transaction = self.pool.begin_with(AssertSqlSafe(begin)).await?;
-        Ok(TenantTransaction { transaction, tenant })
+    pub async fn begin(&self, mandate: &Mandate) -> Result<TenantTransaction, DatabaseError> {
+        let transaction = self.pool.begin_with(AssertSqlSafe(mandate.begin())).await?;
+        Ok(TenantTransaction { transaction, tenant: mandate.tenant })
     }
 
     /// For the functions that cross tenants, which `migrations/README.md` lists. Tables of tenants have no rows here.

@@ -26,6 +26,12 @@ pub enum DatabaseError {
         /// The constraint's name.
         constraint: String,
     },
+    /// What is written is not allowed: the name of the constraint that says so.
+    #[error("it is not allowed ({constraint})")]
+    Check {
+        /// The constraint's name.
+        constraint: String,
+    },
     /// A mistake of ours.
     #[error("the database refused a statement")]
     Statement(#[source] sqlx::Error),
@@ -49,6 +55,7 @@ impl From<sqlx::Error> for DatabaseError {
         match refusal.code().as_deref() {
             Some("23505") => Self::Exists { constraint: constraint() },
             Some("23503" | "23001") => Self::Refers { constraint: constraint() },
+            Some("23514") => Self::Check { constraint: constraint() },
             Some("40001" | "40P01" | "55P03") => Self::Conflict(error),
             // A transaction that rested for too long.
             Some("25P03") => Self::Unavailable(error),

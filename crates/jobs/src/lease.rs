@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use isolation::{Database, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, Database, Mandate, TenantKey, TenantTransaction};
 use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
 
@@ -49,12 +49,18 @@ pub enum Failure {
 }
 
 impl Lease {
+    /// What is done for the job: its tenant's, and the job's doing.
+    #[must_use]
+    pub fn mandate(&self) -> Mandate {
+        Mandate::new(self.tenant, &Author::new(Actor::Job(self.id.0), &self.kind))
+    }
+
     /// Keeps the job for as long again, and tells how far it is, from 0 to 1.
     ///
     /// # Errors
     /// [`JobsError::LeaseLost`]: then the worker must stop.
     pub async fn renew(&self, database: &Database, progress: f32) -> Result<Renewal, JobsError> {
-        let mut transaction = database.begin(self.tenant).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(self.tenant)).await?;
         let row = sqlx::query!(
             "UPDATE jobs SET leased_until = now() + $3, progress = $4
              WHERE id = $1 AND token = $2 AND state = 'running' RETURNING cancel_requested",

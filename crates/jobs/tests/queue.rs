@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use isolation::{Database, DatabaseOptions, TenantKey};
+use isolation::{Database, DatabaseOptions, Mandate, TenantKey};
 use jobs::{Failure, JobId, JobState, JobsError, Lease, NewJob, Queue, Renewal, cancel, enqueue, find, retry};
 use proptest::prelude::*;
 use serde_json::json;
@@ -47,14 +47,14 @@ impl Rig {
     }
 
     async fn put(&self, tenant: TenantKey, job: &NewJob<'_>) -> JobId {
-        let mut transaction = self.app.begin(tenant).await.expect("begun");
+        let mut transaction = self.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
         let id = enqueue(&mut transaction, job).await.expect("put in");
         transaction.commit().await.expect("kept");
         id
     }
 
     async fn state(&self, tenant: TenantKey, id: JobId) -> JobState {
-        let mut transaction = self.app.begin(tenant).await.expect("begun");
+        let mut transaction = self.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
         find(&mut transaction, id).await.expect("it is there").state
     }
 
@@ -63,13 +63,13 @@ impl Rig {
     }
 
     async fn complete(&self, lease: &Lease) -> Result<(), JobsError> {
-        let mut transaction = self.worker.begin(lease.tenant).await.expect("begun");
+        let mut transaction = self.worker.begin(&Mandate::upkeep(lease.tenant)).await.expect("begun");
         lease.complete(&mut transaction, json!({"by": lease.attempt})).await?;
         Ok(transaction.commit().await?)
     }
 
     async fn fail(&self, lease: &Lease, failure: Failure) -> Result<(), JobsError> {
-        let mut transaction = self.worker.begin(lease.tenant).await.expect("begun");
+        let mut transaction = self.worker.begin(&Mandate::upkeep(lease.tenant)).await.expect("begun");
         lease.fail(&mut transaction, failure, "no luck").await?;
         Ok(transaction.commit().await?)
     }
@@ -100,7 +100,7 @@ async fn a_job_is_taken_once_and_done_with_what_came_of_it() {
     assert!(rig.claim("resize").await.is_none(), "it is taken");
     assert_eq!(lease.renew(&rig.worker, 0.5).await.expect("held"), Renewal::GoOn);
     // What does not commit did not happen.
-    let mut transaction = rig.worker.begin(tenant).await.expect("begun");
+    let mut transaction = rig.worker.begin(&Mandate::upkeep(tenant)).await.expect("begun");
     lease.complete(&mut transaction, json!(1)).await.expect("held");
     drop(transaction);
     assert_eq!(rig.state(tenant, id).await, JobState::Running);
@@ -124,7 +124,7 @@ async fn a_worker_that_was_not_heard_of_can_change_nothing_any_more() {
     assert!(matches!(rig.complete(&late).await, Err(JobsError::LeaseLost)));
     assert!(matches!(rig.fail(&late, Failure::Final).await, Err(JobsError::LeaseLost)));
     rig.complete(&second).await.expect("held");
-    let mut transaction = rig.app.begin(tenant).await.expect("begun");
+    let mut transaction = rig.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
     assert_eq!(find(&mut transaction, id).await.expect("there").result, Some(json!({"by": 2})));
 }
 
@@ -142,7 +142,7 @@ async fn failures_are_tried_again_after_a_rest_and_at_last_given_up() {
     }
     assert!(rig.claim("resize").await.is_none());
     assert_eq!(rig.state(tenant, id).await, JobState::Failed);
-    let mut transaction = rig.app.begin(tenant).await.expect("begun");
+    let mut transaction = rig.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
     retry(&mut transaction, id).await.expect("it has failed");
     assert!(matches!(retry(&mut transaction, id).await, Err(JobsError::State(_))));
     transaction.commit().await.expect("kept");
@@ -170,12 +170,12 @@ async fn jobs_wait_for_those_that_they_need_and_fail_with_them() {
     // What is done is not waited for, and what has failed cannot be.
     let ready = rig.put(tenant, &NewJob { needs: &[first], ..job("last") }).await;
     assert_eq!(rig.state(tenant, ready).await, JobState::Queued);
-    let mut transaction = rig.app.begin(tenant).await.expect("begun");
+    let mut transaction = rig.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
     let hopeless = NewJob { needs: &[after], ..job("last") };
     assert!(matches!(enqueue(&mut transaction, &hopeless).await, Err(JobsError::Needs)));
     drop(transaction);
     let other = rig.tenant().await;
-    let mut transaction = rig.app.begin(other).await.expect("begun");
+    let mut transaction = rig.app.begin(&Mandate::upkeep(other)).await.expect("begun");
     let foreign = NewJob { needs: &[first], ..job("last") };
     assert!(matches!(enqueue(&mut transaction, &foreign).await, Err(JobsError::Needs)), "of another tenant");
 }
@@ -187,7 +187,7 @@ async fn what_is_cancelled_ends_at_once_or_by_its_worker() {
     let (running, waiting) = (rig.put(tenant, &job("resize")).await, rig.put(tenant, &job("resize")).await);
     let lease = rig.claim("resize").await.expect("the first");
     assert_eq!(lease.id, running);
-    let mut transaction = rig.app.begin(tenant).await.expect("begun");
+    let mut transaction = rig.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
     cancel(&mut transaction, running).await.expect("it runs");
     cancel(&mut transaction, waiting).await.expect("it waits");
     assert!(matches!(cancel(&mut transaction, waiting).await, Err(JobsError::State(_))));
@@ -198,7 +198,7 @@ async fn what_is_cancelled_ends_at_once_or_by_its_worker() {
     rig.fail(&lease, Failure::Cancelled).await.expect("held");
     assert_eq!(rig.state(tenant, running).await, JobState::Cancelled);
     let other = rig.tenant().await;
-    let mut transaction = rig.app.begin(other).await.expect("begun");
+    let mut transaction = rig.app.begin(&Mandate::upkeep(other)).await.expect("begun");
     assert!(matches!(cancel(&mut transaction, running).await, Err(JobsError::NotFound)), "of another tenant");
 }
 
@@ -267,7 +267,7 @@ impl Model {
                 let tenant = tenants[*tenant];
                 let own: Vec<JobId> = self.put.iter().filter(|(of, _)| *of == tenant).map(|(_, id)| *id).collect();
                 let needed: Vec<JobId> = needs.iter().filter(|_| !own.is_empty()).map(|at| *at.get(&own)).collect();
-                let mut transaction = rig.app.begin(tenant).await.expect("begun");
+                let mut transaction = rig.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
                 let new = NewJob { attempts_max: *attempts_max, needs: &needed, ..job(kind) };
                 match enqueue(&mut transaction, &new).await {
                     Ok(id) => {
@@ -312,7 +312,7 @@ impl Model {
             }
             Step::Cancel(at) if !self.put.is_empty() => {
                 let (tenant, id) = *at.get(&self.put);
-                let mut transaction = rig.app.begin(tenant).await.expect("begun");
+                let mut transaction = rig.app.begin(&Mandate::upkeep(tenant)).await.expect("begun");
                 match cancel(&mut transaction, id).await {
                     Ok(()) => transaction.commit().await.expect("kept"),
                     Err(JobsError::State(_)) => {}

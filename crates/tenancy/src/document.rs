@@ -17,7 +17,7 @@ use transform_url::{Ops, OriginName, Source, TenantSlug};
 use self::freshness::FreshnessKeys;
 use self::signing::{Signed, UnsignedTable, check_keys};
 use self::web::{HttpTable, check_urls};
-use crate::{Origin, OriginKind, RatesTable, S3Origin, Signing, Tenant, TenantId};
+use crate::{Exhausted, Origin, OriginKind, RatesTable, S3Origin, Signing, Tenant, TenantId};
 
 /// Most tags of an origin, and longest of them in bytes.
 const TAGS_MAX: usize = 16;
@@ -164,6 +164,7 @@ impl TenantDocument {
             second_level: self.second_level,
             improve_when_idle: self.improve_when_idle,
             rates,
+            exhausted: Exhausted::default(),
         })
     }
 }

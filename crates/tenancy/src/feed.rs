@@ -28,6 +28,8 @@ pub mod kind {
     pub const PURGE: &str = "purge";
     /// What a public id means: the pointer in the object store has changed.
     pub const MEDIA: &str = "media";
+    /// Which of its quotas are used up, and until when: an [`Exhausted`](crate::Exhausted); `null` when none is.
+    pub const QUOTA: &str = "quota";
 }
 
 /// Changes, or that they are not to be had.

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::document::{Mistake, OriginTable, Report, TenantDocument};
 use crate::feed::kind;
-use crate::{Secret, Tenant, TenantId};
+use crate::{Exhausted, Secret, Tenant, TenantId};
 
 /// Keys of a tenant in the policy file that are parts of their own here.
 const OWN_PARTS: [&str; 5] = ["hosts", "images", "keys", "origins", "presets"];
@@ -57,6 +57,8 @@ pub struct TenantParts {
     /// Secrets, by their `kid`.
     #[serde(serialize_with = "exposed")]
     pub signing_keys: BTreeMap<String, Secret>,
+    /// Quotas that are used up.
+    pub exhausted: Exhausted,
 }
 
 impl fmt::Debug for TenantParts {
@@ -99,6 +101,7 @@ impl TenantParts {
             kind::IMAGE => set(&mut self.images, kind, name, body)?,
             kind::ORIGIN => set(&mut self.origins, kind, name, body)?,
             kind::SIGNING_KEY => set(&mut self.signing_keys, kind, name, body)?,
+            kind::QUOTA => self.exhausted = body.map(|body| read(kind, body)).transpose()?.unwrap_or_default(),
             kind::DOMAIN if body.is_some() => drop(self.domains.insert(name.to_owned())),
             kind::DOMAIN => drop(self.domains.remove(name)),
             _ => return Err(UnknownKind { kind: kind.to_owned(), why: "it is not known here".to_owned() }),
@@ -114,6 +117,7 @@ impl TenantParts {
         let mut mistakes = Vec::new();
         let mut report = Report { key: String::new(), mistakes: &mut mistakes };
         let tenant = self.document(&mut report).and_then(|document| document.check(id, &self.slug, &mut report));
+        let tenant = tenant.map(|tenant| Tenant { exhausted: self.exhausted, ..tenant });
         tenant.filter(|_| mistakes.is_empty()).ok_or(mistakes)
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use transform_url::value::Name;
 use transform_url::{Ops, OriginName, Source, TenantSlug};
 
-use crate::{Freshness, Origin, Rates, Signing, UrlSources};
+use crate::{Exhausted, Freshness, Origin, Rates, Signing, UrlSources};
 
 /// A tenant's unchanging id; in a static policy, its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,4 +64,6 @@ pub struct Tenant {
     pub improve_when_idle: bool,
     /// How fast requests and fills may come.
     pub rates: Rates,
+    /// Which of its quotas are used up.
+    pub exhausted: Exhausted,
 }

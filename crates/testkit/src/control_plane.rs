@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::database::{APP, TestDatabase};
+use crate::database::{APP, TestDatabase, WORKER};
 use crate::edge::{program, read_events, without_settings_of_ours};
 use crate::http::{self as client, Request, Response};
 use crate::port::Port;
@@ -41,6 +41,13 @@ pub struct ControlPlane {
     settings: Vec<(&'static str, String)>,
     /// Its database.
     pub database: TestDatabase,
+}
+
+/// A worker that goes on until it is dropped, which kills it.
+#[derive(Debug)]
+pub struct RunningWorker {
+    process: Process,
+    home: TempDir,
 }
 
 /// A tenant that was made for a test.
@@ -149,6 +156,26 @@ impl ControlPlane {
         program.kill_on_drop(true).output().await.expect("the program is there and may be run")
     }
 
+    /// Starts a worker on its database, with these settings.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn worker(&self, settings: &[(&str, String)]) -> RunningWorker {
+        let home = tempfile::tempdir().expect("a folder can be made");
+        let mut command = Command::new(program("control-plane"));
+        without_settings_of_ours(&mut command);
+        command
+            .arg("worker")
+            .env("CALOTYPE_CONTROL_PLANE__WORKER_URL", self.database.url(WORKER))
+            .env("CALOTYPE_CONTROL_PLANE__THREADS", "1")
+            .envs(settings.iter().map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(home.path().join("log")).expect("the folder is ours"));
+        RunningWorker::new(command, home)
+    }
+
     /// Its events so far.
     ///
     /// # Panics
@@ -184,6 +211,44 @@ impl ControlPlane {
         let status = tokio::time::timeout(LIMIT, self.process.exited()).await.expect("it ends in time");
         assert!(status.expect("it is our child").success(), "{}", self.log());
         self.database
+    }
+}
+
+impl RunningWorker {
+    fn new(command: Command, home: TempDir) -> Self {
+        Self { process: Process::start(command).expect("the program is there and may be run"), home }
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal).expect("our own child may be signalled");
+    }
+
+    /// Kills it as a crash would.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub async fn kill(self) {
+        self.process.kill().await.expect("our own child may be killed");
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Panics
+    /// When it does not end, or ends with an error.
+    pub async fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = tokio::time::timeout(LIMIT, self.process.exited()).await.expect("it ends in time");
+        assert!(status.expect("it is our child").success(), "{}", self.log());
     }
 }
 

@@ -15,6 +15,7 @@ use crate::support::ok;
 /// Lists of a tenant's.
 const LISTS: [&str; 10] = [
     "/v1/api-keys",
+    "/v1/audit-log",
     "/v1/domains",
     "/v1/folders",
     "/v1/jobs",
@@ -95,6 +96,11 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
             found.into_iter().chain(example(method, path, theirs)).collect()
         }
+        ("get", "/v1/audit-log") => {
+            let found = ["resource=media", &format!("resource=media/{medium}"), "actor=operator"];
+            let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
+            found.into_iter().chain(example(method, path, theirs)).collect()
+        }
         ("get", "/v1/folders") => {
             let found = (format!("{path}?parent=theirs"), Given::Nothing, Own);
             std::iter::once(found).chain(example(method, path, theirs)).collect()
@@ -118,9 +124,14 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
     let (target, body, expected) = match (method, path) {
         // Of the operator and of edges: no tenant's key is good for any of these, with whatever ids.
         ("post", "/v1/tenants") => (path.into(), Some(json!({"slug": "blog", "name": "x"})), Refused),
-        ("get", "/v1/tenants") => (path.into(), None, Refused),
+        ("get", "/v1/tenants" | "/v1/operator/audit-log") => (path.into(), None, Refused),
         ("get" | "delete", "/v1/tenants/{slug}") => ("/v1/tenants/blog".into(), None, Refused),
         ("patch", "/v1/tenants/{slug}") => ("/v1/tenants/blog".into(), Some(json!({"state": "suspended"})), Refused),
+        ("get", "/v1/tenants/{slug}/usage") => ("/v1/tenants/blog/usage".into(), None, Refused),
+        ("get", "/v1/tenants/{slug}/quotas") => ("/v1/tenants/blog/quotas".into(), None, Refused),
+        ("put", "/v1/tenants/{slug}/quotas") => ("/v1/tenants/blog/quotas".into(), Some(json!({"files": 0})), Refused),
+        ("get", "/v1/usage/tenants") => (path.into(), None, Refused),
+        ("post", "/internal/v1/usage") => (path.into(), Some(json!({})), Status(401)),
         ("get", "/internal/v1/feed" | "/internal/v1/snapshot") => (path.into(), None, Status(401)),
         // Ids.
         ("delete", "/v1/api-keys/{id}") => (format!("/v1/api-keys/{}", theirs.key_id), None, Refused),
@@ -160,6 +171,7 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("put", "/v1/origins/{name}") => ("/v1/origins/theirs".into(), Some(origin("https://example.com/")), Own),
         ("put", "/v1/folders/{path}") => ("/v1/folders/theirs/within".into(), None, Own),
         ("post", "/v1/media/fetch") => (path.into(), Some(json!({"url": "http://127.0.0.1:1/theirs"})), Own),
+        ("get", "/v1/usage" | "/v1/quotas") => (path.into(), None, Own),
         ("get", "/v1/policy") => (path.into(), None, Own),
         ("put", "/v1/policy") => (path.into(), Some(json!({"open": true})), Own),
         // Of nobody.

@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tempfile::TempDir;
-use testkit::control_plane::{ControlPlane, EDGE_TOKEN, TestTenant};
+use testkit::control_plane::{ControlPlane, EDGE_TOKEN, RunningWorker, TestTenant};
 use testkit::database::{TestDatabase, WORKER};
 use testkit::edge::EdgeSetup;
 use testkit::faulty::FaultyRelay;
@@ -232,6 +232,11 @@ impl MediaRig {
         settings.push(("WORKER_URL", self.api.database.url(WORKER)));
         settings.push(("API_URL", format!("http://{}", self.api.addr())));
         self.api.run(&["worker", "--once"], &settings).await
+    }
+
+    /// A worker that goes on, with these settings beside those of the rest.
+    pub fn start_worker(&self, more: &[(&'static str, String)]) -> RunningWorker {
+        self.api.worker(&[&self.settings[..], more].concat())
     }
 
     /// The database with all rights.

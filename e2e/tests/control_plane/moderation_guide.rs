@@ -72,8 +72,8 @@ async fn what_the_guide_says_works() {
     let mut settings = settings(&scanner.socket().display().to_string());
     settings.push(("SCANNER__SECONDS", named("seconds")));
     settings.push(("SCANNER__BYTES", named("bytes")));
-    settings.push(("FETCH_PRIVATE", "[\"127.0.0.1\"]".to_owned()));
-    settings.push(("FETCH_PORTS", format!("[{}]", port.address.port())));
+    settings.push(("WEBHOOKS__PRIVATE", "[\"127.0.0.1\"]".to_owned()));
+    settings.push(("WEBHOOKS__PORTS", format!("[{}]", port.address.port())));
     let rig = MediaRig::with_folder(&settings).await;
     let reader = Reader { rig: &rig, endpoint: format!("http://{}/", port.address) };
     let [put_any, put_image, look, decide, again] = <[String; 5]>::try_from(blocks("sh")).expect("five blocks");

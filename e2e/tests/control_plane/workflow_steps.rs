@@ -31,8 +31,8 @@ fn says(answer: &Value) -> Reply {
 fn settings(endpoint: &Receiver) -> Vec<(&'static str, String)> {
     vec![
         ("MASTER_KEY", MASTER_KEY.to_owned()),
-        ("FETCH_PRIVATE", "[\"127.0.0.1\"]".to_owned()),
-        ("FETCH_PORTS", format!("[{}]", endpoint.address.port())),
+        ("WEBHOOKS__PRIVATE", "[\"127.0.0.1\"]".to_owned()),
+        ("WEBHOOKS__PORTS", format!("[{}]", endpoint.address.port())),
     ]
 }
 
@@ -189,21 +189,23 @@ async fn what_is_no_answer_lets_nothing_through_and_costs_little() {
 #[tokio::test]
 async fn an_endpoint_at_a_private_address_is_not_asked() {
     let endpoint = Receiver::start_with(|_, _| says(&json!({"verdict": "pass"}))).await;
-    let rig = MediaRig::with_folder(&[
-        ("MASTER_KEY", MASTER_KEY.to_owned()),
-        ("FETCH_PORTS", format!("[{}]", endpoint.address.port())),
-    ])
-    .await;
-    for url in [endpoint.url("/"), endpoint.url("/").replace("127.0.0.1", "localhost"), "http://169.254.169.254/".to_owned()] {
-        put_workflow(&rig, "any", json!([{"name": "look", "http": {"url": url, "secret": SECRET}}])).await;
-        let made = upload(&rig, "a", &picture(RED)).await;
-        rig.worker().await;
-        let now = medium(&rig, &made).await;
-        assert_eq!((&now["state"], &now["scan"]["steps"][0]["verdict"]), (&json!("quarantined"), &json!("pending")));
-        let note = now["scan"]["steps"][0]["note"].as_str().expect("a note");
-        assert!(note.contains("not allowed") && !note.contains("127.0.0.1"), "{url}: {note}");
-        assert_eq!(rig.delete(&id(&made)).await.status, 204);
+    let port = endpoint.address.port();
+    let rig = MediaRig::with_folder(&[("MASTER_KEY", MASTER_KEY.to_owned()), ("WEBHOOKS__PORTS", format!("[{port}]"))]).await;
+    let steps = |url: String| json!([{"name": "look", "http": {"url": url, "secret": SECRET}}]);
+    // What can be seen from the URL is refused at once.
+    for url in [endpoint.url("/"), format!("https://127.0.0.1:{port}/"), "https://169.254.169.254/".to_owned()] {
+        let body = json!({"steps": steps(url.clone())});
+        let answer = rig.api.json(Method::PUT, &rig.shop.key, "/v1/workflows/any", &body).await;
+        assert!(problem(&answer, 422, "bad-field").contains("\"look\": url: "), "{url}");
     }
+    // What only the name's address tells, when it is asked.
+    put_workflow(&rig, "any", steps(format!("https://localhost:{port}/"))).await;
+    let made = upload(&rig, "a", &picture(RED)).await;
+    rig.worker().await;
+    let now = medium(&rig, &made).await;
+    assert_eq!((&now["state"], &now["scan"]["steps"][0]["verdict"]), (&json!("quarantined"), &json!("pending")));
+    let note = now["scan"]["steps"][0]["note"].as_str().expect("a note");
+    assert!(note.contains("not allowed") && !note.contains("127.0.0.1"), "{note}");
     assert_eq!(endpoint.count(), 0);
 }
 

@@ -1,5 +1,5 @@
 //! Studies, one folder or file each, which write reports of their own: of the imaging engine alone, what settings are chosen by and
-//! what ops cost; and of the control plane's API.
+//! what ops cost; and of the control plane.
 //!
 //! Those of the engine start no server. Must not change a setting; `crates/imaging` holds them.
 
@@ -9,6 +9,7 @@ mod efforts;
 mod encoders;
 mod ops;
 mod quality;
+mod usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,8 @@ pub enum StudyName {
     Animation,
     /// What the API of the control plane takes.
     Api,
+    /// What it takes to count what tenants use.
+    Usage,
 }
 
 /// Everything that a study needs.
@@ -114,6 +117,11 @@ impl Desk<'_> {
 }
 
 impl StudyName {
+    /// What it is called on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// The name of its report.
     pub fn file(self) -> &'static str {
         match self {
@@ -123,6 +131,7 @@ impl StudyName {
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
             Self::Api => "API.md",
+            Self::Usage => "USAGE.md",
         }
     }
 
@@ -133,6 +142,7 @@ impl StudyName {
     pub async fn study(self, tools: &StudyTools, proxy: &PathBuf, quick: bool) -> anyhow::Result<String> {
         let programs = match self {
             Self::Api => vec![&tools.control_plane, proxy],
+            Self::Usage => vec![&tools.control_plane],
             _ => vec![&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time],
         };
         for program in programs {
@@ -146,14 +156,21 @@ impl StudyName {
             Self::Efforts => ("Fast and small encodes", efforts::study(&desk).await?),
             Self::Ops => ("What each op costs", ops::study(&desk).await?),
             Self::Animation => ("What an animation costs", animation::study(&desk).await?),
-            Self::Api => return of_api(tools, proxy, quick).await,
+            Self::Api => {
+                let study = api::study(&tools.control_plane, proxy, quick);
+                return of_control_plane(self, "The API of the control plane", study, quick).await;
+            }
+            Self::Usage => {
+                let study = usage::study(&tools.control_plane, quick);
+                return of_control_plane(self, "Counting what tenants use", study, quick).await;
+            }
         };
         let machine = Machine::look().await;
         Ok(format!(
             "# {title}\n\nWritten by `script/loadtest --only {name}`; do not edit.\n\n{warning}{machine} libvips {libvips}.\n\n\
              CPU time is user and system time. The machine may be shared: CPU times are medians of interleaved rounds, and \
              differences of less than 10 % mean nothing.\n\n{body}",
-            name = self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+            name = self.name(),
             warning = warning(quick),
             machine = machine.describe(),
             libvips = desk.darkroom.libvips(),
@@ -161,12 +178,19 @@ impl StudyName {
     }
 }
 
-async fn of_api(tools: &StudyTools, proxy: &Path, quick: bool) -> anyhow::Result<String> {
+/// The report of a study that starts servers.
+async fn of_control_plane(
+    of: StudyName,
+    title: &str,
+    study: impl Future<Output = anyhow::Result<String>>,
+    quick: bool,
+) -> anyhow::Result<String> {
     let before = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let body = api::study(&tools.control_plane, proxy, quick).await?;
+    let body = study.await?;
     Ok(format!(
-        "# The API of the control plane\n\nWritten by `script/loadtest --only api`; do not edit.\n\n{warning}{machine} The load \
+        "# {title}\n\nWritten by `script/loadtest --only {name}`; do not edit.\n\n{warning}{machine} The load \
          average before was {before}: where that is not near 0, others were at work, and waits are longer than they need be.\n\n{body}",
+        name = of.name(),
         warning = warning(quick),
         machine = Machine::look().await.describe(),
         before = before.split(' ').next().unwrap_or("unknown"),

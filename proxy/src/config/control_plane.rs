@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bootstrap::config::Mistakes;
 use fetch::Url;
 use serde::{Deserialize, Serialize};
+use tenancy::usage::EDGE_BYTES_MAX;
 
 use super::{AdminToken, EdgeSettings};
 
@@ -22,13 +23,24 @@ pub struct ControlPlaneTable {
     pub token: Option<AdminToken>,
     /// Folder of what it has told, sealed with the token; one edge each.
     pub dir: PathBuf,
+    /// What this edge is called in its reports; the machine's name where it is not set.
+    pub edge_name: Option<String>,
+    /// How often it reports what tenants have used.
+    pub usage_seconds: u64,
     /// Folders of this machine that tenants of the control plane have as origins, by `tenant/origin`.
     pub folders: BTreeMap<String, PathBuf>,
 }
 
 impl Default for ControlPlaneTable {
     fn default() -> Self {
-        Self { url: None, token: None, dir: PathBuf::from(".data/feed"), folders: BTreeMap::new() }
+        Self {
+            url: None,
+            token: None,
+            dir: PathBuf::from(".data/feed"),
+            edge_name: None,
+            usage_seconds: 10,
+            folders: BTreeMap::new(),
+        }
     }
 }
 
@@ -41,6 +53,12 @@ impl ControlPlaneTable {
         mistakes.unless(is_whole, "control_plane.token", "…", "together with control_plane.url, or neither");
         let is_long = |token: &AdminToken| (TOKEN_BYTES_MIN..=256).contains(&token.0.len());
         mistakes.unless(self.token.as_ref().is_none_or(is_long), "control_plane.token", "…", "32 to 256 bytes");
+        if let Some(name) = &self.edge_name {
+            let is_name = (1..=EDGE_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+            mistakes.unless(is_name, "control_plane.edge_name", name, "1 to 64 visible ASCII characters");
+        }
+        let seconds = self.usage_seconds;
+        mistakes.unless((1..=3600).contains(&seconds), "control_plane.usage_seconds", seconds, "1 to 3600");
         for (name, folder) in &self.folders {
             let is_name = name.split_once('/').is_some_and(|(tenant, origin)| {
                 transform_url::TenantSlug::new(tenant).is_ok() && transform_url::OriginName::new(origin).is_ok()

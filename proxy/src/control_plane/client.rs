@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fetch::{FetchConfig, FetchError, FetchLimits, Fetcher, GetOptions, HeaderMap, PrivateHosts, Url};
-use http::{HeaderValue, header};
+use bytes::Bytes;
+use fetch::{FetchConfig, FetchError, FetchLimits, Fetcher, GetOptions, HeaderMap, PostOptions, PrivateHosts, Url};
+use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tenancy::TenantId;
 use tenancy::feed::{FeedAnswer, Snapshot};
+use tenancy::usage::UsageReport;
 use thiserror::Error;
 
 use super::journal::Position;
@@ -35,6 +37,9 @@ pub enum ClientError {
     /// What it says cannot be read.
     #[error("its answer cannot be read: {0}")]
     Answer(#[from] serde_json::Error),
+    /// It does not say anything.
+    #[error("it does not answer in time")]
+    Late,
 }
 
 /// A client of one control plane.
@@ -89,6 +94,21 @@ impl Client {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }
         self.get(url, PAGE_LIMIT).await
+    }
+
+    /// Reports usage. It is counted when this returns; after an error that is not known.
+    ///
+    /// # Errors
+    /// [`ClientError::Fetch`].
+    pub async fn report(&self, report: &UsageReport) -> Result<(), ClientError> {
+        let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let deadline = Instant::now() + PATIENCE;
+        let options = PostOptions { headers: HeaderMap::from_iter([json]), deadline, answer_bytes_max: 0 };
+        let body = Bytes::from(serde_json::to_vec(report)?);
+        match self.fetcher.post(&self.url("internal/v1/usage"), body, &options).await?.status {
+            StatusCode::OK => Ok(()),
+            status => Err(FetchError::Status(status).into()),
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url, limit: Duration) -> Result<T, ClientError> {

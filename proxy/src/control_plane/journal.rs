@@ -196,7 +196,7 @@ pub fn is_next(seq: u64, events: &[FeedEvent]) -> bool {
 }
 
 /// Nobody else may read it.
-fn private() -> OpenOptions {
+pub fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options

@@ -11,7 +11,7 @@ use tenancy::feed::kind;
 const OTHER: &str = "other";
 
 /// The kinds that are told apart.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     kind::TENANT,
     kind::POLICY,
     kind::PRESET,
@@ -21,6 +21,7 @@ const KINDS: [&str; 9] = [
     kind::SIGNING_KEY,
     kind::PURGE,
     kind::MEDIA,
+    kind::QUOTA,
 ];
 
 /// What is counted of the feed.

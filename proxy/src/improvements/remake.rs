@@ -100,6 +100,10 @@ pub async fn remake(filler: &Filler, plan: &Plan<'_>, draft: &Entry) -> Result<R
     timeout(PATIENCE, filler.pool.until_idle()).await.map_err(|_| Failure::Busy)?;
     let job = filler.job((plan, Effort::Small), source, overlay.as_ref(), Instant::now() + filler.deadline);
     let (rendered, ran) = filler.pool.run_idle(job).await?;
+    // The tenant has the rendition already: it is the time that it takes.
+    if let Some(account) = &plan.decision.active.account {
+        account.worked(ran);
+    }
     let rendered = rendered.map_err(EdgeError::from)?;
     drop(original.room);
     let times = [Some(asked), original.provenance.asked, overlay.as_ref().map(|overlay| overlay.asked)];

@@ -44,7 +44,7 @@ pub async fn scan(
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     let id = known(id)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &NOTHING).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &NOTHING).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -74,7 +74,7 @@ pub async fn release(
     caller.needs(Scope::Admin)?;
     library.store()?;
     let (id, reason) = (known(id)?, media::reason(&body.reason)?);
-    let mut work = match once.begin(library.database(), seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(library.database(), seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -105,7 +105,7 @@ pub async fn reject(
     caller.needs(Scope::Admin)?;
     library.store()?;
     let (id, reason) = (known(id)?, media::reason(&body.reason)?);
-    let mut work = match once.begin(library.database(), seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(library.database(), seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };

@@ -1,6 +1,6 @@
 //! Files that come as a form: the bytes go to the store as they come, and what is said of them is checked where it stands.
 
-use isolation::TenantKey;
+use isolation::Mandate;
 use rocket::Data;
 use rocket::http::ContentType;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use crate::form::{self, Form, Part};
 use crate::idempotency::{Begun, Fingerprint, Once};
 use crate::media::{self, Fields, Intake, Library, Media, NewMedia, Row, Taken};
 use crate::problem::ApiError;
+use crate::quotas;
 use crate::sealing::Seal;
 
 /// What a form has said.
@@ -58,13 +59,14 @@ pub async fn create(
     data: Data<'_>,
 ) -> Result<Answer, ApiError> {
     let form = Form::open(content_type, data, library.bytes_max)?;
+    quotas::check_room(library.database(), caller.tenant).await?;
     let intake = Intake::begin(library, caller.tenant, Uuid::now_v7()).await?;
     let done = async {
         let brought = read(library, form, &intake, true).await?;
         let fingerprint = brought.fingerprint();
         let (taken, filename) = brought.file.ok_or_else(no_file)?;
         let new = NewMedia { intake: &intake, taken: &taken, fields: &brought.fields, filename: filename.as_deref() };
-        let mut work = match once.begin(library.database(), seal, caller.tenant, &fingerprint).await? {
+        let mut work = match once.begin(library.database(), seal, &caller.mandate, &fingerprint).await? {
             Begun::First(work) => work,
             Begun::Again(answer) => return Ok((answer, true)),
         };
@@ -90,7 +92,7 @@ pub async fn create(
 /// What was answered before, but for what edges know: the answer was kept before they were told.
 async fn again(library: &Library, caller: &Caller, answer: Answer) -> Result<Answer, ApiError> {
     let mut medium: Media = serde_json::from_slice(&answer.body).map_err(|_| ApiError::Internal)?;
-    let mut transaction = library.database().begin(caller.tenant).await?;
+    let mut transaction = library.database().begin(&caller.mandate).await?;
     medium.published = media::is_published(&mut transaction, &medium.public_id).await?;
     let body = serde_json::to_vec(&medium).map_err(|_| ApiError::Internal)?;
     Ok(Answer { body, ..answer })
@@ -107,20 +109,20 @@ fn made(library: &Library, caller: &Caller, row: Row) -> Result<Answer, ApiError
 /// As [`create`].
 pub async fn replace(
     library: &Library,
-    tenant: TenantKey,
+    mandate: &Mandate,
     (id, condition): (Uuid, Condition),
     content_type: Option<&ContentType>,
     data: Data<'_>,
 ) -> Result<Row, ApiError> {
     let form = Form::open(content_type, data, library.bytes_max)?;
     // Before all the bytes come; it counts again afterwards.
-    let before = media::find(&mut library.database().begin(tenant).await?, id).await?;
+    let before = media::find(&mut library.database().begin(mandate).await?, id).await?;
     condition.check(Some(before.version))?;
-    let intake = Intake::begin(library, tenant, id).await?;
+    let intake = Intake::begin(library, mandate.tenant, id).await?;
     let done = async {
         let brought = read(library, form, &intake, false).await?;
         let (taken, filename) = brought.file.ok_or_else(no_file)?;
-        media::replace(library, tenant, condition, &intake, &taken, filename.as_deref()).await
+        media::replace(library, mandate, condition, &intake, &taken, filename.as_deref()).await
     };
     let done = done.await;
     if let Err(reason) = &done {

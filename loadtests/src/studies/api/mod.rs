@@ -2,8 +2,8 @@
 
 mod edges;
 mod reads;
-mod seed;
-mod service;
+pub mod seed;
+pub mod service;
 mod writes;
 
 use std::path::Path;

@@ -18,6 +18,11 @@ pub fn key(tenant: usize) -> String {
     format!("cal_{:0>43}", format!("{tenant}A"))
 }
 
+/// The id of a tenant.
+pub fn tenant(tenant: usize) -> String {
+    format!("00000000-0000-7000-9000-{tenant:012x}")
+}
+
 /// The name of a tenant in URLs.
 pub fn slug(tenant: usize) -> String {
     format!("t{tenant}")

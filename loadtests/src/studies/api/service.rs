@@ -29,7 +29,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 const DATABASE: &str = "calotype";
 const ADMIN_KEY: &str = "the operator's key of this study only";
-const EDGE_TOKEN: &str = "the token of all edges of this study only";
+/// What edges are known by.
+pub const EDGE_TOKEN: &str = "the token of all edges of this study only";
 const MASTER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 /// A control plane on a database.
@@ -88,6 +89,11 @@ impl Service {
     /// When one is refused.
     pub async fn sql(&self, statements: &str) -> anyhow::Result<()> {
         self.postgres.run(&format!("\\connect {DATABASE}\n{statements}")).await
+    }
+
+    /// Where the database is, with all rights.
+    pub fn database_url(&self) -> String {
+        self.postgres.url(SUPERUSER, DATABASE)
     }
 
     /// A keep-alive connection to the API.
