@@ -16,6 +16,8 @@ CREATE TABLE jobs (
     -- Higher ones go first among those of a tenant.
     priority smallint NOT NULL DEFAULT 0 CHECK (priority BETWEEN -100 AND 100),
     payload jsonb NOT NULL,
+    -- The span that it was put in by, as W3C Trace Context writes it, where requests are traced.
+    trace text CHECK (length(trace) <= 600),
     -- What came of it.
     result jsonb,
     -- Why it failed, the last time.

@@ -38,28 +38,38 @@ CREATE INDEX audit_log_operator ON audit_log (at, seq) WHERE actor = 'operator';
 -- What of one row the other has not alike, without the quiet columns: of a document only the fields that differ, of what is hidden only that it
 -- is there, of what is long only its beginning.
 CREATE FUNCTION audit_difference(one jsonb, other jsonb, hidden text[], quiet text[]) RETURNS jsonb
-LANGUAGE sql IMMUTABLE
-RETURN (
-    SELECT jsonb_object_agg(
-        key,
-        CASE
-            WHEN value <> 'null' AND key = ANY (hidden) THEN '"…"'
-            WHEN octet_length(shown::text) > 2048 THEN to_jsonb(left(shown::text, 500) || '…')
-            ELSE shown
-        END)
-    FROM jsonb_each(one) AS fields (key, value)
-    CROSS JOIN LATERAL (
-        SELECT CASE
-            WHEN jsonb_typeof(value) = 'object' AND jsonb_typeof(other -> key) = 'object' THEN (
-                SELECT coalesce(jsonb_object_agg(inner_key, inner_value), '{}')
-                FROM jsonb_each(value) AS inner_fields (inner_key, inner_value)
-                WHERE inner_value IS DISTINCT FROM other -> key -> inner_key
-            )
-            ELSE value
-        END AS shown
-    ) AS differing
-    WHERE key <> ALL (quiet) AND value IS DISTINCT FROM other -> key AND (other IS NOT NULL OR value <> 'null')
-);
+-- Unlike that of a function in SQL, its plan is kept from one transaction to the next.
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    difference jsonb := CASE WHEN other IS NULL THEN one - quiet ELSE '{}' END;
+    name text;
+    field jsonb;
+BEGIN
+    -- What there was or is nothing else of is taken as a whole: that is what every upload waits for.
+    IF other IS NULL AND octet_length(difference::text) <= 2048 THEN
+        FOREACH name IN ARRAY hidden LOOP
+            CONTINUE WHEN coalesce(difference -> name, 'null') = 'null';
+            difference := jsonb_set(difference, ARRAY[name], '"…"');
+        END LOOP;
+        RETURN difference;
+    END IF;
+    FOR name, field IN
+        SELECT key, value FROM jsonb_each(one) WHERE key <> ALL (quiet) AND value IS DISTINCT FROM other -> key
+    LOOP
+        IF field <> 'null' AND name = ANY (hidden) THEN
+            field := '"…"';
+        ELSIF jsonb_typeof(field) = 'object' AND jsonb_typeof(other -> name) = 'object' THEN
+            SELECT coalesce(jsonb_object_agg(key, value), '{}') INTO field
+            FROM jsonb_each(field) WHERE value IS DISTINCT FROM other -> name -> key;
+        END IF;
+        IF octet_length(field::text) > 2048 THEN
+            field := to_jsonb(left(field::text, 500) || '…');
+        END IF;
+        difference := jsonb_set(difference, ARRAY[name], field);
+    END LOOP;
+    RETURN nullif(difference, '{}');
+END
+$$;
 
 -- Writes an entry about a row. Its arguments are those of `audit`.
 CREATE FUNCTION audit_change() RETURNS trigger
@@ -71,8 +81,8 @@ DECLARE
     known jsonb := coalesce(was, became);
     hidden text[] := TG_ARGV[3];
     quiet text[] := TG_ARGV[4];
-    before jsonb := audit_difference(was, became, hidden, quiet);
-    after jsonb := audit_difference(became, was, hidden, quiet);
+    before jsonb := CASE WHEN was IS NOT NULL THEN audit_difference(was, became, hidden, quiet) END;
+    after jsonb := CASE WHEN became IS NOT NULL THEN audit_difference(became, was, hidden, quiet) END;
 BEGIN
     IF before IS NULL AND after IS NULL THEN
         RETURN NULL;
@@ -142,7 +152,7 @@ CALL audit('folders', 'folder', quiet => '{parent}');
 CALL audit('media', 'media', quiet => '{stored_at}');
 -- That a key has ordered, cancelled or retried it; what it does is told under its own name.
 CALL audit('jobs', 'job', hidden => '{payload,result}',
-    quiet => '{attempts,attempts_max,run_at,leased_until,started_at,finished_at,token,worker,progress,waits_for,error}',
+    quiet => '{attempts,attempts_max,run_at,leased_until,started_at,finished_at,token,worker,progress,waits_for,error,trace}',
     events => 'INSERT OR UPDATE OF cancel_requested', only_if => $$current_setting('calotype.actor', true) LIKE 'key:%'$$);
 CALL audit('feed_events', 'purge', quiet => '{id,seq,kind,name,announced_at}', events => 'INSERT', only_if => $$NEW.kind = 'purge'$$);
 

@@ -72,6 +72,7 @@ CREATE TABLE webhooks (
     CHECK ((old_secret IS NULL) = (old_secret_until IS NULL))
 );
 CALL isolate('webhooks');
+CALL audit('webhooks', 'webhook', quiet => '{disabled_at,old_secret_until}');
 
 -- Who sends to a webhook, and when: apart from what its tenant has set, because it changes with everything that is sent.
 --

@@ -65,6 +65,7 @@ CREATE TABLE quotas (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 CALL isolate('quotas');
+CALL audit('quotas', 'quota');
 
 -- How much of a quota is known to be used, in parts that somebody is told of. A row of an earlier month says nothing about this one.
 CREATE TABLE quota_levels (
@@ -239,7 +240,7 @@ BEGIN
         ' GROUP BY tenant_id HAVING sum(bytes) <> 0 OR sum(files) <> 0 ORDER BY tenant_id',
         concat_ws(' UNION ALL ',
             CASE WHEN TG_OP <> 'DELETE' THEN 'SELECT tenant_id, bytes, 1 AS files FROM added' END,
-            CASE WHEN TG_OP <> 'INSERT' THEN 'SELECT tenant_id, -bytes, -1 FROM removed' END))
+            CASE WHEN TG_OP <> 'INSERT' THEN 'SELECT tenant_id, -bytes AS bytes, -1 AS files FROM removed' END))
     LOOP
         IF TG_OP = 'INSERT' THEN
             INSERT INTO stored_totals AS known (tenant_id, bytes, files) VALUES (change.tenant_id, change.bytes, change.files)

@@ -24,8 +24,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// How long a connection may take, its TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Longest answer that is read, in bytes: a page of media with all that is said of them.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Where requests go.
 #[derive(Debug, Clone)]
@@ -135,6 +135,14 @@ impl Answer {
     /// When it is not what was expected.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> anyhow::Result<T> {
         serde_json::from_slice(&self.body).context("the answer is not understood")
+    }
+
+    /// Its body, as text.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn text(&self) -> anyhow::Result<&str> {
+        std::str::from_utf8(&self.body).context("the answer is no text")
     }
 
     /// Why it was refused, for people, with the stable code at its end.

@@ -5,14 +5,19 @@
 #![allow(clippy::print_stdout, reason = "a command speaks on standard output")]
 #![allow(unreachable_pub, reason = "in a program, pub means: for the other modules")]
 
+mod api;
 mod client;
 mod credentials;
+mod keys;
+mod mcp;
+mod media;
 mod private_file;
 mod purge;
 mod sign;
 mod transform;
 mod up;
 mod upload;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -42,6 +47,14 @@ enum Command {
     Upload(upload::UploadArguments),
     /// Takes pictures back: they are made anew when they are next asked for.
     Purge(purge::PurgeArguments),
+    /// Lists, shows and deletes what was uploaded.
+    Media(media::MediaArguments),
+    /// Makes, lists and revokes API keys.
+    Keys(keys::KeysArguments),
+    /// Tells what was used, by day or month.
+    Usage(usage::UsageArguments),
+    /// Serves the Model Context Protocol on standard input and output, for an assistant's tools.
+    Mcp(mcp::McpArguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +64,10 @@ fn main() -> ExitCode {
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Upload(arguments) => upload::run(&arguments),
         Command::Purge(arguments) => purge::run(&arguments),
+        Command::Media(arguments) => media::run(&arguments),
+        Command::Keys(arguments) => keys::run(&arguments),
+        Command::Usage(arguments) => usage::run(&arguments),
+        Command::Mcp(arguments) => mcp::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

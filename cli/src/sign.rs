@@ -15,7 +15,7 @@ use transform_url::signing::{KeyName, Message, SECRET_BYTES, check_wire_form};
 use crate::credentials::Credentials;
 
 /// Holds `kid:secret`.
-const KEY_VARIABLE: &str = "CALOTYPE_SIGNING_KEY";
+pub const KEY_VARIABLE: &str = "CALOTYPE_SIGNING_KEY";
 
 /// The latest expiry that URLs can carry: 12 digits.
 const EXPIRES_MAX: u64 = 999_999_999_999;
@@ -35,6 +35,9 @@ pub struct SignArguments {
     /// The tenant, where neither PATH nor the policy file leaves only one.
     #[arg(long)]
     tenant: Option<String>,
+    /// The tenant's unchanging id at the control plane, for a key out of the environment; without it the name is the id.
+    #[arg(long, env = "CALOTYPE_TENANT_ID", value_name = "ID")]
+    tenant_id: Option<String>,
     /// The key's name, where the tenant has several.
     #[arg(long, value_name = "KID")]
     key: Option<String>,
@@ -56,6 +59,7 @@ pub struct SignArguments {
 }
 
 /// A key, and whose it is.
+#[derive(Clone)]
 pub struct Signer {
     /// The tenant's name.
     pub tenant: TenantSlug,
@@ -94,6 +98,14 @@ impl Signer {
         let tenant = credentials.tenant()?;
         let signer = Self::checked(tenant, &credentials.signing.kid, credentials.signing.secret)?;
         Ok(Self { tenant_id: credentials.tenant_id.unwrap_or(signer.tenant_id), ..signer })
+    }
+
+    /// A key out of the environment: `kid:secret`, of a tenant with this id; without one its name is the id.
+    pub fn of_variable(tenant: TenantSlug, id: Option<&str>, value: &str) -> anyhow::Result<Self> {
+        let (key, secret) =
+            value.split_once(':').with_context(|| format!("{KEY_VARIABLE} is not of the form kid:secret"))?;
+        let signer = Self::checked(tenant, key, secret.to_owned()).context(KEY_VARIABLE)?;
+        Ok(Self { tenant_id: id.map_or(signer.tenant_id, str::to_owned), ..signer })
     }
 
     fn checked(tenant: TenantSlug, key: &str, secret: String) -> anyhow::Result<Self> {
@@ -139,10 +151,8 @@ fn signer(arguments: &SignArguments, tenant: Option<TenantSlug>) -> anyhow::Resu
     }
     let signer = match std::env::var(KEY_VARIABLE) {
         Ok(value) => {
-            let (key, secret) =
-                value.split_once(':').with_context(|| format!("{KEY_VARIABLE} is not of the form kid:secret"))?;
             let tenant = tenant.clone().context("whose URL is it? write it into the path or give --tenant")?;
-            Signer::checked(tenant, key, secret.to_owned()).context(KEY_VARIABLE)?
+            Signer::of_variable(tenant, arguments.tenant_id.as_deref(), &value)?
         }
         Err(std::env::VarError::NotUnicode(_)) => bail!("{KEY_VARIABLE} is not UTF-8"),
         Err(std::env::VarError::NotPresent) => {
@@ -193,7 +203,15 @@ fn of_policy(tenants: &[Tenant], tenant: Option<TenantSlug>, key: Option<&str>) 
 }
 
 fn expires(arguments: &SignArguments) -> anyhow::Result<Option<u64>> {
-    let expires = match (arguments.expires_in, arguments.expires_at) {
+    expiry(arguments.expires_in, arguments.expires_at)
+}
+
+/// Unix seconds, of what was given.
+///
+/// # Errors
+/// When URLs cannot carry it.
+pub fn expiry(seconds: Option<u64>, at: Option<u64>) -> anyhow::Result<Option<u64>> {
+    let expires = match (seconds, at) {
         (None, at) => at,
         (Some(seconds), _) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();

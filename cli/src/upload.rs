@@ -1,6 +1,4 @@
 //! `calotype upload FILE…`: sends files to the control plane and prints where they are delivered.
-//!
-//! Must not print the key, nor take it from the command line, where other users of the machine would see it.
 
 mod form;
 
@@ -8,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -19,14 +17,9 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use self::form::{Form, Gate};
-use crate::client::{Answer, Server, printable};
-use crate::credentials::{Credentials, random_word};
-
-/// Holds a tenant's key.
-const KEY_VARIABLE: &str = "CALOTYPE_API_KEY";
-
-/// Where the control plane is, if nobody says.
-const SERVER: &str = "http://127.0.0.1:8000";
+use crate::api::{Api, ApiArguments, KEY_HELP};
+use crate::client::{Answer, printable};
+use crate::credentials::random_word;
 
 /// Tries of a file after the first, and the time before the first of them; each later one waits twice as long.
 const RETRIES: u32 = 4;
@@ -44,10 +37,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Arguments of `calotype upload`.
 #[derive(Args)]
-#[command(
-    after_help = "The key comes from CALOTYPE_API_KEY in the environment, or from credentials.json in the state folder, \
-    where `calotype up` keeps it."
-)]
+#[command(after_help = KEY_HELP)]
 pub struct UploadArguments {
     /// What to upload.
     #[arg(required = true, value_name = "FILE")]
@@ -61,12 +51,8 @@ pub struct UploadArguments {
     /// A tag; may be given several times.
     #[arg(long)]
     tag: Vec<String>,
-    /// Where the control plane is; without it, where `calotype up` has started it.
-    #[arg(long, env = "CALOTYPE_SERVER", value_name = "URL")]
-    server: Option<String>,
-    /// Where state is kept.
-    #[arg(long, env = "CALOTYPE_DATA", default_value = ".data")]
-    data: PathBuf,
+    #[command(flatten)]
+    api: ApiArguments,
 }
 
 /// What the control plane tells of an upload.
@@ -84,8 +70,7 @@ enum Failure {
 }
 
 struct Uploader<'a> {
-    server: Server,
-    authorization: HeaderValue,
+    api: Api,
     arguments: &'a UploadArguments,
 }
 
@@ -93,7 +78,7 @@ struct Uploader<'a> {
 pub fn run(arguments: &UploadArguments) -> anyhow::Result<()> {
     let count = arguments.files.len();
     ensure!(arguments.public_id.is_none() || count == 1, "--public-id is the name of one file, not of {count}");
-    let uploader = Uploader::of(arguments)?;
+    let uploader = Uploader { api: Api::of(&arguments.api)?, arguments };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut failed = 0;
     for file in &arguments.files {
@@ -126,25 +111,7 @@ fn progress(file: &Path) -> ProgressBar {
     bar
 }
 
-impl<'a> Uploader<'a> {
-    fn of(arguments: &'a UploadArguments) -> anyhow::Result<Self> {
-        let kept = Credentials::read(&arguments.data)?;
-        let key = match std::env::var(KEY_VARIABLE) {
-            Ok(key) => key,
-            Err(std::env::VarError::NotUnicode(_)) => bail!("{KEY_VARIABLE} is not UTF-8"),
-            Err(std::env::VarError::NotPresent) => {
-                let key = kept.as_ref().and_then(|kept| kept.api_key.clone());
-                key.with_context(|| format!("there is no key: set {KEY_VARIABLE}, or run `calotype up` once"))?
-            }
-        };
-        let mut authorization =
-            HeaderValue::from_str(&format!("Bearer {key}")).context("the key has characters that no key has")?;
-        authorization.set_sensitive(true);
-        let server = arguments.server.clone().or_else(|| kept.and_then(|kept| kept.server));
-        let server = Server::parse(server.as_deref().unwrap_or(SERVER)).context("--server")?;
-        Ok(Self { server, authorization, arguments })
-    }
-
+impl Uploader<'_> {
     /// Tries until it is there, or trying is of no use. The server takes all tries for the same one by their key.
     async fn upload(&self, path: &Path, progress: &ProgressBar) -> anyhow::Result<String> {
         let key = random_word()?;
@@ -167,7 +134,7 @@ impl<'a> Uploader<'a> {
     async fn attempt(&self, path: &Path, key: &str, progress: &ProgressBar) -> Result<String, Failure> {
         let request = self.request(path, key, progress).await.map_err(Failure::Lasting)?;
         let sent = tokio::select! {
-            sent = self.server.send(request) => sent,
+            sent = self.api.server.send(request) => sent,
             () = stalled(progress) => return Err(Failure::Passing(anyhow::anyhow!("nothing moves"), None)),
         };
         match sent {
@@ -197,8 +164,8 @@ impl<'a> Uploader<'a> {
         let may_go_on = Arc::new(Notify::new());
         let asks = bytes >= ASK_BYTES_MIN;
         let body = form.file(&name, file, bytes, gate(&may_go_on, asks), progress.clone());
-        let mut request = Request::post(self.server.target("/v1/media"))
-            .header(AUTHORIZATION, &self.authorization)
+        let mut request = Request::post(self.api.server.target("/v1/media"))
+            .header(AUTHORIZATION, &self.api.authorization)
             .header(CONTENT_TYPE, content_type)
             .header(CONTENT_LENGTH, body.len())
             .header("idempotency-key", key)

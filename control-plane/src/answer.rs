@@ -36,6 +36,23 @@ impl Answer {
         Ok(Self { etag: Some(etag(version)), location: Some(location), ..Self::of(Status::Created, made)? })
     }
 
+    /// A thing without versions was begun just now, and is there.
+    ///
+    /// # Errors
+    /// As [`Self::created`].
+    pub fn begun(location: String, begun: &impl Serialize) -> Result<Self, ApiError> {
+        Ok(Self { location: Some(location), ..Self::of(Status::Created, begun)? })
+    }
+
+    /// The same with another body: what is told, and not kept.
+    ///
+    /// # Errors
+    /// As [`Self::created`].
+    pub fn with_body(self, told: &impl Serialize) -> Result<Self, ApiError> {
+        let body = serde_json::to_vec(told).map_err(|_| ApiError::Internal)?;
+        Ok(Self { body, ..self })
+    }
+
     /// It will be done.
     ///
     /// # Errors

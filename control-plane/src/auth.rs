@@ -8,7 +8,7 @@ mod scope;
 
 use std::sync::Arc;
 
-use isolation::{Actor, Author, Mandate, TenantKey};
+use isolation::{Actor, Author, Database, DatabaseError, Mandate, TenantKey, TenantTransaction};
 use rocket::request::{FromRequest, Outcome, Request};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -41,6 +41,8 @@ pub struct Caller {
     /// What its transactions begin with.
     pub mandate: Mandate,
     scopes: Scopes,
+    /// What was changed a moment ago has to be seen.
+    wants_newest: bool,
 }
 
 impl Caller {
@@ -50,6 +52,14 @@ impl Caller {
     /// [`ApiError::Scope`].
     pub fn needs(&self, scope: Scope) -> Result<(), ApiError> {
         if self.scopes.contain(scope) { Ok(()) } else { Err(ApiError::Scope(scope)) }
+    }
+
+    /// Begins a transaction for a list or a sum, which may lag behind by a little, unless the request says `Cache-Control: no-cache`.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`].
+    pub async fn read(&self, database: &Database) -> Result<TenantTransaction, DatabaseError> {
+        if self.wants_newest { database.read_newest(&self.mandate).await } else { database.read(&self.mandate).await }
     }
 }
 
@@ -108,7 +118,10 @@ fn token<'r>(request: &'r Request<'_>) -> Option<&'r str> {
 }
 
 /// Counts a request that has shown no key that is known, by its address.
-fn stranger(request: &Request<'_>) -> Result<(), ApiError> {
+///
+/// # Errors
+/// [`ApiError::RateLimited`].
+pub fn stranger(request: &Request<'_>) -> Result<(), ApiError> {
     // There is always one but for requests that tests make up.
     let Some(client) = request.remote() else { return Ok(()) };
     let limits = managed::<Arc<RateLimits>>(request)?;
@@ -138,7 +151,8 @@ async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
     exchange.is_within(managed::<Arc<RateLimits>>(request)?.charge_key(key))?;
     exchange.came_from(tenant, key);
     let mandate = Mandate::new(tenant, &author(request, Actor::Key(key)));
-    Ok(Caller { tenant, slug, mandate, scopes })
+    let wants_newest = request.headers().get("Cache-Control").any(|words| words.contains("no-cache"));
+    Ok(Caller { tenant, slug, mandate, scopes, wants_newest })
 }
 
 async fn admin(request: &Request<'_>) -> Result<Admin, ApiError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
+use bootstrap::traces::TraceSettings;
 use isolation::DatabaseOptions;
 use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
@@ -23,6 +24,9 @@ const LOG_LEVEL: &str = "info,rocket=error,control_plane::routes=error,sqlx=warn
 
 /// Connections of a worker: whatever it does many of at once, it keeps in a moment.
 const WORKER_CONNECTIONS: u32 = 16;
+
+/// Longest wait for a connection to the replica.
+const REPLICA_ACQUIRE: Duration = Duration::from_millis(500);
 
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
@@ -47,6 +51,10 @@ pub struct ControlPlaneSettings {
     pub listen: SocketAddr,
     /// The database, as a user who is a member of `calotype_app`.
     pub database_url: SecretText,
+    /// A streaming replica of it, as the same user, for lists; without it they are read from the database, too.
+    pub read_replica_url: SecretText,
+    /// How far the replica may be behind before it is not read from.
+    pub replica_lag_seconds: u64,
     /// The same as a user who may become `calotype_owner`; only `control-plane migrate` uses it.
     pub migrate_url: SecretText,
     /// The same as a user who is a member of `calotype_worker`; only `control-plane worker` uses it.
@@ -99,6 +107,14 @@ pub struct ControlPlaneSettings {
     pub upload_bytes: u64,
     /// How long an upload may take.
     pub upload_seconds: u64,
+    /// Hours that an upload has from its beginning to its end, over all its connections.
+    pub upload_hours: u64,
+    /// Most uploads of a tenant that are not over.
+    pub uploads_open: u32,
+    /// Uploads that are received at the same time, each with a piece of 8 MiB in memory.
+    pub uploads_receiving: u32,
+    /// What URLs of this API begin with; empty where that is the host that a request names.
+    pub api_url: String,
     /// Who looks for what is harmful in uploads.
     pub scanner: ScannerSettings,
     /// Days for which bytes that were rejected are kept.
@@ -113,14 +129,14 @@ pub struct ControlPlaneSettings {
     pub worker_listen: Option<SocketAddr>,
     /// What the URLs of media begin with: where clients reach edges.
     pub delivery_url: String,
-    /// What URLs of the API begin with; `http://` and `listen` where it is empty.
-    pub api_url: String,
     /// Threads that serve requests; 0 means one a core.
     pub threads: usize,
     /// How long a stop waits for requests that are being answered.
     pub drain_seconds: u32,
     /// The log on standard error.
     pub log: LogSettings,
+    /// What is traced, and where that is sent.
+    pub traces: TraceSettings,
 }
 
 impl Default for ControlPlaneSettings {
@@ -128,6 +144,8 @@ impl Default for ControlPlaneSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             database_url: SecretText::default(),
+            read_replica_url: SecretText::default(),
+            replica_lag_seconds: 5,
             migrate_url: SecretText::default(),
             worker_url: SecretText::default(),
             admin_key: SecretText::default(),
@@ -154,6 +172,10 @@ impl Default for ControlPlaneSettings {
             uploads: StoreSettings::default(),
             upload_bytes: 500_000_000,
             upload_seconds: 3600,
+            upload_hours: 24,
+            uploads_open: 1000,
+            uploads_receiving: 64,
+            api_url: String::new(),
             scanner: ScannerSettings::default(),
             rejected_days: 30,
             fetch_ports: Vec::new(),
@@ -161,10 +183,10 @@ impl Default for ControlPlaneSettings {
             webhooks: WebhookSettings::default(),
             worker_listen: None,
             delivery_url: "http://127.0.0.1:8080".to_owned(),
-            api_url: String::new(),
             threads: 0,
             drain_seconds: 10,
             log: LogSettings { level: LOG_LEVEL.to_owned(), ..LogSettings::default() },
+            traces: TraceSettings::default(),
         }
     }
 }
@@ -189,6 +211,8 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=60_000).contains(&self.acquire_ms), "acquire_ms", self.acquire_ms, "1 to 60000");
         let seconds = self.statement_seconds;
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
+        let lag = self.replica_lag_seconds;
+        mistakes.unless((1..=3600).contains(&lag), "replica_lag_seconds", lag, "1 to 3600");
         let days = [("feed_days", self.feed_days), ("job_days", self.job_days), ("rejected_days", self.rejected_days)];
         for (key, days) in days {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
@@ -217,6 +241,7 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);
+        self.traces.check(mistakes);
     }
 }
 
@@ -228,6 +253,11 @@ impl ControlPlaneSettings {
         let (bytes, seconds) = (self.upload_bytes, self.upload_seconds);
         mistakes.unless((1..=UPLOAD_BYTES_MAX).contains(&bytes), "upload_bytes", bytes, "1 to 50000000000");
         mistakes.unless((1..=86_400).contains(&seconds), "upload_seconds", seconds, "1 to 86400");
+        let (hours, open, receiving) = (self.upload_hours, self.uploads_open, self.uploads_receiving);
+        // No URL of a bucket is good for longer.
+        mistakes.unless((1..=168).contains(&hours), "upload_hours", hours, "1 to 168");
+        mistakes.unless((1..=1_000_000).contains(&open), "uploads_open", open, "1 to 1000000");
+        mistakes.unless((1..=10_000).contains(&receiving), "uploads_receiving", receiving, "1 to 10000");
         let is_base = |url: &str| {
             ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
                 && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'))
@@ -250,6 +280,14 @@ impl ControlPlaneSettings {
     /// How the API reaches the database.
     pub fn database(&self) -> DatabaseOptions {
         self.options(&self.database_url, "calotype control-plane", self.connections)
+    }
+
+    /// How the API reaches its replica, if there is one, and how far that may be behind.
+    pub fn replica(&self) -> Option<(DatabaseOptions, Duration)> {
+        let options = self.options(&self.read_replica_url, "calotype control-plane", self.connections);
+        // The primary is asked in its place.
+        let options = DatabaseOptions { acquire_time: options.acquire_time.min(REPLICA_ACQUIRE), ..options };
+        self.read_replica_url.is_set().then_some((options, Duration::from_secs(self.replica_lag_seconds)))
     }
 
     /// How `control-plane worker` does.

@@ -13,11 +13,14 @@ use crate::server;
 const REMEMBERED_SECONDS: u32 = 600;
 
 /// Headers that pages may send.
-const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match";
+const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Tus-Resumable, Upload-Checksum, \
+     Upload-Concat, Upload-Defer-Length, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override, X-Request-Id, \
+     X-Requested-With";
 
 /// Headers of answers that pages may read.
-const ANSWER_HEADERS: &str =
-    "ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id";
+const ANSWER_HEADERS: &str = "Calotype-Media-Id, ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, \
+     Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Concat, Upload-Defer-Length, \
+     Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset, WWW-Authenticate, X-Request-Id";
 
 /// The origins that may.
 pub struct Cors {

@@ -15,6 +15,7 @@ mod events;
 mod feed;
 mod form;
 mod idempotency;
+mod incoming;
 mod media;
 mod monthly;
 mod names;
@@ -23,23 +24,27 @@ mod page;
 mod problem;
 mod quotas;
 mod rates;
+mod replica;
 mod requests;
 mod reseal;
 mod routes;
 mod scanner;
 mod sealing;
 mod server;
+mod traced;
 mod txt;
-mod webhooks;
 mod usage;
+mod webhooks;
 mod worker;
 mod workflows;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
+use bootstrap::traces::{self, Service};
 use bootstrap::{logging, metrics, usage};
 use clap::{Parser, Subcommand};
 use isolation::Database;
@@ -76,6 +81,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Prints what the API says of itself (OpenAPI 3.1), as JSON. Needs no database.
+    Describe,
     /// Seals every secret with the newest master key. Safe to run again, and while the API is served.
     Reseal,
 }
@@ -98,6 +105,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         None => serve(&settings),
         Some(Command::Worker { once }) => work(&settings, once),
+        Some(Command::Describe) => describe(),
         Some(Command::Reseal) => runtime(&settings).and_then(|runtime| runtime.block_on(reseal(&settings))),
         Some(Command::Migrate) => runtime(&settings).and_then(|runtime| runtime.block_on(migrate(&settings))),
     };
@@ -108,6 +116,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn describe() -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    Ok(writeln!(output, "{}", openapi::text())?)
 }
 
 async fn migrate(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
@@ -125,17 +138,30 @@ async fn reseal(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
 fn serve(settings: &ControlPlaneSettings) -> anyhow::Result<()> {
     let registry = metrics::registry("control-plane", env!("CARGO_PKG_VERSION"));
     runtime(settings)?.block_on(async {
-        let database = Database::open(&settings.database()).context("control-plane.database_url")?;
+        let traces = traces::start(&settings.traces, service("calotype-control-plane"), &registry)?;
+        let mut database = Database::open(&settings.database()).context("control-plane.database_url")?;
+        if let Some((options, lag_max)) = settings.replica() {
+            database = database.with_replica(&options, lag_max).context("control-plane.read_replica_url")?;
+        }
         server::build(settings, database.clone(), &registry)?.launch().await?;
         database.close().await;
+        traces.stop();
         tracing::info!("stopped");
         Ok(())
     })
 }
 
+/// One round of work, or all until it is stopped.
 fn work(settings: &ControlPlaneSettings, once: bool) -> anyhow::Result<()> {
     let registry = metrics::registry("worker", env!("CARGO_PKG_VERSION"));
-    runtime(settings)?.block_on(worker::run(settings, once, registry))
+    let traces = traces::start(&settings.traces, service("calotype-worker"), &registry)?;
+    let done = runtime(settings)?.block_on(worker::run(settings, once, registry));
+    traces.stop();
+    done
+}
+
+fn service(name: &'static str) -> Service {
+    Service { name, version: env!("CARGO_PKG_VERSION") }
 }
 
 fn runtime(settings: &ControlPlaneSettings) -> anyhow::Result<tokio::runtime::Runtime> {

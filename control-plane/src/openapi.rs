@@ -32,6 +32,7 @@ use crate::server;
         (name = "signing keys", description = "What delivery URLs are signed with"),
         (name = "domains", description = "Hosts of a tenant's own"),
         (name = "media", description = "What a tenant has uploaded"),
+        (name = "uploads", description = "Files on their way in: part by part, or resumable"),
         (name = "folders", description = "Where it is in"),
         (name = "jobs", description = "What workers do with it"),
         (name = "events", description = "What has happened"),
@@ -75,7 +76,12 @@ static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
 #[utoipa::path(tag = "operation", responses((status = 200, description = "It", content_type = "application/json")))]
 #[get("/openapi.json")]
 pub fn description() -> (ContentType, &'static str) {
-    (ContentType::JSON, &DOCUMENT)
+    (ContentType::JSON, text())
+}
+
+/// This description, as JSON.
+pub fn text() -> &'static str {
+    &DOCUMENT
 }
 
 /// A page.
@@ -103,6 +109,7 @@ fn document() -> Value {
     document["components"]["securitySchemes"] = json!({
         TENANT: { "type": "http", "scheme": "bearer", "description": "A tenant's key, `cal_…`. What it may do is its scopes." },
         "adminKey": { "type": "http", "scheme": "bearer", "description": "The operator's key." },
+        "signedUrl": { "type": "apiKey", "in": "query", "name": "signature", "description": "A URL that was given out with its signature." },
         "edgeToken": { "type": "http", "scheme": "bearer", "description": "What edges come with." },
     });
     document["components"]["responses"] = json!({
@@ -132,6 +139,7 @@ fn needed(security: &Value) -> String {
     match (key.as_str(), scopes[0].as_str()) {
         (TENANT, Some(scope)) => format!("Needs a tenant's key with the scope `{scope}`."),
         (TENANT, None) => "Needs a tenant's key, with any scope.".to_owned(),
+        ("signedUrl", _) => "Needs no key: the URL is signed.".to_owned(),
         ("adminKey", _) => "Needs the operator's key.".to_owned(),
         _ => "Needs the edge token.".to_owned(),
     }

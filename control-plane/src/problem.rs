@@ -16,6 +16,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::auth::Scope;
+use crate::incoming::Checksum;
 use crate::quotas::Quota;
 use crate::requests::Exchange;
 use crate::sealing::SealError;
@@ -156,6 +157,57 @@ pub enum ApiError {
     /// A folder with something in it.
     #[error("the folder is not empty")]
     NotEmpty,
+    /// More uploads than a tenant may have that are not over.
+    #[error("{limit} uploads are not over yet: complete or abort some of them")]
+    TooManyUploads {
+        /// How many there may be.
+        limit: i64,
+    },
+    /// More uploads than are received at the same time.
+    #[error("too many uploads are being received; try again")]
+    Busy,
+    /// An upload that is over, without a medium.
+    #[error("the upload is {0}: begin another one")]
+    UploadGone(&'static str),
+    /// An upload that is in another state.
+    #[error("the upload is {0}")]
+    UploadState(&'static str),
+    /// Bytes for another place than the one where an upload goes on.
+    #[error("the upload goes on at {offset}")]
+    UploadOffset {
+        /// Where it does.
+        offset: u64,
+    },
+    /// Somebody else has begun to write to the same upload.
+    #[error("another request goes on with the upload")]
+    UploadLocked,
+    /// An upload of which something is missing.
+    #[error("the upload is not complete: {missing} is missing")]
+    UploadIncomplete {
+        /// What it is.
+        missing: String,
+    },
+    /// More or fewer bytes than were announced.
+    #[error("there are not as many bytes as were announced")]
+    UploadLength,
+    /// Bytes that were damaged on their way.
+    #[error("the bytes are not those that Upload-Checksum was made of: send them again")]
+    ChecksumMismatch,
+    /// A file that is not the one that was announced.
+    #[error("the file does not have the SHA-256 that was announced")]
+    HashMismatch,
+    /// A URL that is good by itself, and is damaged, of somebody else, or too old.
+    #[error("the URL is not signed, or not good any more")]
+    UrlRefused,
+    /// An `Upload-Checksum` that cannot be used.
+    #[error("Upload-Checksum is one of {}, and base64 of what has to come out", Checksum::ALGORITHMS)]
+    BadChecksum,
+    /// Another version of tus.
+    #[error("tus 1.0.0 is spoken here: send it as Tus-Resumable")]
+    TusVersion,
+    /// Another content type than that of tus.
+    #[error("the body must be application/offset+octet-stream")]
+    NotTusType,
     /// A job that is in another state.
     #[error("the job is {0}")]
     JobState(String),
@@ -165,9 +217,6 @@ pub enum ApiError {
     /// A medium of which this cannot be done as it is.
     #[error("the medium is {0}")]
     MediaState(&'static str),
-    /// A URL that is good by itself, and is not, or not any more.
-    #[error("the URL is none that was given out, or its time is over")]
-    UrlRefused,
     /// Nothing is to be found out of such media.
     #[error("no workflow is in force for media of this kind")]
     NoWorkflow,
@@ -214,6 +263,9 @@ impl From<JobsError> for ApiError {
         }
     }
 }
+
+/// A status of tus ("Checksum").
+const CHECKSUM_MISMATCH: Status = Status::new(460);
 
 /// Seconds after which what failed for a passing reason may be tried again.
 const RETRY_SECONDS: u64 = 1;
@@ -271,10 +323,23 @@ impl ApiError {
             Self::Quota(Quota::Storage) => (Status::Forbidden, "quota-storage"),
             Self::Quota(Quota::Files) => (Status::Forbidden, "quota-files"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
+            Self::TooManyUploads { .. } => (Status::TooManyRequests, "too-many-uploads"),
+            Self::Busy => (Status::ServiceUnavailable, "busy"),
+            Self::UploadGone(_) => (Status::Gone, "upload-gone"),
+            Self::UploadState(_) => (Status::Conflict, "upload-state"),
+            Self::UploadOffset { .. } => (Status::Conflict, "upload-offset"),
+            Self::UploadLocked => (Status::Locked, "upload-locked"),
+            Self::UploadIncomplete { .. } => (Status::Conflict, "upload-incomplete"),
+            Self::UploadLength => (Status::UnprocessableEntity, "upload-length"),
+            Self::ChecksumMismatch => (CHECKSUM_MISMATCH, "checksum-mismatch"),
+            Self::HashMismatch => (Status::UnprocessableEntity, "hash-mismatch"),
+            Self::UrlRefused => (Status::Forbidden, "url-refused"),
+            Self::BadChecksum => (Status::BadRequest, "bad-checksum"),
+            Self::TusVersion => (Status::PreconditionFailed, "tus-version"),
+            Self::NotTusType => (Status::UnsupportedMediaType, "not-tus"),
             Self::JobState(_) => (Status::Conflict, "job-state"),
             Self::WebhookState(_) => (Status::Conflict, "webhook-state"),
             Self::MediaState(_) => (Status::Conflict, "media-state"),
-            Self::UrlRefused => (Status::Forbidden, "url-refused"),
             Self::NoWorkflow => (Status::Conflict, "no-workflow"),
             Self::NoScanner => (Status::NotImplemented, "no-scanner"),
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
@@ -284,10 +349,16 @@ impl ApiError {
         }
     }
 
+    /// What does not change between versions.
+    pub fn code(&self) -> &'static str {
+        self.status_and_code().1
+    }
+
     /// Seconds after which the same may work.
     fn retry_seconds(&self) -> Option<u64> {
         match self {
             Self::Dns(_)
+            | Self::Busy
             | Self::IdempotencyRunning
             | Self::Store(_)
             | Self::Database(DatabaseError::Unavailable(_)) => Some(RETRY_SECONDS),
@@ -343,7 +414,7 @@ impl<'r> Responder<'r, 'static> for ApiError {
         Exchange::of(request).failed(code, self.cause());
         let problem = Problem {
             kind: format!("urn:calotype:problem:{code}"),
-            title: status.reason_lossy(),
+            title: if status == CHECKSUM_MISMATCH { "Checksum Mismatch" } else { status.reason_lossy() },
             status: status.code,
             code,
             detail: self.detail(),

@@ -4,7 +4,7 @@
 //! edges, which are told in the feed when it is used up, and until when. Whoever finds out that something has changed calls
 //! [`settle`], under the tenant's lock; who dies before that leaves it to the worker, which looks at all tenants ([`sweep`]).
 
-use isolation::{Database, DatabaseError, TenantKey, TenantTransaction};
+use isolation::{Database, DatabaseError, Mandate, TenantKey, TenantTransaction};
 use serde_json::json;
 use tenancy::Exhausted;
 use time::{Date, Month, Time};
@@ -32,7 +32,8 @@ struct Row {
 }
 
 impl Row {
-    fn is_exhausted(&self, quota: &str) -> Option<u64> {
+    /// When the month ends, if this is the quota and nothing of it is left.
+    fn exhausted_until(&self, quota: &str) -> Option<u64> {
         (self.quota == quota && self.level == 100).then(|| end_of(self.month))
     }
 
@@ -90,7 +91,7 @@ pub async fn settle(transaction: &mut TenantTransaction) -> Result<(), ApiError>
         }
     }
     if rows.iter().any(Row::concerns_edges) {
-        let until = |quota| rows.iter().find_map(|row| row.is_exhausted(quota));
+        let until = |quota| rows.iter().find_map(|row| row.exhausted_until(quota));
         let exhausted = Exhausted { bandwidth: until("bandwidth"), transforms: until("transforms") };
         let body = (exhausted != Exhausted::default()).then(|| json!(exhausted));
         announce(transaction, Subject::Quotas, body).await?;
@@ -130,7 +131,7 @@ pub async fn settle_due(database: &Database, tenants: &[Uuid]) -> Result<(), Api
 }
 
 async fn settle_one(database: &Database, tenant: Uuid) -> Result<(), ApiError> {
-    let mut transaction = database.begin(tenant.into()).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant.into())).await?;
     settle(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }
@@ -158,7 +159,7 @@ pub async fn sweep(database: &Database) -> Result<(), ApiError> {
 /// # Errors
 /// [`ApiError::Quota`].
 pub async fn check_room(database: &Database, tenant: TenantKey) -> Result<(), ApiError> {
-    let mut transaction = database.begin(tenant).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
     let full = sqlx::query!(
         r#"SELECT
              coalesce(stored.bytes >= limits.storage_bytes, false) AS "bytes!",

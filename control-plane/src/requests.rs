@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,12 @@ use rocket::{Data, Request, Response};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use traces::Span;
 use uuid::Uuid;
 
 use crate::problem::ApiError;
 use crate::rates::Allowance;
+use crate::traced;
 
 /// Events that may wait to be written; those after them are counted and dropped, so that a stuck pipe stops no request.
 const EVENTS_MAX: usize = 4096;
@@ -33,6 +36,7 @@ const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 pub struct Exchange {
     id: Uuid,
     started: Instant,
+    span: OnceLock<Span>,
     told: Mutex<Told>,
     /// Why a guard let it go no further; the catcher tells the client.
     refusal: Mutex<Option<ApiError>>,
@@ -53,9 +57,15 @@ impl Exchange {
         request.local_cache(|| Self {
             id: Uuid::now_v7(),
             started: Instant::now(),
+            span: OnceLock::new(),
             told: Mutex::default(),
             refusal: Mutex::default(),
         })
+    }
+
+    /// Its span, if it has one.
+    pub fn span(&self) -> &Span {
+        self.span.get_or_init(|| Span::NONE)
     }
 
     /// What it is called in its event, its answer, and the audit log.
@@ -127,6 +137,8 @@ struct Event<'a> {
     time: String,
     request_id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
     method: &'a str,
     path: &'a str,
@@ -146,6 +158,7 @@ struct Event<'a> {
 
 /// Tells of all requests.
 pub struct Requests {
+    trust_traces: bool,
     events: SyncSender<Vec<u8>>,
     seconds: HistogramVec,
     running: IntGauge,
@@ -153,11 +166,11 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Starts to write events.
+    /// Starts to write events. `trust_traces` = a trace that a client has begun is gone on with.
     ///
     /// # Errors
     /// When the name of a metric is taken, or the system gives no thread.
-    pub fn start(registry: &Registry) -> anyhow::Result<Self> {
+    pub fn start(registry: &Registry, trust_traces: bool) -> anyhow::Result<Self> {
         let options =
             HistogramOpts::new("calotype_api_request_seconds", "Time from a request's header to its answer's");
         let seconds = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["method", "route", "status"])?;
@@ -168,7 +181,7 @@ impl Requests {
         registry.register(Box::new(dropped.clone()))?;
         let (events, received) = sync_channel(EVENTS_MAX);
         std::thread::Builder::new().name("events".to_owned()).spawn(move || write(&received))?;
-        Ok(Self { events, seconds, running, dropped })
+        Ok(Self { trust_traces, events, seconds, running, dropped })
     }
 
     fn tell(&self, request: &Request<'_>, status: u16, duration: Duration) {
@@ -178,9 +191,13 @@ impl Requests {
         let class = ["1xx", "2xx", "3xx", "4xx", "5xx"].get(usize::from(status / 100).wrapping_sub(1));
         let labels = [request.method().as_str(), route.unwrap_or("none"), class.unwrap_or(&"other")];
         self.seconds.with_label_values(&labels).observe(duration.as_secs_f64());
+        let id = exchange.id.to_string();
+        let tenant_text = tenant.map(|tenant| tenant.to_string());
+        traced::end(exchange.span(), request, &traced::Told { status, code, tenant: tenant_text, id: &id });
         let event = Event {
             time: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
             request_id: exchange.id,
+            trace_id: exchange.span().trace_id(),
             client: request.remote().map(|remote| remote.ip()),
             method: request.method().as_str(),
             path: request.uri().path().as_str(),
@@ -217,7 +234,8 @@ impl Fairing for Requests {
     }
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        Exchange::of(request);
+        let span = traced::begin(request, self.trust_traces);
+        drop(Exchange::of(request).span.set(span));
         self.running.inc();
     }
 

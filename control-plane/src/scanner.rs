@@ -62,21 +62,21 @@ pub struct Scanner {
 /// What is to be seen of the scanner and the quarantine.
 pub struct ScannerWatch {
     scanner: Scanner,
-    up: IntGauge,
+    down: IntGauge,
     signatures: IntGauge,
     waiting: IntGauge,
     oldest: IntGauge,
 }
 
 impl ScannerWatch {
-    /// With metrics. Those of the scanner itself are only there if there is one.
+    /// With metrics.
     ///
     /// # Errors
     /// When the name of a metric is taken.
     pub fn new(scanner: Scanner, registry: &Registry) -> anyhow::Result<Self> {
         let gauge = |name, about| IntGauge::new(name, about);
         let watch = Self {
-            up: gauge("calotype_api_scanner_up", "Whether the scanner answers")?,
+            down: gauge("calotype_api_scanner_down", "Whether there is a scanner and it does not answer")?,
             signatures: gauge(
                 "calotype_api_scanner_signatures_timestamp_seconds",
                 "When the scanner's signatures were made; 0 where it has none of ClamAV's own",
@@ -85,12 +85,9 @@ impl ScannerWatch {
             oldest: gauge("calotype_api_quarantine_oldest_seconds", "Age of the oldest of them")?,
             scanner,
         };
-        if watch.scanner.daemon.is_some() {
-            registry.register(Box::new(watch.up.clone()))?;
-            registry.register(Box::new(watch.signatures.clone()))?;
+        for gauge in [&watch.down, &watch.signatures, &watch.waiting, &watch.oldest] {
+            registry.register(Box::new(gauge.clone()))?;
         }
-        registry.register(Box::new(watch.waiting.clone()))?;
-        registry.register(Box::new(watch.oldest.clone()))?;
         Ok(watch)
     }
 
@@ -98,28 +95,29 @@ impl ScannerWatch {
     pub async fn look(&self, database: &Database) {
         loop {
             self.look_at_scanner().await;
-            // That the database is away is told by whoever needs it.
-            let _ = self.look_at_quarantine(database).await;
+            if let Err(error) = self.look_at_quarantine(database).await {
+                tracing::debug!(%error, "the quarantine is looked at again soon");
+            }
             sleep(LOOK_EVERY).await;
         }
     }
 
     async fn look_at_scanner(&self) {
         let Some(daemon) = &self.scanner.daemon else { return };
-        let was_up = self.up.get() == 1;
+        let was_down = self.down.get() == 1;
         match daemon.version().await {
             Ok(version) => {
-                if !was_up {
-                    tracing::info!(scanner = %daemon, version = version.program, "the scanner answers");
+                if was_down {
+                    tracing::info!(scanner = %daemon, version = version.program, "the scanner answers again");
                 }
-                self.up.set(1);
+                self.down.set(0);
                 self.signatures.set(version.signatures.map_or(0, OffsetDateTime::unix_timestamp));
             }
             Err(error) => {
-                if was_up {
+                if !was_down {
                     tracing::warn!(scanner = %daemon, %error, "the scanner does not answer");
                 }
-                self.up.set(0);
+                self.down.set(1);
             }
         }
     }

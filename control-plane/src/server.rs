@@ -18,14 +18,17 @@ use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
-use crate::media::Library;
-use crate::monthly::MonthlyTables;
+use crate::incoming::Incoming;
 use crate::media::{BytesUrls, Library};
+use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
+use crate::replica::ReplicaWatch;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
+use crate::routes::Tus;
 use crate::scanner::ScannerWatch;
+use crate::traced;
 use crate::txt::TxtRecords;
 use crate::webhooks::WebhookReach;
 
@@ -68,10 +71,13 @@ pub fn build(
     let (head, followed) = (Arc::new(FeedHead::new()), database.clone());
     let follower = Arc::clone(&head);
     let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
+    let library = Library::open(settings, database.clone())?;
+    let (replica, looked_at) = (ReplicaWatch::new(registry)?, database.clone());
     let scanner = settings.scanner.scanner();
     let (watch, quarantine) = (ScannerWatch::new(scanner.clone(), registry)?, database.clone());
     Ok(rocket::custom(config)
-        .attach(Requests::start(registry)?)
+        .attach(Requests::start(registry, settings.traces.trust_incoming)?)
+        .attach(Tus::new(library.bytes_max))
         .attach(Cors::new(&settings.cors_origins))
         .attach(AdHoc::on_liftoff("listening", |rocket| {
             let (address, port) = (rocket.config().address, rocket.config().port);
@@ -85,6 +91,9 @@ pub fn build(
         }))
         .attach(AdHoc::on_liftoff("feed", move |rocket| {
             until(rocket.shutdown(), async move { follower.follow(&followed).await })
+        }))
+        .attach(AdHoc::on_liftoff("replica", move |rocket| {
+            until(rocket.shutdown(), async move { replica.watch(&looked_at).await })
         }))
         .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
             until(rocket.shutdown(), async move { tables.watch(&watched).await })
@@ -102,14 +111,15 @@ pub fn build(
         .manage(Reach::of(settings))
         .manage(WebhookReach(settings.webhooks.reach()))
         .manage(settings.seal())
+        .manage(Incoming::new(settings, library.clone()))
+        .manage(library)
         .manage(scanner)
         .manage(BytesUrls::new(settings))
-        .manage(Library::open(settings, database.clone())?)
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])
-        .mount("/v1", routes::all())
-        .mount("/internal/v1", routes::internal())
+        .mount("/v1", traced::routes(routes::all()))
+        .mount("/internal/v1", traced::routes(routes::internal()))
         .register("/", catchers![refused]))
 }
 

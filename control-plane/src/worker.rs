@@ -192,6 +192,7 @@ impl Worker {
             ("media expired", store::expire(&self.library).await),
             ("pointers written", store::publish(&self.library).await),
             ("objects swept", store::sweep(&self.library).await),
+            ("uploads ended", store::end_uploads(&self.library).await),
         ];
         for (what, round) in &rounds {
             if let Ok(round) = round.as_ref().map(|round| *round)

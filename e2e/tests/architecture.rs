@@ -34,6 +34,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("jobs", &["ffmpeg", "imaging", "libvips*"]),
     ("ffmpeg", &["jobs", "tenancy", "sqlx*"]),
     ("bootstrap", &["transform-url", "tenancy", "imaging", "cache", "storage", "pingora*"]),
+    ("traces", &["tokio*", "hyper*", "fetch", "transform-url", "tenancy", "imaging", "cache", "storage", "pingora*"]),
     ("cli", &["testkit", "rocket*", "sqlx*", "pingora*"]),
 ];
 

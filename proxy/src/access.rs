@@ -65,7 +65,8 @@ impl Origination {
         matches!(self, Self::Memory | Self::Disk | Self::Stale | Self::StaleIfError)
     }
 
-    fn label(self) -> &'static str {
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Disk => "disk",
@@ -89,6 +90,9 @@ pub struct AccessEvent<'a> {
     pub event: &'static str,
     /// The request's id, also in the answer.
     pub request_id: &'a str,
+    /// The trace that it is part of, where requests are traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Address of the client.
     pub client: IpAddr,
     /// Address of the peer, if it is a proxy that has named the client.

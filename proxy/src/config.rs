@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bootstrap::config::{Mistakes, Settings};
 use bootstrap::logging::LogSettings;
+use bootstrap::traces::TraceSettings;
 use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
 use tenancy::{Rates, RatesTable};
@@ -82,6 +83,8 @@ pub struct EdgeSettings {
     pub access_log: bool,
     /// The log on standard error.
     pub log: LogSettings,
+    /// What is traced, and where that is sent.
+    pub traces: TraceSettings,
 }
 
 /// A secret that is never printed.
@@ -153,6 +156,7 @@ impl Default for EdgeSettings {
             playground: false,
             access_log: true,
             log: LogSettings::default(),
+            traces: TraceSettings::default(),
         }
     }
 }
@@ -189,6 +193,7 @@ impl Settings for EdgeSettings {
             mistakes.add(format!("uploads.{key}"), value, allowed);
         }
         self.log.check(mistakes);
+        self.traces.check(mistakes);
     }
 }
 

@@ -3,11 +3,12 @@
 //! The fetch holds no libvips thread. Must not know who waits: a client that leaves changes nothing here.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cache::{Entry, Filled, Freshness, Rendition, UnixMillis};
 use imaging::{Class, Effort, Engine, Limits, Rendered};
 use tokio::time::timeout_at;
+use traces::{Kind, Span};
 
 use crate::decision::{Decision, WantedRendition};
 use crate::kept;
@@ -157,6 +158,7 @@ impl Filler {
         let job = self.job((plan, effort), source, overlay.as_ref(), deadline);
         let rendered = self.render(plan, job, deadline).await?;
         drop(original.room);
+        trace(&rendered);
         taken.queue = Some(rendered.queued);
         taken.transform = Some(rendered.ran);
         let asked = [Some(asked), original.provenance.asked, overlay.as_ref().map(|overlay| overlay.asked)];
@@ -177,7 +179,7 @@ impl Filler {
     ) -> Result<Gathered, EdgeError> {
         let overlay = self.registered(plan, plan.wanted.overlay.as_ref()).await?;
         if let (Some(second_level), None) = (self.second_level(plan), &*previous)
-            && let Some(found) = second_level.find(plan.wanted.key(plan.class)).await
+            && let Some(found) = read(second_level, plan).await
             && kept::has_overlay(&found, overlay.as_ref())
         {
             match found.lifetime.freshness(UnixMillis::now()) {
@@ -282,6 +284,22 @@ impl Filler {
             sharing: self.sharing.clone(),
             share: None,
         }
+    }
+}
+
+async fn read(second_level: &SecondLevel, plan: &Plan<'_>) -> Option<Rendition> {
+    let span = traces::child("second-level", Kind::Internal);
+    span.over(second_level.find(plan.wanted.key(plan.class))).await
+}
+
+/// What a job has taken, as spans: a thread of the pool has none.
+fn trace<T>(finished: &Finished<T>) {
+    let span = Span::current();
+    if span.is_recording() {
+        let ended = SystemTime::now();
+        let began = ended.checked_sub(finished.ran).unwrap_or(ended);
+        span.past_child("queue", began.checked_sub(finished.queued).unwrap_or(began), began);
+        span.past_child("transform", began, ended);
     }
 }
 

@@ -20,6 +20,7 @@ use imaging::Class;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::sync::{Notify, watch};
+use traces::{Incoming, Kind, Span};
 
 use self::metrics::{Ended, ImprovementMetrics};
 use self::queue::{Asked, Queue, Waiting};
@@ -119,7 +120,9 @@ impl Improvements {
     async fn next(&self) {
         let Some(next) = self.queue.lock().take() else { return };
         self.metrics.waiting.dec();
-        let ended = self.improve(&next).await;
+        let span = Span::begin("improvement", Kind::Internal, Incoming::Nothing);
+        let ended = span.over(self.improve(&next)).await;
+        drop(span);
         if ended == Ended::Busy && next.tries + 1 < TRIES_MAX {
             self.metrics.waiting.inc();
             return self.queue.lock().put_back(next);

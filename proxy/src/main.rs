@@ -44,6 +44,7 @@ mod registered;
 mod render_job;
 mod rendition;
 mod reply;
+mod request_span;
 mod second_level;
 mod server;
 mod shares;
@@ -66,6 +67,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bootstrap::config::Sources;
+use bootstrap::traces::{self, Service};
 use bootstrap::{logging, metrics};
 use cache::CacheSettings;
 use clap::Parser;
@@ -192,6 +194,8 @@ struct Inputs {
 
 fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: &Registry) -> anyhow::Result<()> {
     let Inputs { policy, certificates, upgrade } = inputs;
+    let service = Service { name: "calotype-edge", version: env!("CARGO_PKG_VERSION") };
+    let traces = traces::start(&settings.traces, service, registry)?;
     let succession = Succession::prepare(settings, upgrade)?;
     open_files::raise(settings.connections.max);
     let io = io_runtime()?;
@@ -266,7 +270,8 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     let trusted = Arc::new(settings.trusted_proxies().unwrap_or_default());
     let connections = Arc::new(Connections::new(settings.connections.limits(), Arc::clone(&trusted), registry)?);
     let idle_seconds = settings.connections.idle_seconds;
-    let clients = Clients { trusted, idle_seconds, connections: Arc::clone(&connections) };
+    let trust_traces = settings.traces.trust_incoming;
+    let clients = Clients { trusted, trust_traces, idle_seconds, connections: Arc::clone(&connections) };
     let edge = EdgeServer::new(edge, Arc::clone(&access), Arc::clone(&drain), clients);
     let front = Front { edge, connections, certificates, listen_fds };
     let server = listeners::server(settings, front, admin, &drain)?;
@@ -289,6 +294,7 @@ fn run(settings: &EdgeSettings, cache: CacheSettings, inputs: Inputs, registry: 
     access.flush();
     tracing::info!(fills_left = closed.fills_left, flushed = closed.flushed, "stopped");
     io.shutdown_background();
+    traces.stop();
     anyhow::ensure!(!drain.is_refused(), "the upgrade has failed");
     Ok(())
 }

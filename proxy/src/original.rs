@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, header};
 use pingora_http::RequestHeader;
 use storage::{ByteRange, ServedRange};
 use tokio::sync::{mpsc, oneshot};
+use traces::Kind;
 
 use crate::decision::Decision;
 use crate::edge::Edge;
@@ -84,6 +85,7 @@ pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -
         false => Ok(()),
     };
     let store = decision.store()?.clone();
+    let fetch = || traces::child("fetch", Kind::Internal);
     let mut range = (head.method == Method::GET).then(|| parse_range(&head.headers)).flatten();
     let answer = |meta: SourceMeta, range, body| {
         let kind = media_kind(decision.path.as_str(), meta.content_type.as_deref());
@@ -96,7 +98,7 @@ pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -
         let (store, path) = (store.clone(), decision.path.clone());
         let meta = edge
             .io
-            .spawn(async move { store.head(&path, &Ask::new(limit)).await })
+            .spawn(fetch().over(async move { store.head(&path, &Ask::new(limit)).await }))
             .await
             .map_err(|_| EdgeError::Internal)??;
         check(&meta)?;
@@ -112,7 +114,7 @@ pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -
     let (opened, is_open) = oneshot::channel();
     let (chunks, body) = mpsc::channel(CHUNKS_AHEAD);
     let path = decision.path.clone();
-    edge.io.spawn(async move {
+    edge.io.spawn(fetch().over(async move {
         match store.get(&path, &Ask { range, ..Ask::new(limit) }).await {
             Ok(object) => {
                 if opened.send(Ok((object.meta.clone(), object.range))).is_ok() {
@@ -121,7 +123,7 @@ pub async fn open(edge: &Edge, decision: &Arc<Decision>, head: &RequestHeader) -
             }
             Err(error) => drop(opened.send(Err(error))),
         }
-    });
+    }));
     let (meta, range) = is_open.await.map_err(|_| EdgeError::Internal)??;
     check(&meta)?;
     Ok(answer(meta, range, Some(body)))

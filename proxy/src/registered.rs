@@ -12,6 +12,7 @@ use cache::{Bans, UnixMillis};
 use parking_lot::Mutex;
 use storage::Validators;
 use tenancy::TenantId;
+use traces::Kind;
 
 use crate::marks::{tag_marks, tenant_mark};
 use crate::origins::OpenOrigin;
@@ -102,7 +103,8 @@ impl RegisteredImages {
         let asked = Asked { begun: self.bans.latest(), at: UnixMillis::now() };
         let failed = |error| EdgeError::RegisteredImage { name: wanted.name.clone(), error: Arc::new(error) };
         let store = wanted.origin.store.as_ref().map_err(|reason| EdgeError::BrokenOrigin(reason.clone()))?;
-        match fetch(store, &wanted.path, self.validators(wanted.source)).await {
+        let span = traces::child("fetch", Kind::Internal);
+        match span.over(fetch(store, &wanted.path, self.validators(wanted.source))).await {
             Ok((bytes, meta)) => Ok(self.keep(wanted, bytes, &meta, asked)),
             Err(error) if error.is_not_found() => {
                 self.kept.lock().remove(&wanted.source);

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use cache::{CacheKey, Entry, Flight, FlightError, Lookup, Role, Tier, UnixMillis};
 use imaging::Class;
+use traces::Span;
 
 use crate::access::Origination;
 use crate::decision::{Decision, Wanted, WantedRendition};
@@ -158,16 +159,21 @@ impl Edge {
     ) -> Result<Flight<EdgeError>, EdgeError> {
         let (filler, decision, class) = (Arc::clone(&self.filler), Arc::clone(order.decision), order.class);
         let (cache, key) = (self.cache.clone(), order.key);
+        // The fill runs elsewhere, and may outlive the request.
+        let request = Span::current();
         let mut charged = Ok(());
         let may_start = || {
             charged = self.rates.charge(Kind::Fill, order.client, order.decision.active.rates.as_deref());
             charged.is_ok()
         };
-        let flight = self.cache.flight_if(key, &order.decision.subject(), order.now, may_start, move || async move {
-            let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
-            // Purged since it was looked up: to renew it would bring it back.
-            let previous = previous.filter(|entry| !cache.is_purged(key, entry));
-            filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
+        let flight = self.cache.flight_if(key, &order.decision.subject(), order.now, may_start, move || {
+            let span = request.child("fill", traces::Kind::Internal);
+            span.over(async move {
+                let Wanted::Rendition(wanted) = &decision.wanted else { return Err(EdgeError::Internal) };
+                // Purged since it was looked up: to renew it would bring it back.
+                let previous = previous.filter(|entry| !cache.is_purged(key, entry));
+                filler.fill(&Plan { decision: &decision, wanted, class }, previous, report.as_deref()).await
+            })
         });
         charged.map(|()| flight).map_err(EdgeError::from)
     }

@@ -15,6 +15,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{ProxyHttp, Session};
 use tokio::sync::mpsc;
+use traces::Span;
 
 use crate::access::{AccessEvent, AccessLog, timestamp};
 use crate::client::TrustedProxies;
@@ -23,6 +24,7 @@ use crate::drain::Drain;
 use crate::edge::{Answer, Edge, Facts};
 use crate::http2;
 use crate::reply::{self, Reply};
+use crate::request_span;
 
 /// Longest part of a target or `User-Agent` in an access event, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -40,6 +42,8 @@ pub struct EdgeServer {
 pub struct Clients {
     /// Who may name them.
     pub trusted: Arc<TrustedProxies>,
+    /// Whether traces that they have begun are gone on with.
+    pub trust_traces: bool,
     /// How long their connections are kept between two requests.
     pub idle_seconds: u64,
     /// What they are held to.
@@ -56,6 +60,7 @@ impl EdgeServer {
 /// What is kept from a request's start to its access event.
 pub struct RequestContext {
     started: Instant,
+    span: Span,
     id: String,
     facts: Facts,
     code: Option<&'static str>,
@@ -71,6 +76,7 @@ impl ProxyHttp for EdgeServer {
     fn new_ctx(&self) -> RequestContext {
         RequestContext {
             started: Instant::now(),
+            span: Span::NONE,
             id: String::new(),
             facts: Facts::default(),
             code: None,
@@ -88,6 +94,7 @@ impl ProxyHttp for EdgeServer {
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         context.started = Instant::now();
+        context.span = request_span::begin(session.req_header(), self.clients.trust_traces);
         context.id = self.ids.of_request(session);
         let peer = peer(session);
         context.facts.client = self.clients.trusted.client(peer, &session.req_header().headers);
@@ -97,7 +104,8 @@ impl ProxyHttp for EdgeServer {
             // Pingora keeps connections for ever; those that it does not keep are left as they are.
             session.set_keepalive(Some(self.clients.idle_seconds));
         }
-        let answer = self.answer(session, context).await?;
+        let span = context.span.clone();
+        let answer = span.over(self.answer(session, context)).await?;
         // Pingora asks before the answer is made, which may take a while.
         if self.drain.is_draining() {
             session.set_keepalive(None);
@@ -151,10 +159,11 @@ impl EdgeServer {
         // Whole microseconds: more digits are noise.
         let millis = |duration: std::time::Duration| duration.as_micros() as f64 / 1000.0;
         let fill = context.facts.fill.as_ref();
-        self.access.record(&AccessEvent {
+        let event = AccessEvent {
             time: &timestamp(),
             event: "access",
             request_id: &context.id,
+            trace_id: context.span.trace_id(),
             client,
             proxy: (client != peer).then_some(peer),
             method: head.method.as_str(),
@@ -170,7 +179,9 @@ impl EdgeServer {
             queue_ms: fill.and_then(|fill| fill.queue).map(millis),
             transform_ms: fill.and_then(|fill| fill.transform).map(millis),
             user_agent: user_agent.map(shown),
-        });
+        };
+        request_span::end(&context.span, session, &event);
+        self.access.record(&event);
     }
 }
 

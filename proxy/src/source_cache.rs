@@ -19,6 +19,7 @@ use fetch::Freshness;
 use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use traces::{Kind, Span};
 
 use crate::decision::Decision;
 use crate::fill::{Plan, internal};
@@ -220,9 +221,12 @@ impl SourceCache {
         let (this, decision, bans) = (Arc::clone(self), Arc::clone(decision), Arc::clone(kept.bans()));
         let place = place.for_others();
         let subject = decision.subject_of_original();
-        let flight = kept.flight(key, &subject, UnixMillis::now(), move || async move {
-            let begun = bans.latest();
-            this.fill((&decision, &place), key, outdated, begun).await
+        let span = Span::current();
+        let flight = kept.flight(key, &subject, UnixMillis::now(), move || {
+            span.over(async move {
+                let begun = bans.latest();
+                this.fill((&decision, &place), key, outdated, begun).await
+            })
         });
         let left = deadline.saturating_duration_since(Instant::now());
         flight.wait(left).await.map_err(|error| match error {
@@ -298,7 +302,18 @@ impl SourceCache {
         }
     }
 
+    /// All of it, from its source.
     async fn read(
+        &self,
+        (decision, place): (&Decision, &FillPlace),
+        if_changed: Option<storage::Validators>,
+        deadline: Instant,
+    ) -> Result<(Bytes, SourceMeta, SourceRoom), EdgeError> {
+        let span = traces::child("fetch", Kind::Internal);
+        span.over(self.read_untraced((decision, place), if_changed, deadline)).await
+    }
+
+    async fn read_untraced(
         &self,
         (decision, place): (&Decision, &FillPlace),
         if_changed: Option<storage::Validators>,

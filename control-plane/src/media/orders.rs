@@ -91,7 +91,7 @@ impl Batch {
 }
 
 /// A medium out of what is at a URL.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FetchOrder {
     url: String,
@@ -124,15 +124,45 @@ impl FetchOrder {
         if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
             return Err(refused("is an http or https URL without a user".to_owned()));
         }
+        let Self { public_id, folder, tags, metadata, expires_at, .. } = self.clone();
+        Ok((url, Description { public_id, folder, tags, metadata, expires_at }.check()?))
+    }
+}
+
+/// What is said of a medium whose bytes come later, as it is kept until then.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// Its name in URLs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_id: Option<String>,
+    /// The folder that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// A JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Value>,
+    /// When it ends, as in RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+impl Description {
+    /// What is said, checked.
+    ///
+    /// # Errors
+    /// [`ApiError::Field`].
+    pub fn check(&self) -> Result<Fields, ApiError> {
         let folder = self.folder.as_deref().map(fields::folder).transpose()?.flatten();
-        let fields = Fields {
+        Ok(Fields {
             public_id: self.public_id.as_deref().map(fields::public_id).transpose()?,
             folder: folder.map(str::to_owned),
             tags: fields::tags(self.tags.iter().map(String::as_str))?,
             metadata: self.metadata.clone().map(fields::metadata).transpose()?.unwrap_or_default(),
             expires_at: self.expires_at.as_deref().map(expires_at).transpose()?,
-        };
-        Ok((url, fields))
+        })
     }
 }
 

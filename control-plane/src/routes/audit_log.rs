@@ -179,7 +179,7 @@ pub async fn list(
     }
     let list = List { name: "audit-log", tenant: Some(caller.tenant) };
     let before = query.before(list)?;
-    let mut transaction = database.begin(&caller.mandate).await?;
+    let mut transaction = caller.read(database).await?;
     let connection = transaction.connection();
     // What is rare goes by an index of its own.
     let found = if let Some(id) = &query.resource_id {
@@ -243,7 +243,7 @@ pub async fn list_for_operator(
         before.1,
         query.page.look_for() as i32
     )
-    .fetch_all(database.across())
+    .fetch_all(&mut *database.read_across().await?)
     .await?;
     Ok(Json(query.page(list, found)))
 }

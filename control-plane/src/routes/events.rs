@@ -91,7 +91,7 @@ pub async fn list(
     let list = List { name: "events", tenant: Some(caller.tenant) };
     let before = query.page.after(list)?.map(|seq| seq.parse().map_err(|_| ApiError::Cursor)).transpose()?;
     let before: i64 = before.unwrap_or(i64::MAX);
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     // What was announced in this range is in few of the table's parts.
     let since = query.since.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let found = match query.kind {
@@ -136,7 +136,7 @@ pub async fn list(
 pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result<Json<Event>, ApiError> {
     caller.needs(Scope::MediaRead)?;
     let id: Uuid = id.parse().map_err(|_| ApiError::NotFound("event"))?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = sqlx::query_as!(
         Event,
         r#"SELECT id, seq AS "seq!", kind, created_at AS timestamp, data FROM events WHERE id = $1"#,

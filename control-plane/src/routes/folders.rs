@@ -75,7 +75,7 @@ pub async fn list(
     caller.needs(Scope::MediaRead)?;
     let list = List { name: "folders", tenant: Some(caller.tenant) };
     let (after, count) = (query.page.after(list)?.unwrap_or_default(), query.page.look_for());
-    let mut transaction = database.begin(&caller.mandate).await?;
+    let mut transaction = caller.read(database).await?;
     let connection = transaction.connection();
     let found = match &query.parent {
         None => {

@@ -141,7 +141,7 @@ pub async fn list(
     caller.needs(Scope::MediaRead)?;
     let list = List { name: "jobs", tenant: Some(caller.tenant) };
     let before = query.page.after(list)?.map(|id| id.parse().map(JobId).map_err(|_| ApiError::Cursor)).transpose()?;
-    let mut transaction = database.begin(&caller.mandate).await?;
+    let mut transaction = caller.read(database).await?;
     let found = jobs::list(&mut transaction, query.state, before, query.page.look_for()).await?;
     let found = found.into_iter().map(JobView::from).collect();
     Ok(Json(query.page.page(list, found, |job: &JobView| job.id.to_string())))

@@ -205,7 +205,7 @@ pub async fn list(
     caller.needs(Scope::MediaRead)?;
     let list = List { name: "media", tenant: Some(caller.tenant) };
     let after = query.page.after(list)?.map(|after| after.parse().map_err(|_| ApiError::Cursor)).transpose()?;
-    let mut transaction = database.begin(&caller.mandate).await?;
+    let mut transaction = caller.read(database).await?;
     let found = media::list(&mut transaction, &query.filter, after, query.page.look_for()).await?;
     let page = query.page.page(list, found, |row: &Row| row.id.to_string());
     let items = page.items.into_iter().map(|row| row.seen_by(library, &caller.slug)).collect();

@@ -19,8 +19,10 @@ mod quotas;
 mod reports;
 mod signing_keys;
 mod tenants;
-mod webhooks;
+mod tus;
+mod uploads;
 mod usage;
+mod webhooks;
 mod workflows;
 
 use std::convert::Infallible;
@@ -33,6 +35,7 @@ use rocket::serde::json::Json;
 use rocket::{Either, Responder, Route, routes};
 use utoipa::OpenApi;
 
+pub use self::tus::Tus;
 use crate::etag::etag;
 use crate::openapi;
 
@@ -102,6 +105,16 @@ api! {
     media::delete,
     media::batch,
     media::fetch,
+    uploads::create,
+    uploads::get,
+    uploads::part_urls,
+    uploads::put_part,
+    uploads::complete,
+    uploads::abort,
+    tus::create,
+    tus::offset,
+    tus::append,
+    tus::terminate,
     media::review::scan,
     media::review::release,
     media::review::reject,

@@ -62,7 +62,7 @@ pub struct Quotas {
 )]
 #[get("/quotas")]
 pub async fn get(caller: Caller, database: &State<Database>) -> Result<Json<Quotas>, ApiError> {
-    Ok(Json(read(&mut database.begin(caller.tenant).await?).await?))
+    Ok(Json(read(&mut database.begin(&caller.mandate).await?).await?))
 }
 
 /// The quotas of a tenant, for the operator.
@@ -72,9 +72,9 @@ pub async fn get(caller: Caller, database: &State<Database>) -> Result<Json<Quot
     responses((status = 200, description = "They", body = Quotas, headers(("ETag" = String, description = "Their version"))))
 )]
 #[get("/tenants/<slug>/quotas")]
-pub async fn get_of(_admin: Admin, slug: &str, database: &State<Database>) -> Result<Versioned<Quotas>, ApiError> {
+pub async fn get_of(admin: Admin, slug: &str, database: &State<Database>) -> Result<Versioned<Quotas>, ApiError> {
     let tenant = tenants::find(database, slug).await?;
-    let quotas = read(&mut database.begin(tenant.id.into()).await?).await?;
+    let quotas = read(&mut database.begin(&admin.mandate(tenant.id.into())).await?).await?;
     Ok(Versioned::new(quotas.version, quotas))
 }
 
@@ -88,7 +88,7 @@ pub async fn get_of(_admin: Admin, slug: &str, database: &State<Database>) -> Re
 )]
 #[put("/tenants/<slug>/quotas", data = "<body>")]
 pub async fn put(
-    _admin: Admin,
+    admin: Admin,
     slug: &str,
     condition: Condition,
     body: Body<PutQuotas>,
@@ -106,7 +106,7 @@ pub async fn put(
         }
     }
     let tenant = tenants::find(database, slug).await?;
-    let mut transaction = database.begin(tenant.id.into()).await?;
+    let mut transaction = database.begin(&admin.mandate(tenant.id.into())).await?;
     // There is always one to lock.
     let made = sqlx::query!("INSERT INTO quotas (tenant_id, version) VALUES ($1, 0) ON CONFLICT DO NOTHING", tenant.id);
     made.execute(transaction.connection()).await.map_err(|error| match error.into() {

@@ -1,6 +1,6 @@
 //! `/v1/usage`: what tenants have used, by day or month.
 
-use isolation::{Database, TenantKey};
+use isolation::{Database, Mandate, TenantKey};
 use rocket::http::ContentType;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
@@ -76,7 +76,7 @@ pub async fn get_of(
 }
 
 async fn series(database: &Database, tenant: TenantKey, query: RangeQuery, form: Form) -> Result<Series, ApiError> {
-    let mut transaction = database.begin(tenant).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
     let usage = usage::of(&mut transaction, query).await?;
     Ok(match form {
         Form::Json => Either::Left(Json(usage)),

@@ -81,7 +81,7 @@ pub async fn create(
     let url = reach.url(&body.url)?;
     let (kinds, description) = (kinds(&body.types)?, description(&body.description)?);
     let secret = body.secret.as_deref().map_or_else(Secret::generate, Secret::parse)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -125,7 +125,7 @@ pub async fn list(
     caller.needs(Scope::Admin)?;
     let list = List { name: "webhooks", tenant: Some(caller.tenant) };
     let after = query.after(list)?.map(|id| id.parse().map_err(|_| ApiError::Cursor)).transpose()?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let found = webhooks::list(&mut transaction, after, query.look_for()).await?;
     Ok(Json(query.page(list, found, |webhook| webhook.id.to_string())))
 }
@@ -139,7 +139,7 @@ pub async fn list(
 #[get("/webhooks/<id>")]
 pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result<Versioned<Webhook>, ApiError> {
     caller.needs(Scope::Admin)?;
-    let webhook = webhooks::find(&mut database.begin(caller.tenant).await?, known(id)?).await?;
+    let webhook = webhooks::find(&mut database.begin(&caller.mandate).await?, known(id)?).await?;
     Ok(Versioned::new(webhook.version, webhook))
 }
 
@@ -177,7 +177,7 @@ pub async fn change(
         description: body.description.as_deref().map(|text| description(text).map(str::to_owned)).transpose()?,
         kinds: body.types.as_deref().map(kinds).transpose()?,
     };
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     let webhook = webhooks::change(&mut transaction, known(id)?, condition, &change).await?;
     transaction.commit().await?;
     Ok(Versioned::new(webhook.version, webhook))
@@ -198,7 +198,7 @@ pub async fn delete(
     database: &State<Database>,
 ) -> Result<Status, ApiError> {
     caller.needs(Scope::Admin)?;
-    let mut transaction = database.begin(caller.tenant).await?;
+    let mut transaction = database.begin(&caller.mandate).await?;
     webhooks::delete(&mut transaction, known(id)?, condition).await?;
     transaction.commit().await?;
     Ok(Status::NoContent)
@@ -239,7 +239,7 @@ pub async fn rotate(
         return Err(ApiError::field("overlap_seconds", format!("is 0 to {OVERLAP_SECONDS_MAX}")));
     }
     let secret = body.secret.as_deref().map_or_else(Secret::generate, Secret::parse)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -362,7 +362,7 @@ pub async fn redeliver_since(
 ) -> Result<Answer, ApiError> {
     caller.needs(Scope::Admin)?;
     let id = known(id)?;
-    let mut work = match once.begin(database, seal, caller.tenant, &body.fingerprint).await? {
+    let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
@@ -380,7 +380,7 @@ async fn begin(
 ) -> Result<(Begun, Uuid), ApiError> {
     caller.needs(Scope::Admin)?;
     let id = known(id)?;
-    Ok((once.begin(database, seal, caller.tenant, &NOTHING).await?, id))
+    Ok((once.begin(database, seal, &caller.mandate, &NOTHING).await?, id))
 }
 
 /// The id of a webhook that may be there: what none can have is not asked for.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use isolation::{Database, TenantKey, TenantTransaction};
+use isolation::{Database, Mandate, TenantKey, TenantTransaction};
 use serde_json::{Value, json};
 use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
@@ -135,7 +135,7 @@ impl Turn {
         goes_on: bool,
         settings: &WebhookSettings,
     ) -> Result<Step, ApiError> {
-        let mut transaction = database.begin(self.tenant).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(self.tenant)).await?;
         let (is_taken, is_test) =
             ended.map_or((None, true), |(due, _, end)| (Some(end == End::Delivered), due.is_test));
         let held = sqlx::query!(
@@ -274,7 +274,7 @@ impl Turn {
     /// # Errors
     /// [`ApiError::Database`].
     pub async fn disable(&self, database: &Database, reason: &'static str) -> Result<bool, ApiError> {
-        let mut transaction = database.begin(self.tenant).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(self.tenant)).await?;
         let disabled = sqlx::query!(
             "UPDATE webhooks SET state = 'disabled', disabled_reason = $2, disabled_at = now(), version = version + 1,
                  updated_at = now()

@@ -7,16 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use fetch::{FetchConfig, FetchError, Fetcher, GetOptions, PrivateHosts};
+use isolation::TenantTransaction;
 use jobs::{Failure, JobsError, Lease, Queue, Renewal};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use storage::StorageError;
 use tokio::time::sleep;
+use traces::{Incoming, Kind, Span};
 use uuid::Uuid;
 
 use super::scans::Judge;
 use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
+use crate::incoming::{self, COMPLETE_JOB, CompleteOrder};
 use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, ScanOrder, Step};
 use crate::problem::ApiError;
 use crate::quotas;
@@ -28,10 +31,13 @@ const LEASE: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// Jobs that change media, or make some.
-pub const CHANGES: &[&str] = &[Batch::JOB, FetchOrder::JOB];
+pub const CHANGES: &[&str] = &[Batch::JOB, FetchOrder::JOB, COMPLETE_JOB];
 
 /// Jobs that judge bytes: whoever is asked may take long, and must not keep the others waiting.
 pub const SCANS: &[&str] = &[ScanOrder::JOB];
+
+/// What is said of a job that was done.
+const DONE: &str = "done";
 
 /// What does jobs.
 pub struct Runner {
@@ -108,7 +114,13 @@ impl Runner {
     pub fn new(settings: &ControlPlaneSettings, library: Library) -> Self {
         let queue = Queue::new(library.database().clone(), format!("worker {}", std::process::id()), LEASE);
         let judge = Judge::new(settings, library.clone());
-        Self { library, queue, fetcher: Fetcher::new(fetch_config(settings)), judge }
+        let config = FetchConfig {
+            ports: settings.fetch_ports.clone(),
+            private: PrivateHosts::new(settings.fetch_private.iter().map(String::as_str)),
+            // Any public address.
+            ..FetchConfig::new(std::sync::Arc::new(|_| true))
+        };
+        Self { library, queue, fetcher: Fetcher::new(config), judge }
     }
 
     /// Does a job of one of these kinds, if there is one; whether there was.
@@ -117,12 +129,17 @@ impl Runner {
     /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
     pub async fn run_one(&self, kinds: &[&str]) -> Result<bool, ApiError> {
         let Some(lease) = self.queue.claim(kinds).await? else { return Ok(false) };
+        span(&lease).over(self.run(&lease)).await;
+        Ok(true)
+    }
+
+    async fn run(&self, lease: &Lease) {
         let (progress, started) = (Progress::default(), Instant::now());
         let done = tokio::select! {
-            done = self.perform(&lease, &progress) => done,
-            end = self.keep(&lease, &progress) => Err(end),
+            done = self.perform(lease, &progress) => done,
+            end = self.keep(lease, &progress) => Err(end),
         };
-        let ended = self.end(&lease, done).await;
+        let ended = self.end(lease, done).await;
         let (tenant, job, milliseconds) = (lease.tenant, lease.id, started.elapsed().as_millis());
         match &ended {
             Ok(state) => {
@@ -130,12 +147,15 @@ impl Runner {
             }
             Err(error) => tracing::warn!(%tenant, %job, kind = lease.kind, "job is begun again later: {error}"),
         }
-        Ok(true)
+        if !matches!(ended, Ok(DONE)) {
+            Span::current().failed(ended.unwrap_or("not ended"));
+        }
     }
 
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
         match lease.kind.as_str() {
             Batch::JOB => self.batch(lease, &order(lease)?, progress).await,
+            COMPLETE_JOB => self.complete(lease, &order(lease)?, progress).await,
             ScanOrder::JOB => self.judge.judge(lease, order(lease)?, progress).await,
             _ => self.fetch(lease, &order(lease)?).await,
         }
@@ -162,7 +182,7 @@ impl Runner {
         let word = match done {
             Ok(result) => {
                 lease.complete(&mut transaction, result).await?;
-                "done"
+                DONE
             }
             Err(NotDone::Failed(failure, text)) => {
                 lease.fail(&mut transaction, failure, &text).await?;
@@ -240,6 +260,18 @@ impl Runner {
         }
     }
 
+    async fn complete(&self, lease: &Lease, order: &CompleteOrder, progress: &Progress) -> Result<Value, NotDone> {
+        let upload = incoming::find(&mut self.begin(lease).await?, order.upload).await?;
+        let bytes = upload.bytes.unwrap_or_default() as usize;
+        let told = |read: u64| progress.set(read as usize, bytes);
+        let done = incoming::finish(&self.library, &lease.mandate(), order.upload, told).await?;
+        Ok(json!({ "upload": done.id, "media": done.media }))
+    }
+
+    async fn begin(&self, lease: &Lease) -> Result<TenantTransaction, ApiError> {
+        Ok(self.library.database().begin(&lease.mandate()).await?)
+    }
+
     async fn is_there(&self, lease: &Lease, id: Uuid) -> Result<bool, ApiError> {
         let mut transaction = self.library.database().begin(&lease.mandate()).await?;
         match media::find(&mut transaction, id).await {
@@ -250,13 +282,15 @@ impl Runner {
     }
 }
 
-/// What may be fetched from, and what may be asked: any public address, and the operator's private ones.
-pub fn fetch_config(settings: &ControlPlaneSettings) -> FetchConfig {
-    FetchConfig {
-        ports: settings.fetch_ports.clone(),
-        private: PrivateHosts::new(settings.fetch_private.iter().map(String::as_str)),
-        ..FetchConfig::new(std::sync::Arc::new(|_| true))
+/// Goes on from that of the request by which it was put in: it is ours, whoever began that trace.
+fn span(lease: &Lease) -> Span {
+    let span = Span::begin(lease.kind.clone(), Kind::Consumer, Incoming::of(lease.trace.as_ref(), true));
+    if span.is_recording() {
+        span.set("calotype.tenant", lease.tenant.to_string());
+        span.set("calotype.job", lease.id.to_string());
+        span.set("calotype.attempt", i64::from(lease.attempt));
     }
+    span
 }
 
 fn order<T: DeserializeOwned>(lease: &Lease) -> Result<T, NotDone> {

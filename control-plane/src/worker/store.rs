@@ -1,5 +1,5 @@
 //! What has to be done again and again about media: pointers that are not written yet, objects that nothing leads to, media whose
-//! time is over.
+//! time is over, uploads that are.
 //!
 //! Each round takes what is due until nothing is, a page at a time; what fails is due again later. Must not hold a row of the
 //! database locked while the store is asked.
@@ -7,6 +7,7 @@
 use futures_util::{StreamExt, stream};
 use uploads::PublicId;
 
+use crate::incoming;
 use crate::media::{self, Library, Published};
 use crate::problem::ApiError;
 
@@ -121,6 +122,26 @@ pub async fn expire(library: &Library) -> Result<Round, ApiError> {
                 Err(error) => return Err(error),
             }
         }
+        if due.len() < PAGE as usize {
+            break;
+        }
+    }
+    Ok(round)
+}
+
+/// Ends uploads that are over, and goes on with those that somebody has died over.
+///
+/// # Errors
+/// When the database cannot be asked what is due.
+pub async fn end_uploads(library: &Library) -> Result<Round, ApiError> {
+    library.store()?;
+    let mut round = Round::default();
+    for _ in 0..PAGES_MAX {
+        let due = incoming::due(library, PAGE).await?;
+        let ends = due
+            .iter()
+            .map(async |due| told(incoming::see_to(library, due).await.map(|()| true), "an upload could not be ended"));
+        round.add(ends).await;
         if due.len() < PAGE as usize {
             break;
         }

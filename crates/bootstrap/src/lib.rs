@@ -1,10 +1,11 @@
-//! What every service's `main.rs` does first: configuration, logging, the metrics registry.
+//! What every service's `main.rs` does first: configuration, logging, the metrics registry, traces.
 //!
 //! Must not hold a domain type: services bring their settings, this reads them.
 
 pub mod config;
 pub mod logging;
 pub mod metrics;
+pub mod traces;
 
 use std::fmt::Display;
 use std::process::ExitCode;

@@ -2,11 +2,16 @@
 //!
 //! Must not write access events: each service has its own, on standard output.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use serde::{Deserialize, Serialize};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, format};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Mistakes;
@@ -59,10 +64,37 @@ pub fn start(settings: &LogSettings) {
     let layer =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match settings.format {
-        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
-        LogFormat::Text => registry.with(layer.compact()).try_init(),
+        LogFormat::Json => {
+            let json = format().json().flatten_event(true).with_current_span(false);
+            registry.with(layer.json().event_format(WithTrace(json, LogFormat::Json))).try_init()
+        }
+        LogFormat::Text => registry.with(layer.event_format(WithTrace(format().compact(), LogFormat::Text))).try_init(),
     };
     drop(started);
+}
+
+/// Lines as they are, and with the ids of the current trace and span where there is one.
+struct WithTrace<F>(F, LogFormat);
+
+impl<S, N, F> FormatEvent<S, N> for WithTrace<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let Some((trace, span)) = traces::current_ids() else { return self.0.format_event(context, writer, event) };
+        let mut line = String::new();
+        let mut inner = Writer::new(&mut line);
+        self.0.format_event(context, inner.by_ref(), event)?;
+        let line = line.trim_end_matches('\n');
+        match (self.1, line.strip_suffix('}')) {
+            (LogFormat::Json, Some(open)) => {
+                writeln!(writer, r#"{open},"trace_id":"{trace}","span_id":"{span}"}}"#)
+            }
+            _ => writeln!(writer, "{line} trace_id={trace} span_id={span}"),
+        }
+    }
 }
 
 #[cfg(test)]

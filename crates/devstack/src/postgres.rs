@@ -37,7 +37,8 @@ const STATEMENTS_LIMIT: Duration = Duration::from_secs(60);
 pub const SUPERUSER: &str = "postgres";
 
 /// Runs a server and ends it when standard input ends, which whoever started it holds open: even `kill -9` of that process leaves
-/// no server behind. SIGTERM ends the server in order. Removes the folder that `$0` names.
+/// no server behind. SIGTERM ends the server in order. (The watch is killed: another signal may come before it is more than a copy of this, which
+/// takes it as its own.) Removes the folder that `$0` names.
 const WATCHED: &str = r#"
 exec 3<&0
 "$@" &
@@ -46,7 +47,7 @@ trap 'kill -INT $server' TERM
 { read -r _ <&3; kill -QUIT $server; } &
 watch=$!
 while kill -0 $server 2>/dev/null; do wait $server; status=$?; done
-kill $watch 2>/dev/null
+kill -KILL $watch 2>/dev/null
 wait $watch 2>/dev/null
 [ -z "$0" ] || rm -rf "$0"
 exit $status
@@ -197,6 +198,23 @@ impl Cluster {
             place = move_elsewhere(folder).with_context(|| format!("{ELSEWHERE} cannot be used"))?;
         }
         Self::prepare(&place, Life::Kept).await
+    }
+
+    /// A copy of a running server's cluster in `folder`, which follows it once started. What is kept lasts as long as there.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`], or when the server cannot be copied.
+    pub async fn prepare_replica(of: &Postgres, folder: &Path) -> anyhow::Result<Self> {
+        let cluster = Self { folder: folder.to_owned(), ..of.cluster.clone() };
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        cluster.owner.give(folder)?;
+        let mut command = cluster.owner.command(&cluster.programs.join("pg_basebackup"));
+        command.arg("--host").arg(&of.cluster.folder).args(["--username", SUPERUSER, "--checkpoint", "fast"]);
+        command.args(["--write-recovery-conf", "--no-sync", "--pgdata"]).arg(cluster.data());
+        let output = command.current_dir("/").kill_on_drop(true).output().await.context("no pg_basebackup")?;
+        ensure!(output.status.success(), "no copy: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(cluster)
     }
 
     /// Whether whoever runs the server may run it: a checkout in root's home is closed to others.

@@ -22,7 +22,7 @@ use crate::connect::Connector;
 use crate::decode::Decoder;
 use crate::{
     Body, FetchError, Meta, PostOptions, Posted, PrivateHosts, Range, Resolve, Response, SystemResolver, Validators,
-    head, marker, target, tls,
+    head, marker, target, tls, trace,
 };
 
 /// Redirects that are followed.
@@ -200,15 +200,22 @@ impl Fetcher {
         headers.extend(self.0.config.headers.clone());
         headers.extend(options.headers.clone());
         name_ourselves(headers);
-        let answer = timeout_at(options.deadline.into(), self.ask(request)).await;
+        let answer = timeout_at(options.deadline.into(), self.ask(request, url)).await;
         Ok(Posted::read(answer.unwrap_or(Err(FetchError::Deadline))?, options).await)
     }
 
-    /// The answer to one request.
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, FetchError> {
-        let limit = self.0.config.limits.head_timeout;
-        let answer = timeout(limit, self.0.client.request(request)).await;
-        answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)
+    /// The answer to one request to this URL.
+    async fn ask(&self, mut request: Request<Full<Bytes>>, url: &Url) -> Result<http::Response<Incoming>, FetchError> {
+        let span = trace::span(request.method(), url);
+        let asked = async {
+            traces::inject(request.headers_mut());
+            let limit = self.0.config.limits.head_timeout;
+            let answer = timeout(limit, self.0.client.request(request)).await;
+            answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)
+        };
+        let answer = span.over(asked).await;
+        trace::ended(&span, &answer);
+        answer
     }
 
     /// The answer after all redirects.
@@ -236,7 +243,7 @@ impl Fetcher {
             self.0.config.check(&url)?;
             let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
             let request = request(method.clone(), &url, own_headers, options)?;
-            let answer = self.ask(request).await?;
+            let answer = self.ask(request, &url).await?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
                 _ => return Ok(answer),
@@ -253,7 +260,7 @@ impl fmt::Debug for Fetcher {
     }
 }
 
-/// Nothing of a client's request goes into ours: an answer depends on the URL alone.
+/// Nothing of a client's request goes into ours but the trace that it is part of: an answer depends on the URL alone.
 fn request(
     method: Method,
     url: &Url,

@@ -26,6 +26,7 @@ mod body;
 mod post;
 
 mod fetcher;
+mod trace;
 
 pub use address::{PrivateHosts, RefusedAddress};
 pub use body::Body;
@@ -38,6 +39,7 @@ pub use marker::is_fetch_of_ours;
 pub use post::{PostOptions, Posted};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use target::parse_url;
+pub use tls::client_config as tls_client_config;
 pub use url::Url;
 
 pub use body::Response;

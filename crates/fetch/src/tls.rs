@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::{ClientConfig, RootCertStore};
 
-/// The settings that all fetchers share. The authorities are read once (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
-pub(crate) fn client_config() -> ClientConfig {
+/// The settings that all fetchers share, for other clients of a service too. The authorities are read once (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+pub fn client_config() -> ClientConfig {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let found = rustls_native_certs::load_native_certs();

@@ -1,11 +1,14 @@
 //! A pool of connections, and the transactions that it gives.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
+use crate::replica::{Replica, ReplicaState};
 use crate::{DatabaseError, Mandate, TenantKey};
 
 /// Milliseconds that a transaction may rest between two statements. What it has locked is given back at the latest then, should whoever
@@ -27,10 +30,14 @@ pub struct DatabaseOptions {
     pub statement_time: Duration,
 }
 
+/// What a transaction begins with that changes nothing.
+const READ_ONLY: &str = "BEGIN READ ONLY";
+
 /// The database, through a pool of connections.
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
+    replica: Option<Arc<Replica>>,
 }
 
 impl Database {
@@ -39,20 +46,16 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Url`].
     pub fn open(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
-        let connect = PgConnectOptions::from_str(&options.url).map_err(DatabaseError::Url)?;
-        let milliseconds = options.statement_time.as_millis().to_string();
-        let connect = connect.application_name(options.application).options([
-            ("statement_timeout", milliseconds.as_str()),
-            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
-            ("timezone", "UTC"),
-        ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections)
-            .acquire_timeout(options.acquire_time)
-            // A connection that broke while nobody used it is an error of one statement otherwise.
-            .test_before_acquire(true)
-            .connect_lazy_with(connect);
-        Ok(Self { pool })
+        Ok(Self { pool: pool(options)?, replica: None })
+    }
+
+    /// The same with a replica to [read](Self::read) from, while it is at most so far behind. It is not used before it was
+    /// [looked at](Self::look_at_replica).
+    ///
+    /// # Errors
+    /// [`DatabaseError::Url`].
+    pub fn with_replica(self, options: &DatabaseOptions, lag_max: Duration) -> Result<Self, DatabaseError> {
+        Ok(Self { replica: Some(Arc::new(Replica::new(pool(options)?, options.acquire_time, lag_max))), ..self })
     }
 
     /// Begins a transaction that sees and changes rows of this tenant only, and whose changes are this author's.
@@ -60,8 +63,66 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Unavailable`].
     pub async fn begin(&self, mandate: &Mandate) -> Result<TenantTransaction, DatabaseError> {
-        let transaction = self.pool.begin_with(AssertSqlSafe(mandate.begin())).await?;
+        let transaction = self.pool.begin_with(AssertSqlSafe(mandate.statement("BEGIN"))).await?;
         Ok(TenantTransaction { transaction, tenant: mandate.tenant })
+    }
+
+    /// Begins a transaction that sees rows of this tenant only and changes nothing: of the replica if there is one that can be used, so what
+    /// was changed a moment ago may not be there yet.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`].
+    pub async fn read(&self, mandate: &Mandate) -> Result<TenantTransaction, DatabaseError> {
+        let statement = mandate.statement(READ_ONLY);
+        if let Some(replica) = self.usable_replica()
+            && let Some(transaction) = replica.within_reason(replica.pool.begin_with(AssertSqlSafe(statement))).await
+        {
+            return Ok(TenantTransaction { transaction, tenant: mandate.tenant });
+        }
+        self.fell_back();
+        self.read_newest(mandate).await
+    }
+
+    /// The same, of the primary: all that was acknowledged is there.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`].
+    pub async fn read_newest(&self, mandate: &Mandate) -> Result<TenantTransaction, DatabaseError> {
+        let transaction = self.pool.begin_with(AssertSqlSafe(mandate.statement(READ_ONLY))).await?;
+        Ok(TenantTransaction { transaction, tenant: mandate.tenant })
+    }
+
+    /// For those of the functions that cross tenants which only read, as [`Self::read`] does.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`].
+    pub async fn read_across(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
+        if let Some(replica) = self.usable_replica()
+            && let Some(connection) = replica.within_reason(replica.pool.acquire()).await
+        {
+            return Ok(connection);
+        }
+        self.fell_back();
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// Looks whether the replica can be used until the next look, which should come within a second or so; `None` where there is no
+    /// replica.
+    pub async fn look_at_replica(&self) -> Option<ReplicaState> {
+        match &self.replica {
+            Some(replica) => Some(replica.look(&self.pool).await),
+            None => None,
+        }
+    }
+
+    fn usable_replica(&self) -> Option<&Replica> {
+        self.replica.as_deref().filter(|replica| replica.is_usable())
+    }
+
+    fn fell_back(&self) {
+        if let Some(replica) = &self.replica {
+            replica.fell_back();
+        }
     }
 
     /// For the functions that cross tenants, which `migrations/README.md` lists. Tables of tenants have no rows here.
@@ -72,8 +133,27 @@ impl Database {
 
     /// Waits until connections that are in use are given back, and closes all.
     pub async fn close(&self) {
+        if let Some(replica) = &self.replica {
+            replica.pool.close().await;
+        }
         self.pool.close().await;
     }
+}
+
+fn pool(options: &DatabaseOptions) -> Result<PgPool, DatabaseError> {
+    let connect = PgConnectOptions::from_str(&options.url).map_err(DatabaseError::Url)?;
+    let milliseconds = options.statement_time.as_millis().to_string();
+    let connect = connect.application_name(options.application).options([
+        ("statement_timeout", milliseconds.as_str()),
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
+        ("timezone", "UTC"),
+    ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(options.connections)
+        .acquire_timeout(options.acquire_time)
+        // A connection that broke while nobody used it is an error of one statement otherwise.
+        .test_before_acquire(true);
+    Ok(pool.connect_lazy_with(connect))
 }
 
 /// A transaction that works for one tenant. Dropping it undoes what it did.

@@ -10,10 +10,12 @@ mod database;
 mod error;
 mod mandate;
 mod migrate;
+mod replica;
 mod tenant;
 
 pub use database::{Database, DatabaseOptions, TenantTransaction};
 pub use error::DatabaseError;
 pub use mandate::{Actor, Author, Mandate};
 pub use migrate::{MigrationError, migrate};
+pub use replica::ReplicaState;
 pub use tenant::TenantKey;

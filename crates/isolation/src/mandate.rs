@@ -98,11 +98,11 @@ impl Mandate {
         Self { tenant, author: Author::new(Actor::System, "upkeep") }
     }
 
-    /// What begins a transaction, in one round trip.
-    pub(crate) fn begin(&self) -> String {
+    /// What begins a transaction after `begin`, in one round trip.
+    pub(crate) fn statement(&self, begin: &str) -> String {
         let Self { tenant, author } = self;
         // A UUID has no character that could end the literal.
-        format!("BEGIN; SELECT set_config('calotype.tenant', '{tenant}', true){}", author.settings)
+        format!("{begin}; SELECT set_config('calotype.tenant', '{tenant}', true){}", author.settings)
     }
 }
 
@@ -116,13 +116,13 @@ mod tests {
         let (key, request) = (Uuid::from_u128(2), Uuid::from_u128(3));
         let author = Author::of_request(Actor::Key(key), "PUT /v1/it's", request, Some([192, 0, 2, 1].into()));
         assert_eq!(
-            Mandate::new(tenant, &author).begin(),
+            Mandate::new(tenant, &author).statement("BEGIN"),
             "BEGIN; SELECT set_config('calotype.tenant', '00000000-0000-0000-0000-000000000001', true), \
              set_config('calotype.actor', 'key:00000000-0000-0000-0000-000000000002', true), \
              set_config('calotype.operation', 'PUT /v1/it''s', true), \
              set_config('calotype.request', '00000000-0000-0000-0000-000000000003', true), \
              set_config('calotype.client', '192.0.2.1', true)"
         );
-        assert!(Mandate::upkeep(tenant).begin().contains("'calotype.client', '', true"));
+        assert!(Mandate::upkeep(tenant).statement("BEGIN").contains("'calotype.client', '', true"));
     }
 }

@@ -126,7 +126,7 @@ pub struct Job {
     pub finished_at: Option<OffsetDateTime>,
 }
 
-/// Puts a job in. Workers see it once the transaction has committed.
+/// Puts a job in. Workers see it once the transaction has committed. If there is a current span, theirs go on from it.
 ///
 /// # Errors
 /// [`JobsError::Needs`].
@@ -134,10 +134,11 @@ pub async fn enqueue(transaction: &mut TenantTransaction, job: &NewJob<'_>) -> R
     let (tenant, id) = (transaction.tenant().as_uuid(), Uuid::now_v7());
     let needs: Vec<Uuid> = job.needs.iter().map(|needed| needed.0).collect();
     let waits_for = if needs.is_empty() { 0 } else { lock_needed(transaction, &needs).await? };
+    let trace = traces::current_carried().map(|span| span.to_string());
     sqlx::query!(
-        "INSERT INTO jobs (tenant_id, id, kind, state, priority, payload, attempts_max, run_at, waits_for)
+        "INSERT INTO jobs (tenant_id, id, kind, state, priority, payload, attempts_max, run_at, waits_for, trace)
          VALUES ($1, $2, $3, CASE WHEN $8 > 0 THEN 'blocked' WHEN $7 > now() THEN 'delayed' ELSE 'queued' END,
-             $4, $5, $6, coalesce($7, now()), $8)",
+             $4, $5, $6, coalesce($7, now()), $8, $9)",
         tenant,
         id,
         job.kind,
@@ -145,7 +146,8 @@ pub async fn enqueue(transaction: &mut TenantTransaction, job: &NewJob<'_>) -> R
         job.payload,
         job.attempts_max,
         job.run_at,
-        waits_for
+        waits_for,
+        trace
     )
     .execute(transaction.connection())
     .await?;

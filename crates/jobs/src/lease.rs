@@ -5,6 +5,7 @@ use std::time::Duration;
 use isolation::{Actor, Author, Database, Mandate, TenantKey, TenantTransaction};
 use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
+use traces::Carried;
 
 use crate::{JobId, JobsError};
 
@@ -24,6 +25,8 @@ pub struct Lease {
     pub payload: Value,
     /// Which try this is, from 1.
     pub attempt: i16,
+    /// The span that it was put in by.
+    pub trace: Option<Carried>,
     pub(crate) token: i64,
     pub(crate) time: Duration,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use isolation::Database;
 use time::OffsetDateTime;
+use traces::Carried;
 
 use crate::lease::interval;
 use crate::{JobId, JobsError, Lease};
@@ -34,7 +35,7 @@ impl Queue {
         let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
         let row = sqlx::query!(
             r#"SELECT tenant_id AS "tenant_id!", id AS "id!", kind AS "kind!", payload AS "payload!", attempts AS "attempts!",
-                 token AS "token!"
+                 token AS "token!", trace
                FROM claim_job($1, $2, $3)"#,
             &kinds[..],
             self.worker,
@@ -48,6 +49,7 @@ impl Queue {
             kind: row.kind,
             payload: row.payload,
             attempt: row.attempts,
+            trace: row.trace.as_deref().and_then(Carried::from_text),
             token: row.token,
             time: self.lease,
         }))

@@ -6,7 +6,7 @@
 //!
 //! What differs between the kinds, on purpose:
 //! - a folder keeps no content type and no cache header, and its ETags are weak (see [`FolderStore`]);
-//! - a folder cannot sign URLs ([`StorageError::Unsupported`]);
+//! - a folder cannot sign URLs ([`StorageError::Unsupported`]), and takes no parts from others ([`S3Store::begin_parts`]);
 //! - a folder cannot hold `a` and `a/b` at the same time, a bucket can.
 
 mod path;
@@ -34,7 +34,7 @@ pub use path::{ObjectPath, ObjectPrefix, PATH_BYTES_MAX, PathError};
 pub use range::{ByteRange, ServedRange};
 pub use s3::{
     PartSize, PresignExpiry, PresignMethod, PresignedUrl, S3Config, S3ConfigError, S3Credentials, S3Limits, S3Store,
-    Secret,
+    Secret, StoredPart,
 };
 pub use settings::StoreSettings;
 pub use store::ObjectStore;

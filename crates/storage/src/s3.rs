@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod list;
 mod multipart;
+mod parts;
 mod presign;
 mod read;
 mod write;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 
 pub use config::{PartSize, S3Config, S3ConfigError, S3Credentials, S3Limits, Secret};
+pub use parts::StoredPart;
 pub use presign::{PresignExpiry, PresignMethod, PresignedUrl};
 pub(crate) use read::RemoteBody;
 

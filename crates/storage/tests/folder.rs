@@ -317,3 +317,27 @@ async fn only_folders_can_be_opened() {
     let object = store.get(&path("file"), GetOptions::default()).await.unwrap();
     assert_eq!(object.body.collect(1).await.unwrap(), Bytes::from_static(b"x"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_go_with_their_last_object_and_keep_nobody_from_writing() {
+    let place = folder().await;
+    put(&place.store, "a/b/kept", "x").await;
+    put(&place.store, "a/b/c/d", "x").await;
+    place.store.delete(&path("a/b/c/d")).await.unwrap();
+    assert!(!place.path().join("a/b/c").exists() && place.path().join("a/b/kept").exists());
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let store = place.store.clone();
+        writers.spawn(async move {
+            for round in 0..50 {
+                let name = path(&format!("deep/er/{writer}-{round}"));
+                store.put(&name, Bytes::from_static(b"x"), PutOptions::default()).await.unwrap();
+                store.delete(&name).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    assert!(!place.path().join("deep").exists());
+    place.store.delete(&path("a/b/kept")).await.unwrap();
+    assert!(!place.path().join("a").exists() && place.path().exists());
+}

@@ -74,13 +74,20 @@ impl TestDatabase {
     /// # Panics
     /// When it has none, or it does not start.
     pub async fn start_again(&mut self) {
-        let own = self.own.as_mut().expect("only one that is alone was down");
-        // Those whom the old server had started have to notice that it is gone.
-        let started = crate::edge::eventually("Postgres", async || {
-            let cluster = Cluster::prepare(own.folder.path(), Life::Volatile).await.expect("it was there before");
-            cluster.start().await.ok()
-        });
-        own.postgres = Some(started.await);
+        self.own.as_mut().expect("only one that is alone was down").start_again().await;
+    }
+
+    /// A streaming replica of the server of its own.
+    ///
+    /// # Panics
+    /// When it has none, or it cannot be copied.
+    pub async fn replica(&self) -> TestReplica {
+        let postgres =
+            self.own.as_ref().and_then(|own| own.postgres.as_ref()).expect("only one that is alone is copied");
+        let folder = tempfile::Builder::new().prefix("calotype-replica-").tempdir().expect("a folder can be made");
+        let cluster = Cluster::prepare_replica(postgres, folder.path()).await.expect("the server is copied");
+        let postgres = cluster.start().await.expect("the replica starts");
+        TestReplica { name: self.name.clone(), own: OwnCluster { postgres: Some(postgres), folder } }
     }
 
     /// Its URL for a user.
@@ -112,6 +119,71 @@ impl TestDatabase {
     #[must_use]
     pub fn pool(&self, user: &str) -> PgPool {
         PgPoolOptions::new().max_connections(4).connect_lazy(&self.url(user)).expect("the URL is ours")
+    }
+}
+
+/// A copy of a database that follows it.
+#[derive(Debug)]
+pub struct TestReplica {
+    name: String,
+    own: OwnCluster,
+}
+
+impl TestReplica {
+    /// Its URL for a user, also while it is down.
+    #[must_use]
+    pub fn url(&self, user: &str) -> String {
+        format!("postgres://{user}@localhost/{}?host={}", self.name, self.own.folder.path().display())
+    }
+
+    /// Keeps it as it is, while the database goes on.
+    ///
+    /// # Panics
+    /// While it is down.
+    pub async fn pause(&self) {
+        execute(&self.url(SUPERUSER), "SELECT pg_wal_replay_pause()").await;
+        let mut connection = PgConnection::connect(&self.url(SUPERUSER)).await.expect("it takes connections");
+        crate::edge::eventually("the pause", async || {
+            let state = sqlx::query_scalar::<_, String>("SELECT pg_get_wal_replay_pause_state()");
+            (state.fetch_one(&mut connection).await.expect("it says so") == "paused").then_some(())
+        })
+        .await;
+    }
+
+    /// Lets it follow again.
+    ///
+    /// # Panics
+    /// While it is down.
+    pub async fn resume(&self) {
+        execute(&self.url(SUPERUSER), "SELECT pg_wal_replay_resume()").await;
+    }
+
+    /// Ends it at once, as a crash would.
+    ///
+    /// # Panics
+    /// When it is down.
+    pub async fn crash(&mut self) {
+        self.own.postgres.take().expect("it runs").crash().await.expect("our own child may be killed");
+    }
+
+    /// Starts it again.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_again(&mut self) {
+        self.own.start_again().await;
+    }
+}
+
+impl OwnCluster {
+    async fn start_again(&mut self) {
+        // Those whom the old server had started have to notice that it is gone.
+        let folder = self.folder.path();
+        let started = crate::edge::eventually("Postgres", async || {
+            let cluster = Cluster::prepare(folder, Life::Volatile).await.expect("it was there before");
+            cluster.start().await.ok()
+        });
+        self.postgres = Some(started.await);
     }
 }
 

@@ -1,6 +1,7 @@
-//! Fixtures made in code, origins that misbehave, scanners, databases, a started edge and control plane, a browser.
+//! Fixtures made in code, origins that misbehave, scanners, databases, a started edge and control plane, a browser, a collector of traces.
 
 pub mod clock;
+pub mod collector;
 pub mod control_plane;
 pub mod database;
 pub mod dns;

@@ -8,6 +8,6 @@ mod paths;
 mod pointer;
 mod public_id;
 
-pub use paths::{object_path, pointer_path};
+pub use paths::{incoming_path, incoming_prefix, object_path, pointer_path};
 pub use pointer::{POINTER_BYTES_MAX, Pointer, PointerError, Target};
 pub use public_id::{PUBLIC_ID_BYTES_MAX, PublicId, PublicIdError};

@@ -1,7 +1,7 @@
 //! The names of objects.
 
 use sha2::{Digest, Sha256};
-use storage::ObjectPath;
+use storage::{ObjectPath, ObjectPrefix};
 use uuid::Uuid;
 
 use crate::PublicId;
@@ -18,6 +18,18 @@ pub fn pointer_path(tenant: &str, public_id: &PublicId) -> ObjectPath {
     path(format!("t/{tenant}/n/{:x}", Sha256::digest(public_id.as_str())))
 }
 
+/// Bytes of an upload that is on its way in: `u/{tenant}/{upload}/{object}`. No medium leads to it, and edges never read it.
+#[must_use]
+pub fn incoming_path(tenant: Uuid, upload: Uuid, object: Uuid) -> ObjectPath {
+    path(format!("u/{tenant}/{upload}/{object}"))
+}
+
+/// What the names of all [`incoming_path`]s of an upload begin with.
+#[must_use]
+pub fn incoming_prefix(tenant: Uuid, upload: Uuid) -> ObjectPrefix {
+    ObjectPrefix::new(format!("u/{tenant}/{upload}/")).expect("ids are good names")
+}
+
 fn path(text: String) -> ObjectPath {
     ObjectPath::new(text).expect("ids and hashes are good names")
 }
@@ -25,6 +37,14 @@ fn path(text: String) -> ObjectPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_on_its_way_in_is_below_a_name_of_its_own() {
+        let (tenant, upload, object) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+        let (path, prefix) = (incoming_path(tenant, upload, object), incoming_prefix(tenant, upload));
+        assert_eq!(path.as_str().strip_prefix(prefix.as_str()), Some(object.to_string().as_str()));
+        assert!(!incoming_path(tenant, object, upload).as_str().starts_with(prefix.as_str()));
+    }
 
     #[test]
     fn objects_have_names_of_their_own_for_each_tenant() {

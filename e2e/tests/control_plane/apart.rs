@@ -11,9 +11,10 @@ use testkit::http::{Request, Response};
 
 use crate::media_rig::{MediaRig, TestForm, id};
 use crate::support::ok;
+use crate::upload_rig::base64;
 
 /// Lists of a tenant's.
-const LISTS: [&str; 10] = [
+const LISTS: [&str; 11] = [
     "/v1/api-keys",
     "/v1/audit-log",
     "/v1/domains",
@@ -48,6 +49,8 @@ struct Theirs {
     key_id: String,
     medium: String,
     job: String,
+    /// Of a direct upload, and of one of tus.
+    uploads: [String; 2],
     /// Cursors of its lists, by path.
     cursors: BTreeMap<&'static str, String>,
 }
@@ -57,6 +60,8 @@ enum Given {
     Nothing,
     Json(Value),
     Form(TestForm),
+    /// Bytes, with these headers.
+    Bytes(Vec<(&'static str, String)>),
 }
 
 impl From<Option<Value>> for Given {
@@ -92,7 +97,14 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
         }
         // What finds by names finds the asker's own.
         ("get", "/v1/media") => {
-            let found = ["folder=theirs", "tag=theirs", "public_id_prefix=theirs", "kind=document", "state=quarantined", "replacement=quarantined"];
+            let found = [
+                "folder=theirs",
+                "tag=theirs",
+                "public_id_prefix=theirs",
+                "kind=document",
+                "state=quarantined",
+                "replacement=quarantined",
+            ];
             let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
             found.into_iter().chain(example(method, path, theirs)).collect()
         }
@@ -111,6 +123,33 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             let of_origin = ("/v1/overlays/theirs".to_owned(), of_origin, Status(422));
             std::iter::once(of_origin).chain(example(method, path, theirs)).collect()
         }
+        ("put", "/v1/uploads/{id}/parts/{number}") => {
+            // Signed by nobody, and with the asker's key, which is not asked for.
+            let query = "tenant=00000000-0000-7000-8000-000000000000&bytes=4&expires=9999999999&signature=00";
+            let target = format!("/v1/uploads/{}/parts/1?{query}", theirs.uploads[0]);
+            vec![(target, Given::Bytes(Vec::new()), Refused)]
+        }
+        ("post", "/v1/tus") => {
+            let tus = |name: &'static str, value: String| vec![("tus-resumable", "1.0.0".to_owned()), (name, value)];
+            let parts = format!("final;/v1/tus/{}", theirs.uploads[1]);
+            let replace = format!("media_id {}", base64(theirs.medium.as_bytes()));
+            let mut replace = tus("upload-metadata", replace);
+            replace.push(("upload-length", "4".to_owned()));
+            vec![
+                (path.to_owned(), Given::Bytes(tus("upload-length", "4".to_owned())), Own),
+                (path.to_owned(), Given::Bytes(tus("upload-concat", parts)), Refused),
+                (path.to_owned(), Given::Bytes(replace), Refused),
+            ]
+        }
+        ("head" | "patch" | "delete", "/v1/tus/{id}") => {
+            let headers = ["tus-resumable", "upload-offset", "content-type"];
+            let headers = headers.into_iter().zip(["1.0.0", "0", "application/offset+octet-stream"].map(str::to_owned));
+            vec![(format!("/v1/tus/{}", theirs.uploads[1]), Given::Bytes(headers.collect()), Refused)]
+        }
+        ("post", "/v1/uploads") => vec![
+            (path.to_owned(), Given::Json(json!({"bytes": 4, "public_id": "theirs-too"})), Own),
+            (path.to_owned(), Given::Json(json!({"bytes": 4, "media_id": medium})), Refused),
+        ],
         ("post", "/v1/media/{id}/scan") => vec![(format!("/v1/media/{medium}/scan"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/cancel") => vec![(format!("/v1/jobs/{job}/cancel"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/retry") => vec![(format!("/v1/jobs/{job}/retry"), Given::Nothing, Refused)],
@@ -144,6 +183,13 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("get" | "delete", "/v1/media/{id}") => (format!("/v1/media/{}", theirs.medium), None, Refused),
         ("patch", "/v1/media/{id}") => {
             (format!("/v1/media/{}", theirs.medium), Some(json!({"public_id": "of-the-asker", "tags": []})), Refused)
+        }
+        ("get" | "delete", "/v1/uploads/{id}") => (format!("/v1/uploads/{}", theirs.uploads[0]), None, Refused),
+        ("post", "/v1/uploads/{id}/parts") => {
+            (format!("/v1/uploads/{}/parts", theirs.uploads[0]), Some(json!({"numbers": [1]})), Refused)
+        }
+        ("post", "/v1/uploads/{id}/complete") => {
+            (format!("/v1/uploads/{}/complete", theirs.uploads[0]), Some(json!({})), Refused)
         }
         ("post", "/v1/media/{id}/release" | "/v1/media/{id}/reject") => {
             (path.replace("{id}", &theirs.medium), Some(json!({"reason": "of the asker"})), Refused)
@@ -216,7 +262,23 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
         cursors.insert(list, page["next_cursor"].as_str().expect("a second page").to_owned());
     }
     let (medium, job) = (media.swap_remove(0), jobs.swap_remove(0));
-    Theirs { tenant: tenant.id.clone(), key_id: id(&key), medium, job, cursors }
+    let direct = make(Method::POST, "/v1/uploads", json!({"bytes": 4, "metadata": {"secretname": 7331}})).await;
+    let tus = Request::new(Method::POST, "/v1/tus").header("authorization", format!("Bearer {}", tenant.key));
+    let tus = tus.header("tus-resumable", "1.0.0").header("upload-length", "4").header("upload-concat", "partial");
+    let tus = api.send(&tus).await;
+    let tus = tus.header("location").and_then(|url| url.rsplit('/').next()).expect("it is there").to_owned();
+    Theirs { tenant: tenant.id.clone(), key_id: id(&key), medium, job, uploads: [id(&direct), tus], cursors }
+}
+
+/// What the other tenant's uploads are like.
+async fn uploads(api: &ControlPlane, tenant: &TestTenant, theirs: &Theirs) -> Vec<Value> {
+    let mut seen = Vec::new();
+    for id in &theirs.uploads {
+        let upload = ok(&api.get(&tenant.key, &format!("/v1/uploads/{id}")).await, 200);
+        assert_eq!(upload["state"], "open", "{upload}");
+        seen.push(upload);
+    }
+    seen
 }
 
 /// Everything that a tenant and edges see of it.
@@ -247,7 +309,7 @@ async fn no_operation_reaches_another_tenants_things() {
     let rig = MediaRig::with_folder(&[("MASTER_KEY", MASTER_KEY.to_owned())]).await;
     let (api, shop, blog) = (&rig.api, &rig.shop, rig.api.tenant("blog").await);
     let theirs = fill(&rig, &blog).await;
-    let before = state(api, &blog).await;
+    let before = (state(api, &blog).await, uploads(api, &blog, &theirs).await);
 
     let document = ok(&api.send(&Request::get("/v1/openapi.json")).await, 200);
     let mut tries = Vec::new();
@@ -272,6 +334,11 @@ async fn no_operation_reaches_another_tenants_things() {
                 .header("content-type", "application/json")
                 .body(body.to_string()),
             Given::Form(form) => form.request(http_method, &target, &shop.key),
+            Given::Bytes(headers) => {
+                let bytes: &[u8] = if http_method == Method::HEAD { b"" } else { b"mine" };
+                let request = with_key(Request::new(http_method, &target)).body(bytes);
+                headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))
+            }
         };
         let answer = api.send(&request).await;
         let status = answer.status.as_u16();
@@ -289,7 +356,8 @@ async fn no_operation_reaches_another_tenants_things() {
     for job in jobs {
         assert_eq!(job["result"], json!({"done": 0, "missing": 1, "refused": 0}));
     }
-    assert_eq!(state(api, &blog).await, before, "something of the other tenant's has changed");
+    let after = (state(api, &blog).await, uploads(api, &blog, &theirs).await);
+    assert_eq!(after, before, "something of the other tenant's has changed");
 }
 
 /// Fails if an answer has anything in it that only the other tenant knows.
@@ -298,7 +366,8 @@ fn tells_nothing(answer: &Response, theirs: &Theirs, tenant: &TestTenant, asked:
     // Cursors and ids that were asked with are not told again either.
     // The number never alone: random ids have it in them now and then.
     let numbers = ["w=7331", "[7331", ":7331", "/7331"];
-    let texts = [&theirs.key_id, &theirs.medium, &theirs.job, &tenant.id, &tenant.key, "secretname"];
+    let [direct, tus] = &theirs.uploads;
+    let texts = [&theirs.key_id, &theirs.medium, &theirs.job, direct, tus, &tenant.id, &tenant.key, "secretname"];
     for secret in texts.into_iter().chain(numbers) {
         assert!(!text.contains(secret), "{asked} tells {secret}: {text}");
     }

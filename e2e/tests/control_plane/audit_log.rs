@@ -11,13 +11,23 @@ use crate::media_rig::{MediaRig, TestForm, id};
 use crate::support::{ok, problem};
 
 /// Tables of tenants whose changes are not written down, and why nobody misses them.
-const NOT_AUDITED: [(&str, &str); 6] = [
+const NOT_AUDITED: [(&str, &str); 16] = [
     ("audit_log", "it is the log"),
+    ("event_heads", "numbers of events"),
+    ("events", "told of what is in the log"),
     ("idempotency_keys", "answers to what is in the log"),
     ("job_dependencies", "part of a job"),
     ("media_tags", "a copy of what is in media"),
     ("pointers", "how far the object store is behind media"),
+    ("quota_levels", "how much of a quota is used"),
+    ("stored_days", "a count of what is in media"),
     ("stored_objects", "what the object store has to lose"),
+    ("stored_totals", "a count of what is in media"),
+    ("upload_parts", "part of an upload"),
+    ("uploads", "on its way; what comes of it is in media"),
+    ("usage_days", "a count of what edges have done"),
+    ("webhook_deliveries", "what is sent of events"),
+    ("webhook_queues", "what is sent of events"),
 ];
 
 /// All entries of a tenant, the oldest first.
@@ -261,6 +271,54 @@ async fn it_is_read_by_pages_and_by_what_is_looked_for() {
     let reader = json!({"name": "r", "scopes": ["media:read", "media:write", "delivery:write"]});
     let reader = ok(&api.json(Method::POST, &shop.key, "/v1/api-keys", &reader).await, 201);
     problem(&api.get(reader["key"].as_str().expect("a key"), "/v1/audit-log").await, 403, "scope-missing");
+}
+
+#[tokio::test]
+async fn the_guide_is_true() {
+    let guide = include_str!("../../../docs/audit.md");
+    let api = ControlPlane::start().await;
+    let shop = api.tenant("shop").await;
+    for ops in ["w=100", "w=200"] {
+        let put = api.json(Method::PUT, &shop.key, "/v1/presets/thumb", &json!({ "ops": ops })).await;
+        assert!(put.status.is_success(), "{}", put.text());
+    }
+    let url = format!("http://{}", api.addr());
+    let run = async |script: &str| {
+        let mut bash = tokio::process::Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &script.replace("curl ", "curl --silent --show-error --fail ")]);
+        bash.env("API", &url).env("KEY", &shop.key).env("ADMIN_KEY", ADMIN_KEY).env("TENANT", &shop.id);
+        let done = bash.output().await.expect("bash is there");
+        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+        let answers = serde_json::Deserializer::from_slice(&done.stdout).into_iter::<Value>();
+        answers.map(|answer| answer.expect("JSON")["items"].as_array().expect("a list").clone()).collect::<Vec<_>>()
+    };
+    let blocks = |kind: &str| {
+        let begin = format!("```{kind}\n");
+        let blocks = guide.split(&begin).skip(1).filter_map(|block| block.split("```").next());
+        blocks.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let scripts = blocks("sh");
+    let told: Value = serde_json::from_str(&blocks("json")[0]).expect("JSON");
+    let answered = run(&scripts[0]).await;
+    let (entry, example) = (&answered[0][0], &told["items"][0]);
+    let fields = |entry: &Value| entry.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(entry), fields(example));
+    for field in ["operation", "action", "resource", "resource_id", "before", "after"] {
+        assert_eq!(entry[field], example[field], "{field}");
+    }
+    for field in fields(entry) {
+        assert!(guide.contains(&format!("`{field}`")), "{field} is not documented");
+    }
+    let of_operator = run(&scripts[1]).await;
+    assert_eq!(of_operator.iter().map(Vec::len).collect::<Vec<_>>(), [1, 3]);
+    // Every kind of thing is named.
+    let superuser = PgPool::connect(&api.database.superuser_url()).await.expect("reached");
+    let kinds = "SELECT DISTINCT split_part(encode(tgargs, 'escape'), '\\000', 1) FROM pg_trigger WHERE tgname = 'audit_change'";
+    let kinds: Vec<String> = sqlx::query_scalar(kinds).fetch_all(&superuser).await.expect("the catalog is there");
+    assert!(kinds.len() >= 12);
+    for kind in kinds {
+        assert!(guide.contains(&format!("`{kind}`")), "{kind} is not documented");
+    }
 }
 
 #[tokio::test]

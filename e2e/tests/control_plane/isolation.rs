@@ -34,6 +34,9 @@ const ROWS: &str = "
     INSERT INTO replacements (tenant_id, media_id, scan, kind, revision, content_type, bytes, sha256)
         VALUES ('$T', '$T', '{}', 'image', '$T', 'image/png', 1, sha256('$T'));
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at) VALUES ('$T', '$T', '$T', 'pending', now());
+    INSERT INTO uploads (tenant_id, id, protocol, media_id, expires_at, due_at)
+        VALUES ('$T', '$T', 'tus', '$T', now(), now());
+    INSERT INTO upload_parts (tenant_id, upload_id, number, object, bytes) VALUES ('$T', '$T', 1, '$T', 1);
     INSERT INTO events (tenant_id, kind, data) VALUES ('$T', 'media.created', '{}');
     INSERT INTO webhooks (tenant_id, id, url, secret) VALUES ('$T', '$T', 'https://x.example/', 'x');
     INSERT INTO webhook_queues (tenant_id, webhook_id) VALUES ('$T', '$T');

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "in a test, pub means: for the other modules")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -16,6 +17,7 @@ use testkit::edge::EdgeSetup;
 use testkit::faulty::FaultyRelay;
 use testkit::http::{Request, Response};
 use testkit::images;
+use testkit::port::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uploads::{Pointer, PublicId, Target, pointer_path};
@@ -115,9 +117,14 @@ impl MediaRig {
 
     /// With a folder and these settings.
     pub async fn with_folder(more: &[(&'static str, String)]) -> Self {
+        Self::on(TestDatabase::new().await, more).await
+    }
+
+    /// With a folder and these settings, on this database.
+    pub async fn on(database: TestDatabase, more: &[(&'static str, String)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let settings = vec![("UPLOADS__FOLDER", folder.path().display().to_string())];
-        Self::launch(TestDatabase::new().await, folder, settings, more, (None, None)).await
+        Self::launch(database, folder, settings, more, (None, None)).await
     }
 
     /// With a bucket behind a relay.
@@ -176,6 +183,23 @@ impl MediaRig {
     /// Kills the control plane as a crash would, and starts it anew.
     pub async fn restart_after_crash(self) -> Self {
         Self { api: self.api.restart_after_crash().await, ..self }
+    }
+
+    /// Another control plane on the same database and store: where it will be, and what runs it until it is dropped.
+    pub fn beside(&self) -> (SocketAddr, impl Future<Output = Output>) {
+        let port = Port::keep().expect("a port is free");
+        let (address, mut settings) = (port.address, self.settings.clone());
+        settings.push(("LISTEN", address.to_string()));
+        let run = async move {
+            let _kept = port;
+            self.api.run(&[], &settings).await
+        };
+        (address, run)
+    }
+
+    /// How many files the folder has that are not finished.
+    pub fn unfinished(&self) -> usize {
+        std::fs::read_dir(self.root().join(".calotype-unfinished")).into_iter().flatten().count()
     }
 
     /// Sends a form as a new medium.
@@ -298,16 +322,31 @@ impl MediaRig {
 
     /// The names of all objects with bytes of media.
     pub fn objects(&self) -> BTreeSet<String> {
+        let is_of_media = |name: &String| name.starts_with("t/") && name.split('/').nth(2) == Some("m");
+        self.files().into_iter().filter(is_of_media).collect()
+    }
+
+    /// The names of all objects of uploads that are on their way in.
+    pub fn incoming(&self) -> Vec<String> {
+        self.files().into_iter().filter(|name| name.starts_with("u/")).collect()
+    }
+
+    /// The names of files that the S3 server keeps of uploads in parts that are not over.
+    pub fn leftovers(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with(".upload")).collect()
+    }
+
+    /// The names of all files of the store.
+    fn files(&self) -> BTreeSet<String> {
         fn walk(root: &Path, folder: &Path, into: &mut BTreeSet<String>) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    walk(root, &entry.path(), into);
+                let path = entry.path();
+                if path.is_dir() {
+                    walk(root, &path, into);
                 } else {
-                    let path = entry.path();
-                    let name = path.strip_prefix(root).expect("below it").display().to_string();
-                    if name.starts_with("t/") && name.split('/').nth(2) == Some("m") {
-                        into.insert(name);
-                    }
+                    into.insert(path.strip_prefix(root).expect("below it").display().to_string());
                 }
             }
         }

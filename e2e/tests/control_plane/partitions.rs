@@ -82,19 +82,20 @@ fn archives(rig: &MediaRig) -> Vec<(Value, PathBuf)> {
     found
 }
 
+/// Runs a script in which the database and an archive have names.
+async fn bash(rig: &MediaRig, script: &str, object: &std::path::Path) -> std::process::Output {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", programs().expect("they are there").display());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", script]).env("PATH", path).env("OBJECT", object);
+    bash.env("DATABASE", rig.api.database.superuser_url()).output().await.expect("bash is there")
+}
+
 /// Reads an archive back into the table `back`.
 async fn read_back(rig: &MediaRig, object: &std::path::Path) {
     rig.sql("CREATE TABLE IF NOT EXISTS back (LIKE measured INCLUDING GENERATED)").await;
-    let columns = "tenant_id, at, n, note, raw, tags";
-    let script = format!(
-        "set -o pipefail; gunzip -c '{}' | psql --no-psqlrc -v ON_ERROR_STOP=1 \"$URL\" -c '\\copy back ({columns}) FROM STDIN (FORMAT csv, HEADER match)'",
-        object.display()
-    );
-    let path =
-        format!("{}:{}", programs().expect("they are there").display(), std::env::var("PATH").unwrap_or_default());
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]).env("PATH", path).env("URL", rig.api.database.superuser_url());
-    let done = bash.output().await.expect("bash is there");
+    let copy = r#"gunzip -c "$OBJECT" | psql "$DATABASE" -c '\copy back (tenant_id, at, n, note, raw, tags) FROM STDIN (FORMAT csv, HEADER match)'"#;
+    let done = bash(rig, copy, object).await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
@@ -126,7 +127,7 @@ async fn parts_are_made_ahead_and_nobody_reads_them_past_their_table() {
     let closed = "SELECT string_agg(format('%s %s %s', c.relname, r.rolname, p), ', ')
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         CROSS JOIN pg_roles r CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
-        WHERE r.rolname IN ('calotype_app', 'calotype_worker', 'app', 'worker')
+        WHERE c.relkind = 'r' AND r.rolname IN ('calotype_app', 'calotype_worker', 'app', 'worker')
             AND (has_table_privilege(r.oid, c.oid, p) OR NOT c.relrowsecurity OR NOT c.relforcerowsecurity)";
     let open: Option<String> = sqlx::query_scalar(closed).fetch_one(&superuser).await.expect("the catalog is there");
     assert_eq!(open, None);
@@ -159,10 +160,11 @@ async fn what_cannot_be_kept_by_month_is_refused() {
         "CREATE TABLE x (at date NOT NULL, b date NOT NULL) PARTITION BY RANGE (at, b)",
         "CREATE TABLE x (at date NOT NULL) PARTITION BY LIST (at)",
     ] {
-        let tried =
-            sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {table}; CALL keep_by_month('x')"))).execute(&superuser).await;
+        let mut transaction = superuser.begin().await.expect("begun");
+        let statements = format!("{table}; CALL keep_by_month('x')");
+        let tried = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *transaction).await;
         assert!(tried.expect_err(table).to_string().contains("is not partitioned by"), "{table}");
-        sqlx::query("ROLLBACK").execute(&superuser).await.expect("it was begun");
+        transaction.rollback().await.expect("it was begun");
     }
 }
 
@@ -237,6 +239,25 @@ async fn what_is_over_goes_to_the_store_and_can_be_read_back() {
     assert_eq!(text(&superuser, kept).await, "20000 3");
     rig.worker().await;
     assert_eq!(self::archives(&rig).len(), 2, "what is done is done once");
+}
+
+#[tokio::test]
+async fn the_guide_tells_how_to_look_into_a_month_of_the_audit_log() {
+    let rig = MediaRig::start().await;
+    rig.sql("UPDATE audit_log SET at = at - interval '30 months'").await;
+    let count = rig.count("audit_log").await;
+    rig.worker().await;
+    let guide = include_str!("../../../docs/operations.md");
+    let blocks = guide.split("```sh\n").filter_map(|block| block.split("```").next());
+    let script = blocks.into_iter().find(|block| block.contains("audit_then")).expect("the example is there");
+    let month = std::fs::read_dir(rig.root().join("a/audit_log")).expect("it is there").flatten().next();
+    let objects =
+        std::fs::read_dir(month.expect("a month").path()).expect("a folder").flatten().map(|file| file.path());
+    let object = objects.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "gz"));
+    let done = bash(&rig, script, &object.expect("an object")).await;
+    let (told, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && told.contains("| create | tenant"), "{told} {wrong}");
+    assert_eq!(rig.count("audit_then").await, count);
 }
 
 #[tokio::test]

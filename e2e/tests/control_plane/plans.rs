@@ -49,6 +49,8 @@ const SEED: &str = "
         SELECT tenant_id, 'm' || n, 1, least(n - 1, 1), now() FROM rows;
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at)
         SELECT tenant_id, id, id, 'doomed', now() + interval '1 day' * (n - 2) FROM rows;
+    INSERT INTO audit_log (tenant_id, actor, action, resource, resource_id)
+        SELECT tenant_id, CASE n WHEN 1 THEN 'operator' ELSE 'key:' || n % 3 END, 'create', 'media', id FROM rows;
     DROP TABLE rows;
     ANALYZE;
 ";
@@ -87,6 +89,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     ] {
         assert!(before.contains_key(table), "{table} is not large: {before:?}");
     }
+    assert!(before.keys().any(|table| table.starts_with("audit_log_")), "{before:?}");
 
     let shop = api.tenant("shop").await;
     let put = async |name: &str| {
@@ -124,10 +127,15 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "/v1/folders?parent=a",
         "/v1/jobs",
         "/v1/jobs?state=done",
+        "/v1/audit-log",
+        "/v1/audit-log?resource=preset/a",
+        "/v1/audit-log?actor=key:1",
+        "/v1/audit-log?to=2020-01-31T12:00:00Z",
     ] {
         ok(&api.get(&shop.key, target).await, 200);
     }
-    for target in ["/v1/tenants?limit=1000", "/v1/tenants/tenant-500"] {
+    let of_shop = format!("/v1/operator/audit-log?tenant={}", shop.id);
+    for target in ["/v1/tenants?limit=1000", "/v1/tenants/tenant-500", "/v1/operator/audit-log", &of_shop] {
         ok(&api.get(ADMIN_KEY, target).await, 200);
     }
     ok(&api.delete(&shop.key, "/v1/domains/img.example").await, 204);

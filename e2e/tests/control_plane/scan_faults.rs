@@ -250,7 +250,10 @@ async fn a_workflow_that_is_deleted_lets_nothing_through() {
     assert_eq!(deleted.status, 204);
     still_waits(&rig, &made).await;
     let failed = job(&rig, &made["scan"]).await;
-    assert_eq!((&failed["state"], &failed["error"]), (&json!("failed"), &json!("no workflow is in force for media of this kind")));
+    assert_eq!(
+        (&failed["state"], &failed["error"]),
+        (&json!("failed"), &json!("no workflow is in force for media of this kind"))
+    );
     // New media are served at once, and those that wait go on with the next workflow.
     assert_eq!(upload(&rig, "b", &picture(BLUE)).await["state"], "ready");
     put_workflow(&rig, "image", json!([{"name": "virus", "scan": {}}])).await;
@@ -296,7 +299,9 @@ async fn bytes_that_the_store_cannot_give_are_not_the_scanners_fault() {
     let rig = MediaRig::with_bucket(TestDatabase::new().await, &settings).await;
     put_workflow(&rig, "any", json!([{"name": "virus", "scan": {}, "on_failure": "open"}])).await;
     let made = upload(&rig, "a", &vec![b'.'; 300_000]).await;
-    for fault in [Fault::Truncate { after_bytes: 100_000 }, Fault::Answer(StatusCode::SERVICE_UNAVAILABLE), Fault::Reset] {
+    for fault in
+        [Fault::Truncate { after_bytes: 100_000 }, Fault::Answer(StatusCode::SERVICE_UNAVAILABLE), Fault::Reset]
+    {
         for _ in 0..2 {
             rig.relay().set(fault);
             rig.sql("UPDATE jobs SET run_at = now() WHERE state = 'delayed'").await;

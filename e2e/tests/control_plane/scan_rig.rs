@@ -34,10 +34,8 @@ pub async fn rig_with(scanner: SocketAddr) -> MediaRig {
 
 /// Puts a workflow; what is answered.
 pub async fn put_workflow(rig: &MediaRig, kind: &str, steps: Value) -> Value {
-    let answer = rig
-        .api
-        .json(Method::PUT, &rig.shop.key, &format!("/v1/workflows/{kind}"), &json!({ "steps": steps }))
-        .await;
+    let answer =
+        rig.api.json(Method::PUT, &rig.shop.key, &format!("/v1/workflows/{kind}"), &json!({ "steps": steps })).await;
     assert!([200, 201].contains(&answer.status.as_u16()), "{}", answer.text());
     testkit::control_plane::body(&answer)
 }

@@ -112,7 +112,10 @@ async fn new_bytes_wait_beside_the_old_ones_until_they_have_passed() {
     let rejected = medium(&rig, &made).await;
     assert_eq!((&rejected["state"], &rejected["replacement"]["state"]), (&json!("ready"), &json!("rejected")));
     assert_eq!(rejected["replacement"]["scan"]["reason"], format!("virus: {SIGNATURE}"));
-    assert_eq!((listed(&rig, "replacement=rejected").await, listed(&rig, "replacement=quarantined").await), (vec![id(&made)], vec![]));
+    assert_eq!(
+        (listed(&rig, "replacement=rejected").await, listed(&rig, "replacement=quarantined").await),
+        (vec![id(&made)], vec![])
+    );
     assert_eq!(rig.stored("a"), picture(RED));
     assert_eq!(edge.get("/shop/-/a").await.body, picture(RED));
 
@@ -232,7 +235,10 @@ async fn decisions_need_the_right_key_a_reason_and_the_version_that_was_seen() {
         .header("idempotency-key", "one")
         .body("{\"reason\":\"x\"}");
     let (first, second) = (rig.api.send(&release).await, rig.api.send(&release).await);
-    assert_eq!((ok(&first, 200)["state"].clone(), second.header("idempotency-replayed")), (json!("ready"), Some("true")));
+    assert_eq!(
+        (ok(&first, 200)["state"].clone(), second.header("idempotency-replayed")),
+        (json!("ready"), Some("true"))
+    );
 }
 
 #[tokio::test]
@@ -248,13 +254,20 @@ async fn a_medium_is_judged_anew_when_somebody_asks() {
     let ordered = ok(&answer, 202);
     assert_eq!(answer.header("location"), Some(format!("/v1/jobs/{}", id(&ordered)).as_str()));
     let asked = medium(&rig, &old).await;
-    assert_eq!((&asked["state"], &asked["scan"]["event"]), (&json!("ready"), &json!("requested")), "it is served meanwhile");
+    assert_eq!(
+        (&asked["state"], &asked["scan"]["event"]),
+        (&json!("ready"), &json!("requested")),
+        "it is served meanwhile"
+    );
     rig.worker().await;
     assert_eq!(medium(&rig, &old).await["state"], "rejected");
     assert_eq!(rig.pointer("old"), Some(Pointer::Gone));
     // Another word of the scanner's lets it through: it waits for that in quarantine.
     ok(&ask(&rig, &old, "scan", &json!({})).await, 202);
-    assert_eq!((medium(&rig, &old).await["state"].clone(), rig.pointer("old")), (json!("quarantined"), Some(Pointer::Gone)));
+    assert_eq!(
+        (medium(&rig, &old).await["state"].clone(), rig.pointer("old")),
+        (json!("quarantined"), Some(Pointer::Gone))
+    );
     rig.worker().await;
     assert_eq!(medium(&rig, &old).await["state"], "rejected");
     // One that was asked for again ends the one before.
@@ -291,7 +304,9 @@ async fn states_that_are_none_are_told() {
     for query in ["state=", "state=gone", "replacement=ready", "replacement=x"] {
         problem(&rig.api.get(&rig.shop.key, &format!("/v1/media?{query}")).await, 422, "bad-field");
     }
-    for query in ["state=ready", "state=failed&kind=image", "replacement=rejected&tag=x&folder=y", "state=ready&folder="] {
+    for query in
+        ["state=ready", "state=failed&kind=image", "replacement=rejected&tag=x&folder=y", "state=ready&folder="]
+    {
         assert_eq!(listed(&rig, query).await, Vec::<String>::new());
     }
 }
@@ -305,11 +320,11 @@ async fn what_the_operator_sees_of_scanner_and_quarantine() {
         metrics.lines().any(|found| found == line)
     };
     let shows = async |line: &str| eventually(line, async || metric(line).await.then_some(())).await;
-    shows("calotype_api_scanner_up 1").await;
+    shows("calotype_api_scanner_down 0").await;
     shows("calotype_api_quarantine_files 0").await;
     upload(&rig, "a", &picture(RED)).await;
     scanner.kill().await;
-    shows("calotype_api_scanner_up 0").await;
+    shows("calotype_api_scanner_down 1").await;
     shows("calotype_api_quarantine_files 1").await;
     // The API goes on without it.
     assert_eq!(rig.api.send(&Request::get("/readyz")).await.status, StatusCode::OK);

@@ -361,7 +361,7 @@ async fn what_is_stored_is_exact_whoever_dies_over_it() {
     assert_eq!(exact(&rig).await, 3);
     assert_eq!(rig.put(&made[0], &file(50)).await.status, 200);
     ok(&rig.patch(&made[1], &json!({"tags": ["t"]})).await, 200);
-    rig.delete(&made[2]).await;
+    assert_eq!(rig.delete(&made[2]).await.status, 204);
     assert_eq!(exact(&rig).await, 2);
     // Killed in the middle of what is being made, changed and deleted.
     for round in 0..3_u64 {

@@ -63,11 +63,11 @@ impl WebhookRig {
     /// Lets so many things happen, in one transaction: the n-th tells its number, from `first` on.
     pub async fn happen(&self, first: usize, count: usize) {
         let (tenant, last) = (&self.rig.shop.id, first + count - 1);
-        let told = self.rig.sql(&format!(
+        let tell = format!(
             "INSERT INTO events (tenant_id, kind, data)
              SELECT '{tenant}', 'media.created', jsonb_build_object('n', n) FROM generate_series({first}, {last}) AS n"
-        ));
-        assert_eq!(told.await, count as u64);
+        );
+        assert_eq!(self.rig.sql(&tell).await, count as u64);
     }
 
     /// A delivery, once it is in this state.

@@ -39,4 +39,5 @@ mod starting;
 mod stopping;
 mod support;
 mod tls;
+mod traces;
 mod upgrade;

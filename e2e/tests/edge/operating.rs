@@ -154,7 +154,8 @@ async fn every_metric_is_documented_and_no_other() {
 #[tokio::test]
 async fn every_field_of_an_access_event_is_documented_and_no_other() {
     let rig = S3Rig::start().await;
-    let edge = rig.edge().set("trusted_proxies", "[\"127.0.0.1\"]").start().await;
+    let edge = rig.edge().set("trusted_proxies", "[\"127.0.0.1\"]").set("traces.endpoint", "\"http://127.0.0.1:1\"");
+    let edge = edge.start().await;
     edge.setup().put("a.jpg", photo(60, 40));
     let request = testkit::http::Request::get("/demo/w=40,f=jpeg/@local/a.jpg").header("user-agent", "test/1");
     let request = request.header("x-forwarded-for", "203.0.113.9");

@@ -13,6 +13,7 @@ use tenancy::TenantId;
 use tenancy::feed::{FeedAnswer, Snapshot};
 use tenancy::usage::UsageReport;
 use thiserror::Error;
+use traces::{Incoming, Kind, Span};
 
 use super::journal::Position;
 
@@ -81,7 +82,7 @@ impl Client {
                 .append_pair("after", &seq.to_string())
                 .append_pair("wait", &WAIT.as_secs().to_string());
         }
-        self.get(url, WAIT + PATIENCE).await
+        traced("feed", self.get(url, WAIT + PATIENCE)).await
     }
 
     /// A page of all tenants: the first one, or that after `after`.
@@ -93,7 +94,7 @@ impl Client {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }
-        self.get(url, PAGE_LIMIT).await
+        traced("snapshot", self.get(url, PAGE_LIMIT)).await
     }
 
     /// Reports usage. It is counted when this returns; after an error that is not known.
@@ -105,7 +106,8 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         let options = PostOptions { headers: HeaderMap::from_iter([json]), deadline, answer_bytes_max: 0 };
         let body = Bytes::from(serde_json::to_vec(report)?);
-        match self.fetcher.post(&self.url("internal/v1/usage"), body, &options).await?.status {
+        let url = self.url("internal/v1/usage");
+        match traced("usage", self.fetcher.post(&url, body, &options)).await?.status {
             StatusCode::OK => Ok(()),
             status => Err(FetchError::Status(status).into()),
         }
@@ -122,4 +124,9 @@ impl Client {
         url.set_path(&format!("{}{path}", self.base.path()));
         url
     }
+}
+
+/// Begins a trace, which the control plane may go on with.
+async fn traced<T>(name: &'static str, asking: impl Future<Output = T>) -> T {
+    Span::begin(name, Kind::Internal, Incoming::Nothing).over(asking).await
 }

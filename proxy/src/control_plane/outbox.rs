@@ -60,7 +60,7 @@ impl Outbox {
         Ok(Self { path, edge, boot, content, is_written: false, lock: None })
     }
 
-    /// Those of lives that are over, without the folder's own: each is the caller's from now on.
+    /// Those of lives that are over: each is the caller's from now on.
     pub fn left_over(folder: &Path, edge: &str) -> Vec<Self> {
         let mut found = Vec::new();
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -76,6 +76,10 @@ impl Outbox {
             let content = match read(&path) {
                 Ok(content) => content,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                    tracing::error!(%error, file = %path.display(), "what was used cannot be read yet");
+                    continue;
+                }
                 Err(error) => {
                     tracing::error!(%error, file = %path.display(), "what was used cannot be read, and is not reported");
                     // For whoever can make something of it.
@@ -202,7 +206,7 @@ fn read(path: &Path) -> io::Result<Content> {
     if hash != blake3::hash(content).to_hex().as_bytes() {
         return Err(damage());
     }
-    Ok(serde_json::from_slice(content)?)
+    serde_json::from_slice(content).map_err(|_| damage())
 }
 
 /// A UUID (RFC 9562, version 4) that no other life has.

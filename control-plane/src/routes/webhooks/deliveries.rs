@@ -67,7 +67,7 @@ pub async fn list(
     caller.needs(Scope::Admin)?;
     let list = List { name: "deliveries", tenant: Some(caller.tenant) };
     let before = query.page.after(list)?.map(|seq| seq.parse().map_err(|_| ApiError::Cursor)).transpose()?;
-    let (mut transaction, id) = (database.begin(caller.tenant).await?, known(id)?);
+    let (mut transaction, id) = (database.begin(&caller.mandate).await?, known(id)?);
     webhooks::find(&mut transaction, id).await?;
     let found = webhooks::deliveries(&mut transaction, id, query.state, before, query.page.look_for()).await?;
     Ok(Json(query.page.page(list, found, |delivery| delivery.seq.to_string())))
@@ -88,7 +88,7 @@ pub async fn get(
     database: &State<Database>,
 ) -> Result<Json<Delivery>, ApiError> {
     caller.needs(Scope::Admin)?;
-    let (mut transaction, id) = (database.begin(caller.tenant).await?, known(id)?);
+    let (mut transaction, id) = (database.begin(&caller.mandate).await?, known(id)?);
     webhooks::find(&mut transaction, id).await?;
     webhooks::find_delivery(&mut transaction, id, event(event_id)?).await.map(Json)
 }

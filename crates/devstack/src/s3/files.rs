@@ -1,19 +1,21 @@
 //! `s3s-fs` made to answer as S3 does where it differs in ways that a client notices: conditional reads, suffix ranges,
-//! names of folders, encoded listings, bodies in more than crumbs.
+//! names of folders, encoded listings, bodies in more than crumbs, uploads in parts that are over, tags of parts.
 //!
 //! Must not offer more operations than the project uses.
 
+use std::collections::HashMap;
 use std::io::{self, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETagCondition,
-    EncodingType, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, IfModifiedSince, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    PutObjectInput, PutObjectOutput, Range, StreamingBlob, UploadPartInput, UploadPartOutput,
+    CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput,
+    ETag, ETagCondition, EncodingType, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, IfModifiedSince, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+    ListPartsOutput, PutObjectInput, PutObjectOutput, Range, StreamingBlob, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -27,12 +29,14 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub(super) struct Files {
     inner: FileSystem,
     folder: PathBuf,
+    /// What parts of uploads were answered with, which `s3s-fs` forgets.
+    tags: Mutex<HashMap<(String, i32), ETag>>,
 }
 
 impl Files {
     pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
         let inner = FileSystem::new(folder).map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        Ok(Self { inner, folder: folder.to_owned() })
+        Ok(Self { inner, folder: folder.to_owned(), tags: Mutex::default() })
     }
 
     fn path(&self, bucket: &str, key: &str) -> PathBuf {
@@ -42,6 +46,26 @@ impl Files {
     /// A folder is no object; `s3s-fs` would try to read it.
     fn refuse_folder(&self, bucket: &str, key: &str) -> S3Result<()> {
         if self.path(bucket, key).is_dir() { Err(s3_error!(NoSuchKey)) } else { Ok(()) }
+    }
+
+    /// An upload that was completed or aborted, or never begun; `s3s-fs` calls that forbidden.
+    fn refuse_gone(&self, upload: &str) -> S3Result<()> {
+        let is_there = !upload.contains('/') && self.folder.join(format!(".upload-{upload}.json")).exists();
+        if is_there { Ok(()) } else { Err(s3_error!(NoSuchUpload)) }
+    }
+
+    fn tags(&self) -> MutexGuard<'_, HashMap<(String, i32), ETag>> {
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Parts have to be as they are named: `s3s-fs` takes whatever there is.
+    fn refuse_other_parts(&self, upload: &str, named: &[CompletedPart]) -> S3Result<()> {
+        let tags = self.tags();
+        let is_there = |part: &CompletedPart| {
+            let found = part.part_number.and_then(|number| tags.get(&(upload.to_owned(), number)));
+            found.is_some() && found == part.e_tag.as_ref()
+        };
+        if named.iter().all(is_there) { Ok(()) } else { Err(s3_error!(InvalidPart)) }
     }
 
     /// A suffix range as an ordinary one: `s3s-fs` fails on suffixes longer than the object.
@@ -173,25 +197,48 @@ impl S3 for Files {
     }
 
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-        self.inner.upload_part(request).await
+        self.refuse_gone(&request.input.upload_id)?;
+        let part = (request.input.upload_id.clone(), request.input.part_number);
+        let response = self.inner.upload_part(request).await?;
+        if let Some(tag) = &response.output.e_tag {
+            self.tags().insert(part, tag.clone());
+        }
+        Ok(response)
     }
 
     async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
-        self.inner.list_parts(request).await
+        let upload = request.input.upload_id.clone();
+        self.refuse_gone(&upload)?;
+        let mut response = self.inner.list_parts(request).await?;
+        let tags = self.tags();
+        for part in response.output.parts.iter_mut().flatten() {
+            part.e_tag = part.part_number.and_then(|number| tags.get(&(upload.clone(), number)).cloned());
+        }
+        Ok(response)
     }
 
     async fn complete_multipart_upload(
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        self.inner.complete_multipart_upload(request).await
+        let upload = request.input.upload_id.clone();
+        self.refuse_gone(&upload)?;
+        let named = request.input.multipart_upload.as_ref().and_then(|upload| upload.parts.as_deref());
+        self.refuse_other_parts(&upload, named.unwrap_or_default())?;
+        let response = self.inner.complete_multipart_upload(request).await?;
+        self.tags().retain(|(of, _), _| *of != upload);
+        Ok(response)
     }
 
     async fn abort_multipart_upload(
         &self,
         request: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        self.inner.abort_multipart_upload(request).await
+        let upload = request.input.upload_id.clone();
+        self.refuse_gone(&upload)?;
+        let response = self.inner.abort_multipart_upload(request).await?;
+        self.tags().retain(|(of, _), _| *of != upload);
+        Ok(response)
     }
 }
 

@@ -20,6 +20,9 @@ use crate::{BoxError, ObjectPath, StorageError, Stored};
 /// Unfinished files untouched for so long belong to nobody: no upload pauses for a day.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How often an object is given its name again when its folder has gone meanwhile.
+const PLACE_AGAIN_MAX: usize = 10;
+
 /// Bytes gathered from a stream before a trip to the blocking pool: small chunks cost more in trips than in copying.
 const WRITE_BYTES: usize = 1024 * 1024;
 
@@ -81,7 +84,18 @@ fn delete(root: &Root, path: &ObjectPath) -> Result<(), StorageError> {
     // Only objects: not folders, pipes or devices. A link is removed itself, never what it points to.
     object_meta(&root.dir.metadata(path.as_str()).map_err(reading)?)?;
     root.dir.remove_file(path.as_str()).map_err(reading)?;
-    sync_dir(&root.dir, parent(path)).map_err(writing)
+    match sync_dir(&root.dir, parent(path)) {
+        // Whoever has deleted the last object beside this one was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        synced => synced.map_err(writing)?,
+    }
+    // Folders come with the first object in them, and go with the last.
+    for folder in Path::new(path.as_str()).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+        if root.dir.remove_dir(folder).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Chunks that wait to be written together.
@@ -132,13 +146,26 @@ impl Unfinished {
     /// Gives the file its name. Bytes first, then the name: after a power cut there is the old object or the new one.
     fn finish(mut self, path: &ObjectPath) -> Result<Stored, StorageError> {
         self.file.sync_all().map_err(writing)?;
-        let dir = &self.root.dir;
-        let parent = parent(path);
-        let new_folders = match parent {
-            Some(parent) => make_folder(dir, parent)?,
-            None => false,
+        let (dir, parent) = (&self.root.dir, parent(path));
+        let place = || -> Result<bool, StorageError> {
+            let new_folders = match parent {
+                Some(parent) => make_folder(dir, parent)?,
+                None => false,
+            };
+            dir.rename(&self.name, dir, path.as_str()).map_err(writing)?;
+            Ok(new_folders)
         };
-        dir.rename(&self.name, dir, path.as_str()).map_err(writing)?;
+        let mut placed = place();
+        for _ in 0..PLACE_AGAIN_MAX {
+            // The last object of the folder was deleted at this moment, and the folder with it.
+            let is_gone = matches!(&placed, Err(StorageError::Rejected { source })
+                if source.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound));
+            if !is_gone {
+                break;
+            }
+            placed = place();
+        }
+        let new_folders = placed?;
         self.renamed = true;
         sync_dir(dir, parent).map_err(writing)?;
         if new_folders {

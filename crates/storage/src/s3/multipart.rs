@@ -4,6 +4,8 @@
 //! which would cost money unseen: failed and dropped uploads are aborted. If the process dies or the abort itself
 //! fails, only a lifecycle rule of the bucket (`AbortIncompleteMultipartUpload`) cleans up.
 
+use std::time::Duration;
+
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
@@ -21,7 +23,15 @@ const PARTS_IN_FLIGHT_MAX: usize = 2;
 /// S3's limit on the parts of an upload.
 const PARTS_MAX: u64 = 10_000;
 
+/// Servers may put a large object together before they answer.
+const COMPLETE_PATIENCE: u32 = 6;
+
 impl S3Store {
+    /// How long an attempt to put parts together may take.
+    pub(super) fn completion_timeout(&self) -> Duration {
+        self.read_timeout().saturating_mul(COMPLETE_PATIENCE)
+    }
+
     pub(crate) async fn put_stream<S, E>(
         &self,
         path: &ObjectPath,
@@ -107,18 +117,7 @@ struct Upload {
 
 impl Upload {
     async fn begin(store: S3Store, key: String, options: PutOptions) -> Result<Self, StorageError> {
-        let answer = store
-            .bucket
-            .client
-            .create_multipart_upload()
-            .bucket(&store.bucket.name)
-            .key(&key)
-            .set_content_type(options.content_type)
-            .set_cache_control(options.cache_control)
-            .send()
-            .await
-            .map_err(|error| failed(error, store.read_timeout()))?;
-        let id = answer.upload_id.ok_or_else(|| unusable("an upload without an id"))?;
+        let id = begin(&store, &key, options).await?;
         Ok(Self { store, key, id, over: false })
     }
 
@@ -148,7 +147,7 @@ impl Upload {
     }
 
     async fn complete(&mut self, parts: Vec<CompletedPart>) -> Result<Option<String>, StorageError> {
-        let limit = self.store.upload_timeout(0).saturating_mul(COMPLETE_PATIENCE);
+        let limit = self.store.completion_timeout();
         let answer = self
             .store
             .bucket
@@ -173,9 +172,6 @@ impl Upload {
     }
 }
 
-/// Servers may put a large object together before they answer.
-const COMPLETE_PATIENCE: u32 = 6;
-
 impl Drop for Upload {
     fn drop(&mut self) {
         if !self.over
@@ -184,6 +180,22 @@ impl Drop for Upload {
             runtime.spawn(abort(self.store.clone(), self.key.clone(), self.id.clone()));
         }
     }
+}
+
+/// Begins an upload; its id.
+pub(super) async fn begin(store: &S3Store, key: &str, options: PutOptions) -> Result<String, StorageError> {
+    let answer = store
+        .bucket
+        .client
+        .create_multipart_upload()
+        .bucket(&store.bucket.name)
+        .key(key)
+        .set_content_type(options.content_type)
+        .set_cache_control(options.cache_control)
+        .send()
+        .await
+        .map_err(|error| failed(error, store.read_timeout()))?;
+    answer.upload_id.ok_or_else(|| unusable("an upload without an id"))
 }
 
 async fn send_part(
@@ -230,6 +242,6 @@ async fn abort(store: S3Store, key: String, upload_id: String) {
     }
 }
 
-fn unusable(what: &str) -> StorageError {
+pub(super) fn unusable(what: &str) -> StorageError {
     StorageError::Unavailable { source: BoxError::from(format!("the store answered {what}")) }
 }

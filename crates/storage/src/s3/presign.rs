@@ -9,6 +9,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 
 use super::S3Store;
 use super::error::failed;
+use super::parts::length;
 use crate::{ObjectPath, StorageError};
 
 /// What the holder of a URL may do.
@@ -18,6 +19,8 @@ pub enum PresignMethod {
     Get,
     /// Write the object, with any content type.
     Put,
+    /// The same, with exactly so many bytes.
+    PutExactly(u64),
 }
 
 /// How long a URL works: 1 s..=7 days (the limit of S3), in whole seconds.
@@ -53,10 +56,21 @@ impl PresignedUrl {
     }
 }
 
+impl From<String> for PresignedUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
 impl fmt::Debug for PresignedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}?[signature]", self.0.split('?').next().unwrap_or_default())
     }
+}
+
+pub(super) fn config(expires_in: PresignExpiry) -> Result<PresigningConfig, StorageError> {
+    PresigningConfig::expires_in(expires_in.as_duration())
+        .map_err(|error| StorageError::Rejected { source: error.into() })
 }
 
 impl S3Store {
@@ -66,8 +80,7 @@ impl S3Store {
         path: &ObjectPath,
         expires_in: PresignExpiry,
     ) -> Result<PresignedUrl, StorageError> {
-        let config = PresigningConfig::expires_in(expires_in.as_duration())
-            .map_err(|error| StorageError::Rejected { source: error.into() })?;
+        let config = config(expires_in)?;
         let (client, bucket, key) = (&self.bucket.client, &self.bucket.name, self.key(path)?);
         let limit = self.read_timeout();
         let request = match method {
@@ -77,7 +90,11 @@ impl S3Store {
             PresignMethod::Put => {
                 client.put_object().bucket(bucket).key(key).presigned(config).await.map_err(|e| failed(e, limit))
             }
+            PresignMethod::PutExactly(bytes) => {
+                let request = client.put_object().bucket(bucket).key(key).content_length(length(bytes)?);
+                request.presigned(config).await.map_err(|e| failed(e, limit))
+            }
         }?;
-        Ok(PresignedUrl(request.uri().to_owned()))
+        Ok(request.uri().to_owned().into())
     }
 }

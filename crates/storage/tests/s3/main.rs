@@ -9,4 +9,5 @@ mod access;
 mod configuration;
 mod faults;
 mod multipart;
+mod parts;
 mod presigned;

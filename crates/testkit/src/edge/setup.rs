@@ -322,7 +322,7 @@ pub(crate) fn read_events(file: &Path) -> Vec<Value> {
 /// A developer's environment must not change what is tested.
 pub fn without_settings_of_ours(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CALOTYPE_") || name.to_string_lossy().starts_with("AWS_") {
+        if ["CALOTYPE_", "AWS_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

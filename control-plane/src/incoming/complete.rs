@@ -1,0 +1,306 @@
+//! What all bytes of an upload become: a medium.
+//!
+//! They are read once, on their way to an object of the medium's own: what is hashed, measured and looked at is what is stored there,
+//! and what anybody writes below the upload's name afterwards changes nothing. The last transaction makes the medium and says so in
+//! the upload's row, under a lock: whoever does the same meanwhile finds it done, so that any number of tries makes one medium.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use isolation::{Mandate, TenantKey, TenantTransaction};
+use jobs::{JobId, NewJob};
+use serde::{Deserialize, Serialize};
+use storage::{GetOptions, ObjectPath, StorageError, StoredPart};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::parts::{self, NamedPart};
+use super::record::{self, Protocol, State, Upload};
+use super::{Incoming, bucket, whole_path};
+use crate::etag::Condition;
+use crate::media::{self, Intake, Library, NewMedia, Row, Taken};
+use crate::problem::ApiError;
+
+/// Uploads that are larger are completed by a worker: reading them takes longer than proxies wait for an answer.
+const NOW_BYTES_MAX: u64 = 64 << 20;
+
+/// The kind of jobs that complete uploads.
+pub const COMPLETE_JOB: &str = "complete_upload";
+
+/// What such a job is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CompleteOrder {
+    /// Which upload.
+    pub upload: Uuid,
+}
+
+/// Says that all bytes are there: if `transaction` commits, a medium is made of them, whoever dies from then on.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub async fn begin(transaction: &mut TenantTransaction, id: Uuid, bytes: u64) -> Result<(), ApiError> {
+    let job = if bytes > NOW_BYTES_MAX { Some(enqueue(transaction, id).await?.0) } else { None };
+    sqlx::query!(
+        "UPDATE uploads SET state = 'completing', writer = NULL, writer_wanted = false, job_id = $2, error_code = NULL, error = NULL,
+             due_at = now() + CASE WHEN $2::uuid IS NULL THEN interval '1 minute' ELSE interval '1 hour' END
+         WHERE id = $1",
+        id,
+        job
+    )
+    .execute(transaction.connection())
+    .await?;
+    Ok(())
+}
+
+/// Has a worker complete it.
+pub(super) async fn enqueue(transaction: &mut TenantTransaction, id: Uuid) -> Result<JobId, ApiError> {
+    let order = serde_json::to_value(CompleteOrder { upload: id }).map_err(|_| ApiError::Internal)?;
+    Ok(jobs::enqueue(transaction, &NewJob::new(COMPLETE_JOB, order)).await?)
+}
+
+/// Completes an upload, or has a worker do so: then it is [`State::Completing`]. Doing it again changes nothing.
+///
+/// # Errors
+/// Those of [`parts::check`] and [`finish`]; what an upload has failed with is told again.
+pub async fn complete(
+    incoming: &Incoming,
+    mandate: &Mandate,
+    id: Uuid,
+    named: Option<&[NamedPart]>,
+) -> Result<Upload, ApiError> {
+    let tenant = mandate.tenant;
+    let database = incoming.library.database();
+    let mut upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
+    if upload.is_partial() {
+        return Err(ApiError::UploadState("a part of another one"));
+    }
+    if upload.state == State::Open {
+        gather(incoming, tenant, &upload, named).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
+        // Somebody else may have done so meanwhile.
+        if record::lock(&mut transaction, id).await?.state == State::Open {
+            begin(&mut transaction, id, upload.bytes.unwrap_or_default()).await?;
+        }
+        upload = record::find(&mut transaction, id).await?;
+        transaction.commit().await?;
+    }
+    match upload.state {
+        State::Completing if upload.job.is_some() => Ok(upload),
+        State::Completing => finish(&incoming.library, mandate, id, |_| ()).await,
+        State::Done => Ok(upload),
+        State::Failed => Err(failed_with(&upload)),
+        State::Open | State::Expired | State::Aborted => Err(ApiError::UploadGone(upload.state.as_str())),
+    }
+}
+
+/// What an upload has failed with, told again.
+fn failed_with(upload: &Upload) -> ApiError {
+    match upload.error.as_ref().map(|(code, _)| code.as_str()) {
+        Some("hash-mismatch") => ApiError::HashMismatch,
+        Some("upload-length") => ApiError::UploadLength,
+        _ => ApiError::UploadState("failed: begin another one"),
+    }
+}
+
+/// Makes sure that all bytes are there. A bucket puts its parts together.
+async fn gather(
+    incoming: &Incoming,
+    tenant: TenantKey,
+    upload: &Upload,
+    named: Option<&[NamedPart]>,
+) -> Result<(), ApiError> {
+    if upload.protocol == Protocol::Tus {
+        let is_whole = upload.bytes == Some(upload.received);
+        let missing = || format!("the bytes from {} on", upload.received);
+        return if is_whole { Ok(()) } else { Err(ApiError::UploadIncomplete { missing: missing() }) };
+    }
+    let (store, path) = (incoming.library.store()?, whole_path(tenant, upload.id));
+    let there = incoming.parts_there(tenant, upload).await?;
+    if let (Some(bucket), Some(multipart)) = (bucket(store), &upload.multipart) {
+        // After a try that had to be given up, they are together already.
+        if there.is_empty() && is_whole_there(store, &path, upload.bytes).await? {
+            return Ok(());
+        }
+        parts::check(upload, &there, named)?;
+        let parts = there.into_iter();
+        let parts = parts.map(|part| StoredPart { number: part.number, size: part.bytes, etag: part.etag });
+        return match bucket.complete_parts(&path, multipart, parts.collect()).await {
+            Ok(_) => Ok(()),
+            Err(StorageError::NotFound) if is_whole_there(store, &path, upload.bytes).await? => Ok(()),
+            // One was sent again at this moment.
+            Err(StorageError::NotFound | StorageError::Rejected { .. }) => Err(ApiError::Conflict),
+            Err(error) => Err(error.into()),
+        };
+    }
+    parts::check(upload, &there, named)
+}
+
+async fn is_whole_there(store: &storage::ObjectStore, path: &ObjectPath, bytes: Option<u64>) -> Result<bool, ApiError> {
+    match store.head(path).await {
+        Ok(meta) => Ok(Some(meta.size) == bytes),
+        Err(StorageError::NotFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the medium of an upload of which all bytes are there. `progress` is told how many have been read.
+///
+/// # Errors
+/// [`ApiError::HashMismatch`] and others that are about the bytes: then the upload has failed. [`ApiError::Exists`] when the public id
+/// is taken: it can be completed again. After [`ApiError::Store`] and [`ApiError::Database`] a worker goes on.
+pub async fn finish(
+    library: &Library,
+    mandate: &Mandate,
+    id: Uuid,
+    progress: impl Fn(u64) + Send + Sync,
+) -> Result<Upload, ApiError> {
+    let tenant = mandate.tenant;
+    let upload = record::find(&mut library.database().begin(&Mandate::upkeep(tenant)).await?, id).await?;
+    match upload.state {
+        State::Completing => {}
+        State::Done => return Ok(upload),
+        state => return Err(ApiError::UploadState(state.as_str())),
+    }
+    let objects = objects(library, tenant, &upload).await?;
+    let intake = Intake::begin(library, tenant, upload.media).await?;
+    let made = async {
+        let taken = intake.take(Box::pin(read(library, objects, progress))).await.map_err(of_source)?;
+        check(&upload, &taken)?;
+        make(library, mandate, &upload, &intake, &taken).await
+    };
+    match timeout(library.upload_time, made).await.unwrap_or(Err(ApiError::UploadTime)) {
+        Ok(Some(row)) => {
+            media::published(library, tenant, row, None).await?;
+        }
+        // Another try was faster.
+        Ok(None) => intake.give_up(&ApiError::Conflict).await,
+        Err(reason) => {
+            intake.give_up(&reason).await;
+            give_back(library, tenant, id, &reason).await?;
+            return Err(reason);
+        }
+    }
+    record::find(&mut library.database().begin(&Mandate::upkeep(tenant)).await?, id).await
+}
+
+/// The objects that have its bytes, in their order.
+async fn objects(library: &Library, tenant: TenantKey, upload: &Upload) -> Result<Vec<ObjectPath>, ApiError> {
+    if upload.protocol == Protocol::Direct && bucket(library.store()?).is_some() {
+        return Ok(vec![whole_path(tenant, upload.id)]);
+    }
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
+    let rows = sqlx::query!(
+        "SELECT upload_parts.upload_id, upload_parts.object FROM uploads
+         JOIN upload_parts ON upload_parts.tenant_id = uploads.tenant_id AND upload_parts.upload_id = uploads.id
+         WHERE uploads.id = $1 OR uploads.final_id = $1
+         ORDER BY uploads.place, upload_parts.number",
+        upload.id
+    );
+    let rows = rows.fetch_all(transaction.connection()).await?;
+    let path = |upload, object| uploads::incoming_path(tenant.as_uuid(), upload, object);
+    Ok(rows.into_iter().map(|row| path(row.upload_id, row.object)).collect())
+}
+
+/// The bytes of objects, one after the other.
+fn read(
+    library: &Library,
+    objects: Vec<ObjectPath>,
+    progress: impl Fn(u64) + Send + Sync,
+) -> impl Stream<Item = Result<Bytes, StorageError>> + Send {
+    let bodies = stream::iter(objects).then(async |path| {
+        let store = library.store().map_err(|_| StorageError::Unsupported { what: "be read" })?;
+        Ok::<_, StorageError>(store.get(&path, GetOptions::default()).await?.body)
+    });
+    let mut done = 0;
+    bodies.try_flatten().inspect_ok(move |piece: &Bytes| {
+        done += piece.len() as u64;
+        progress(done);
+    })
+}
+
+/// What a failure means when it was the source that could not be read, and not the object that could not be written.
+fn of_source(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Store(StorageError::Input { source }) => match source.downcast::<StorageError>() {
+            Ok(error) if matches!(*error, StorageError::NotFound) => {
+                ApiError::UploadIncomplete { missing: "something that had come".to_owned() }
+            }
+            Ok(error) => ApiError::Store(*error),
+            Err(source) => ApiError::Store(StorageError::Input { source }),
+        },
+        error => error,
+    }
+}
+
+/// Holds what has come against what was announced.
+fn check(upload: &Upload, taken: &Taken) -> Result<(), ApiError> {
+    if upload.bytes != Some(taken.bytes.unsigned_abs()) {
+        return Err(ApiError::UploadLength);
+    }
+    if upload.sha256.is_some_and(|expected| expected != taken.sha256) {
+        return Err(ApiError::HashMismatch);
+    }
+    Ok(())
+}
+
+/// Makes the medium; `None` when it is there already.
+async fn make(
+    library: &Library,
+    mandate: &Mandate,
+    upload: &Upload,
+    intake: &Intake<'_>,
+    taken: &Taken,
+) -> Result<Option<Row>, ApiError> {
+    let fields = upload.description.check()?;
+    let mut transaction = library.database().begin(mandate).await?;
+    match record::lock(&mut transaction, upload.id).await?.state {
+        State::Completing => {}
+        State::Done => return Ok(None),
+        state => return Err(ApiError::UploadState(state.as_str())),
+    }
+    let filename = upload.filename.as_deref();
+    let row = if upload.replaces {
+        let condition = upload.media_version.map_or(Condition::None, Condition::Version);
+        media::replace_in(&mut transaction, condition, intake, taken, filename).await?
+    } else {
+        media::insert(&mut transaction, &NewMedia { intake, taken, fields: &fields, filename }).await?
+    };
+    sqlx::query!(
+        "UPDATE uploads SET state = 'done', error_code = NULL, error = NULL, due_at = now() WHERE id = $1 OR final_id = $1",
+        upload.id
+    )
+    .execute(transaction.connection())
+    .await?;
+    transaction.commit().await?;
+    Ok(Some(row))
+}
+
+/// Notes why no medium was made, where trying again will not help.
+async fn give_back(library: &Library, tenant: TenantKey, id: Uuid, reason: &ApiError) -> Result<(), ApiError> {
+    let state = match reason {
+        // Somebody has to change something else first; the bytes are good.
+        ApiError::Exists(_) => State::Open,
+        ApiError::HashMismatch
+        | ApiError::UploadLength
+        | ApiError::UploadIncomplete { .. }
+        | ApiError::FileTooLarge { .. }
+        | ApiError::Field { .. }
+        | ApiError::NotFound(_)
+        | ApiError::Changed => State::Failed,
+        _ => return Ok(()),
+    };
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
+    sqlx::query!(
+        "UPDATE uploads SET state = $2, error_code = $3, error = $4, job_id = NULL,
+             expires_at = greatest(expires_at, now() + interval '1 hour'),
+             due_at = CASE WHEN $2 = 'open' THEN greatest(expires_at, now() + interval '1 hour') ELSE now() END
+         WHERE id = $1 AND state = 'completing'",
+        id,
+        state.as_str(),
+        reason.code(),
+        reason.detail()
+    )
+    .execute(transaction.connection())
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}

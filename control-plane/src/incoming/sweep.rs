@@ -1,0 +1,142 @@
+//! The end of uploads: what they leave in the store is deleted, and again when no URL is good any more; those that somebody died over
+//! are gone on with.
+
+use futures_util::TryFutureExt;
+use isolation::{Mandate, TenantKey};
+use jobs::{JobId, JobState};
+use storage::{ListLimit, StorageError};
+use uploads::incoming_prefix;
+use uuid::Uuid;
+
+use super::record::{self, State};
+use super::{bucket, complete, whole_path};
+use crate::media::Library;
+use crate::problem::ApiError;
+
+/// An upload that a worker has to look at.
+#[derive(Debug)]
+pub struct Due {
+    tenant: TenantKey,
+    id: Uuid,
+    is_completing: bool,
+}
+
+/// Those that are due, at most so many. If nothing comes of one, it is due again later.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub async fn due(library: &Library, page: i32) -> Result<Vec<Due>, ApiError> {
+    let rows = sqlx::query!(
+        r#"SELECT tenant_id AS "tenant_id!", id AS "id!", state AS "state!" FROM claim_due_uploads($1)"#,
+        page
+    );
+    let rows = rows.fetch_all(library.database().across()).await?;
+    let due = rows.into_iter().map(|row| Due {
+        tenant: row.tenant_id.into(),
+        id: row.id,
+        is_completing: row.state == State::Completing.as_str(),
+    });
+    Ok(due.collect())
+}
+
+/// Does what an upload is due for.
+///
+/// # Errors
+/// [`ApiError::Store`] and [`ApiError::Database`].
+pub async fn see_to(library: &Library, due: &Due) -> Result<(), ApiError> {
+    if due.is_completing {
+        return go_on(library, due.tenant, due.id).await;
+    }
+    clear(library, due.tenant, due.id).await?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(due.tenant)).await?;
+    // Until then, somebody may have a URL that is still good.
+    sqlx::query!(
+        "DELETE FROM uploads
+         WHERE id = $1 AND state NOT IN ('open', 'completing') AND expires_at <= now() - interval '1 hour'",
+        due.id
+    )
+    .execute(transaction.connection())
+    .await?;
+    sqlx::query!(
+        "UPDATE uploads SET due_at = expires_at + interval '1 hour' WHERE id = $1 AND state NOT IN ('open', 'completing')",
+        due.id
+    )
+    .execute(transaction.connection())
+    .await?;
+    // What it was put together of goes with it.
+    sqlx::query!(
+        "UPDATE uploads SET due_at = now(), state = 'expired' WHERE final_id = $1 AND state = 'completing'",
+        due.id
+    )
+    .execute(transaction.connection())
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Deletes all that has come of an upload.
+///
+/// # Errors
+/// [`ApiError::Store`] and [`ApiError::Database`].
+pub(super) async fn clear(library: &Library, tenant: TenantKey, id: Uuid) -> Result<(), ApiError> {
+    let store = library.store()?;
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
+    let multipart = sqlx::query_scalar!("SELECT multipart FROM uploads WHERE id = $1", id);
+    let multipart = multipart.fetch_optional(transaction.connection()).await?.flatten();
+    transaction.commit().await?;
+    if let (Some(bucket), Some(multipart)) = (bucket(store), multipart) {
+        bucket.abort_parts(&whole_path(tenant, id), &multipart).await?;
+    }
+    let prefix = incoming_prefix(tenant.as_uuid(), id);
+    loop {
+        let page = match store.list(&prefix, None, ListLimit::MAX).await {
+            Ok(page) => page,
+            Err(StorageError::NotFound) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for entry in &page.entries {
+            store.delete(&entry.path).await?;
+        }
+        if page.next.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Has a worker complete an upload over which somebody has died or failed, unless one is at it.
+async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<(), ApiError> {
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
+    let upload = record::lock(&mut transaction, id).await?;
+    if upload.state != State::Completing {
+        return Ok(());
+    }
+    let job = match upload.job {
+        Some(job) => jobs::find(&mut transaction, JobId(job)).map_ok(|job| Some(job.state)).await,
+        None => Ok(None),
+    };
+    let job = match job {
+        Err(jobs::JobsError::NotFound) => None,
+        job => job?,
+    };
+    match job {
+        Some(state) if !state.is_over() => {
+            sqlx::query!("UPDATE uploads SET due_at = now() + interval '1 hour' WHERE id = $1", id)
+                .execute(transaction.connection())
+                .await?;
+        }
+        // Somebody did not want it, and may complete or abort it.
+        Some(JobState::Cancelled) => {
+            sqlx::query!("UPDATE uploads SET state = 'open', job_id = NULL, due_at = expires_at WHERE id = $1", id)
+                .execute(transaction.connection())
+                .await?;
+        }
+        _ => {
+            let job = complete::enqueue(&mut transaction, id).await?;
+            sqlx::query!("UPDATE uploads SET job_id = $2, due_at = now() + interval '1 hour' WHERE id = $1", id, job.0)
+                .execute(transaction.connection())
+                .await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(())
+}
