@@ -113,3 +113,23 @@ async fn insert(
     .await?;
     Ok(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_is_in_the_guide_and_no_other() {
+        let guide = include_str!("../../docs/webhooks.md");
+        let events =
+            guide.split("\n## Events\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the table");
+        let rows: BTreeSet<_> = events.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(rows, EventKind::ALL.iter().map(|kind| kind.as_str()).collect());
+        for kind in EventKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(*kind));
+        }
+        assert!("media".parse::<EventKind>().is_err());
+    }
+}

@@ -88,7 +88,7 @@ impl FetchConfig {
 pub struct FetchLimits {
     /// For the name and the connection; default 3 s.
     pub connect_timeout: Duration,
-    /// From the request, connecting included, to the header of the answer; default 8 s.
+    /// From the request, connecting included, to the header of the answer; default 8 s. What is posted has a deadline instead.
     pub head_timeout: Duration,
     /// Within which a waiting body must make progress, a kilobyte of it; default 5 s.
     pub stall_timeout: Duration,
@@ -200,16 +200,24 @@ impl Fetcher {
         headers.extend(self.0.config.headers.clone());
         headers.extend(options.headers.clone());
         name_ourselves(headers);
-        let answer = timeout_at(options.deadline.into(), self.ask(request, url)).await;
-        Ok(Posted::read(answer.unwrap_or(Err(FetchError::Deadline))?, options).await)
+        let time = options.deadline.saturating_duration_since(Instant::now());
+        let answer = self.ask(request, url, time).await.map_err(|error| match error {
+            FetchError::TimedOut { .. } => FetchError::Deadline,
+            error => error,
+        })?;
+        Ok(Posted::read(answer, options).await)
     }
 
-    /// The answer to one request to this URL.
-    async fn ask(&self, mut request: Request<Full<Bytes>>, url: &Url) -> Result<http::Response<Incoming>, FetchError> {
+    /// The answer to one request to this URL, if its head comes in this time.
+    async fn ask(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        url: &Url,
+        limit: Duration,
+    ) -> Result<http::Response<Incoming>, FetchError> {
         let span = trace::span(request.method(), url);
         let asked = async {
             traces::inject(request.headers_mut());
-            let limit = self.0.config.limits.head_timeout;
             let answer = timeout(limit, self.0.client.request(request)).await;
             answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)
         };
@@ -243,7 +251,7 @@ impl Fetcher {
             self.0.config.check(&url)?;
             let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
             let request = request(method.clone(), &url, own_headers, options)?;
-            let answer = self.ask(request, &url).await?;
+            let answer = self.ask(request, &url, self.0.config.limits.head_timeout).await?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
                 _ => return Ok(answer),

@@ -14,10 +14,11 @@ use crate::support::ok;
 use crate::upload_rig::base64;
 
 /// Lists of a tenant's.
-const LISTS: [&str; 11] = [
+const LISTS: [&str; 13] = [
     "/v1/api-keys",
     "/v1/audit-log",
     "/v1/domains",
+    "/v1/events",
     "/v1/folders",
     "/v1/jobs",
     "/v1/media",
@@ -25,6 +26,7 @@ const LISTS: [&str; 11] = [
     "/v1/overlays",
     "/v1/presets",
     "/v1/signing-keys",
+    "/v1/webhooks",
     "/v1/workflows",
 ];
 
@@ -51,6 +53,8 @@ struct Theirs {
     job: String,
     /// Of a direct upload, and of one of tus.
     uploads: [String; 2],
+    webhook: String,
+    event: String,
     /// Cursors of its lists, by path.
     cursors: BTreeMap<&'static str, String>,
 }
@@ -160,6 +164,7 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
 /// One that is tried in one way only.
 fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, Expected)> {
     let list = || format!("{path}?limit=1&cursor={}", theirs.cursors.get(path).expect("its list has two pages"));
+    let of_webhook = || path.replace("{id}", &theirs.webhook).replace("{event_id}", &theirs.event);
     let (target, body, expected) = match (method, path) {
         // Of the operator and of edges: no tenant's key is good for any of these, with whatever ids.
         ("post", "/v1/tenants") => (path.into(), Some(json!({"slug": "blog", "name": "x"})), Refused),
@@ -204,6 +209,16 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("put", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), Some(json!({"steps": []})), Own),
         ("get", "/v1/media/by-public-id/{public_id}") => ("/v1/media/by-public-id/theirs".into(), None, Refused),
         ("delete", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Refused),
+        ("get", "/v1/events/{id}") => (format!("/v1/events/{}", theirs.event), None, Refused),
+        ("post", "/v1/webhooks") => (path.into(), Some(json!({"url": "https://example.com/theirs"})), Own),
+        ("patch", "/v1/webhooks/{id}") => {
+            (format!("/v1/webhooks/{}", theirs.webhook), Some(json!({"url": "https://example.com/"})), Refused)
+        }
+        ("post", "/v1/webhooks/{id}/secret") => (of_webhook(), Some(json!({"overlap_seconds": 0})), Refused),
+        ("post", "/v1/webhooks/{id}/redeliver") => {
+            (of_webhook(), Some(json!({"since": "2026-01-01T00:00:00Z"})), Refused)
+        }
+        (_, path) if path.starts_with("/v1/webhooks/{id}") => (of_webhook(), None, Refused),
         ("get", "/v1/jobs/{id}") => (format!("/v1/jobs/{}", theirs.job), None, Refused),
         // Cursors are the tenant's, too.
         ("get", path) if LISTS.contains(&path) => (list(), None, Status(400)),
@@ -237,13 +252,16 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     let make =
         async |method: Method, target: &str, body: Value| ok(&api.json(method, &tenant.key, target, &body).await, 201);
     let key = make(Method::POST, "/v1/api-keys", json!({"name": "secretname", "scopes": ["media:read"]})).await;
-    let (mut media, mut jobs) = (Vec::new(), Vec::new());
+    let (mut media, mut jobs, mut webhooks) = (Vec::new(), Vec::new(), Vec::new());
     for name in ["theirs", "theirs2"] {
         make(Method::POST, "/v1/signing-keys", json!({"kid": name})).await;
         make(Method::PUT, &format!("/v1/presets/{name}"), json!({"ops": "w=7331"})).await;
         make(Method::POST, "/v1/domains", json!({"host": format!("{name}.example")})).await;
         make(Method::PUT, &format!("/v1/origins/{name}"), origin("https://example.com/7331/")).await;
         make(Method::PUT, &format!("/v1/overlays/{name}"), json!({"source": "@theirs/7331.png"})).await;
+        let webhook =
+            json!({"url": "https://example.com/7331", "types": ["media.created"], "description": "secretname"});
+        webhooks.push(id(&make(Method::POST, "/v1/webhooks", webhook).await));
         let form = TestForm::file(b"7331").text("public_id", name).text("folder", name).text("tags", "theirs");
         let form = form.text("metadata", "{\"secretname\": 7331}");
         media.push(id(&ok(&api.send(&form.request(Method::POST, "/v1/media", &tenant.key)).await, 201)));
@@ -267,7 +285,10 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     let tus = tus.header("tus-resumable", "1.0.0").header("upload-length", "4").header("upload-concat", "partial");
     let tus = api.send(&tus).await;
     let tus = tus.header("location").and_then(|url| url.rsplit('/').next()).expect("it is there").to_owned();
-    Theirs { tenant: tenant.id.clone(), key_id: id(&key), medium, job, uploads: [id(&direct), tus], cursors }
+    let webhook = webhooks.swap_remove(0);
+    let deliveries = ok(&api.get(&tenant.key, &format!("/v1/webhooks/{webhook}/deliveries")).await, 200);
+    let event = deliveries["items"][0]["event_id"].as_str().expect("what was made is told").to_owned();
+    Theirs { tenant: tenant.id.clone(), key_id: id(&key), medium, job, webhook, event, uploads: [id(&direct), tus], cursors }
 }
 
 /// What the other tenant's uploads are like.
@@ -367,7 +388,18 @@ fn tells_nothing(answer: &Response, theirs: &Theirs, tenant: &TestTenant, asked:
     // The number never alone: random ids have it in them now and then.
     let numbers = ["w=7331", "[7331", ":7331", "/7331"];
     let [direct, tus] = &theirs.uploads;
-    let texts = [&theirs.key_id, &theirs.medium, &theirs.job, direct, tus, &tenant.id, &tenant.key, "secretname"];
+    let texts = [
+        &theirs.key_id,
+        &theirs.medium,
+        &theirs.job,
+        &theirs.webhook,
+        &theirs.event,
+        direct,
+        tus,
+        &tenant.id,
+        &tenant.key,
+        "secretname",
+    ];
     for secret in texts.into_iter().chain(numbers) {
         assert!(!text.contains(secret), "{asked} tells {secret}: {text}");
     }
