@@ -288,7 +288,16 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     let webhook = webhooks.swap_remove(0);
     let deliveries = ok(&api.get(&tenant.key, &format!("/v1/webhooks/{webhook}/deliveries")).await, 200);
     let event = deliveries["items"][0]["event_id"].as_str().expect("what was made is told").to_owned();
-    Theirs { tenant: tenant.id.clone(), key_id: id(&key), medium, job, webhook, event, uploads: [id(&direct), tus], cursors }
+    Theirs {
+        tenant: tenant.id.clone(),
+        key_id: id(&key),
+        medium,
+        job,
+        webhook,
+        event,
+        uploads: [id(&direct), tus],
+        cursors,
+    }
 }
 
 /// What the other tenant's uploads are like.

@@ -107,7 +107,10 @@ async fn without_a_scanner_or_a_master_key_nothing_is_promised() {
     let look = json!([{"name": "look", "http": {"url": "https://judge.example/", "secret": SECRET}}]);
     problem(&put(&api, &shop, "any", look).await, 501, "no-master-key");
     let metrics = api.send(&Request::get("/metrics")).await.text();
-    assert!(metrics.contains("calotype_api_scanner_down 0") && metrics.contains("calotype_api_quarantine_files 0"), "{metrics}");
+    assert!(
+        metrics.contains("calotype_api_scanner_down 0") && metrics.contains("calotype_api_quarantine_files 0"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
