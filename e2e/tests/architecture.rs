@@ -25,6 +25,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
         "isolation",
         &["rocket*", "http", "hyper*", "reqwest*", "pingora*", "tenancy", "storage", "cache", "imaging", "aws-*"],
     ),
+    ("clamd", &["sqlx*", "hyper*", "reqwest*", "rocket*", "pingora*", "storage", "tenancy", "jobs", "isolation"]),
     ("fetch", &["pingora*", "storage", "tenancy", "imaging", "cache", "aws-*"]),
     (
         "tenancy",

@@ -40,6 +40,12 @@ const SEED: &str = "
         SELECT tenant_id, id, 'm' || n, 'f' || n, 'image', id, 'image/png', 1, sha256(''), '{t}',
             CASE n WHEN 1 THEN now() END
         FROM rows;
+    UPDATE media SET state = 'quarantined' WHERE public_id = 'm2';
+    INSERT INTO replacements (tenant_id, media_id, state, scan, kind, revision, content_type, bytes, sha256)
+        SELECT tenant_id, id, CASE n WHEN 1 THEN 'quarantined' ELSE 'rejected' END, '{}', 'image', id, 'image/png', 1, sha256('')
+        FROM rows;
+    INSERT INTO workflows (tenant_id, kind, steps)
+        SELECT tenant_id, (ARRAY['any', 'image', 'video', 'audio', 'document'])[n], '[]' FROM rows WHERE n <= 5;
     INSERT INTO media_tags (tenant_id, tag, media_id) SELECT tenant_id, 't' || n % 10, id FROM rows;
     INSERT INTO pointers (tenant_id, public_id, generation, published, try_at)
         SELECT tenant_id, 'm' || n, 1, least(n - 1, 1), now() FROM rows;
@@ -90,6 +96,8 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "folders",
         "pointers",
         "stored_objects",
+        "replacements",
+        "workflows",
         "event_heads",
         "webhooks",
         "webhook_queues",
@@ -138,6 +146,11 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "/v1/media?folder=",
         "/v1/media?kind=image",
         "/v1/media?public_id_prefix=a",
+        "/v1/media?state=quarantined",
+        "/v1/media?state=rejected&kind=image",
+        "/v1/media?replacement=quarantined",
+        "/v1/workflows",
+        "/v1/workflows/any",
         "/v1/folders",
         "/v1/folders?parent=",
         "/v1/folders?parent=a",
@@ -179,6 +192,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "SELECT 1 FROM feed_after(200100, 10)",
         "SELECT 1 WHERE feed_oldest() > 0",
         "SELECT 1 FROM feed_snapshot(NULL, 10)",
+        "SELECT 1 FROM quarantine() WHERE waiting = 2000",
     ] {
         let pool = api.database.pool(testkit::database::APP);
         assert!(sqlx::query(statement).fetch_optional(&pool).await.expect(statement).is_some(), "{statement}");

@@ -9,6 +9,7 @@ mod efforts;
 mod encoders;
 mod ops;
 mod quality;
+mod uploads;
 mod usage;
 
 use std::fs;
@@ -66,6 +67,8 @@ pub enum StudyName {
     Animation,
     /// What the API of the control plane takes.
     Api,
+    /// What a large upload over a link that breaks takes.
+    Uploads,
     /// What it takes to count what tenants use.
     Usage,
 }
@@ -131,6 +134,7 @@ impl StudyName {
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
             Self::Api => "API.md",
+            Self::Uploads => "UPLOADS.md",
             Self::Usage => "USAGE.md",
         }
     }
@@ -142,7 +146,7 @@ impl StudyName {
     pub async fn study(self, tools: &StudyTools, proxy: &PathBuf, quick: bool) -> anyhow::Result<String> {
         let programs = match self {
             Self::Api => vec![&tools.control_plane, proxy],
-            Self::Usage => vec![&tools.control_plane],
+            Self::Usage | Self::Uploads => vec![&tools.control_plane],
             _ => vec![&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time],
         };
         for program in programs {
@@ -163,6 +167,10 @@ impl StudyName {
             Self::Usage => {
                 let study = usage::study(&tools.control_plane, quick);
                 return of_control_plane(self, "Counting what tenants use", study, quick).await;
+            }
+            Self::Uploads => {
+                let study = uploads::study(&tools.control_plane, quick);
+                return of_control_plane(self, "A large upload over a link that breaks", study, quick).await;
             }
         };
         let machine = Machine::look().await;
