@@ -524,6 +524,18 @@ async fn a_worker_tells_how_webhooks_are() {
     let metrics = metrics.await;
     assert!(metrics.contains("calotype_webhook_late_seconds 0"), "{metrics}");
     assert!(metrics.contains("calotype_build_info{service=\"worker\""), "{metrics}");
+    let rules = include_str!("../../../deploy/prometheus/control-plane.rules.yml");
+    let operations = include_str!("../../../docs/operations.md");
+    let name = |rest: &str| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().map(str::to_owned);
+    let of_rules = rules.split("calotype_webhook").skip(1).filter_map(name);
+    let of_worker = metrics.split("# TYPE calotype_webhook").skip(1).filter_map(name);
+    let named: BTreeSet<_> = of_rules.chain(of_worker).collect();
+    assert_eq!(named.len(), 6, "{named:?}");
+    for name in named {
+        let metric = name.trim_end_matches("_count");
+        assert!(metrics.contains(&format!("# TYPE calotype_webhook{metric} ")), "no metric calotype_webhook{name}");
+        assert!(operations.contains(&format!("| `calotype_webhook{metric}` |")), "{metric} is not documented");
+    }
     let ready = testkit::http::send(port.address, &Request::get("/readyz")).await.expect("an answer");
     assert_eq!(ready.status.as_u16(), 200);
     worker.stop().await;
