@@ -22,7 +22,7 @@ mod media_rig;
 mod migrating;
 mod moderation_guide;
 mod operating;
-// mod partitions;
+mod partitions;
 mod plans;
 mod presets;
 mod purges;
