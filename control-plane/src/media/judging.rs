@@ -103,9 +103,14 @@ pub async fn next(library: &Library, lease: &Lease, order: ScanOrder, after: usi
     let mut transaction = library.database().begin(&lease.mandate()).await?;
     let Some((judged, mut scan)) = locked_for(&mut transaction, lease, order).await? else { return Ok(Next::Outdated) };
     let workflow = workflows::in_force(&mut transaction, judged.kind).await?.ok_or(ApiError::NoWorkflow)?;
-    if Some(&workflow.mark) != scan.workflow.as_ref() {
+    let is_other = Some(&workflow.mark) != scan.workflow.as_ref();
+    if is_other {
         scan.restart(&workflow);
-        let outcome = if scan.holds() { Outcome::Goes } else { Outcome::Release };
+    }
+    // There may be nothing to wait for, by this workflow.
+    let is_free = judged.is_held() && !scan.holds();
+    if is_other || is_free {
+        let outcome = if is_free { Outcome::Release } else { Outcome::Goes };
         let verdict = scan.verdict;
         settle(library, transaction, &judged, &mut scan, outcome).await?;
         if scan.is_over() {

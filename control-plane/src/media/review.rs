@@ -44,6 +44,13 @@ pub struct Judged {
     pub scan: Option<Scan>,
 }
 
+impl Judged {
+    /// Whether they are not served.
+    pub fn is_held(&self) -> bool {
+        self.is_replacement || !self.state.is_served()
+    }
+}
+
 /// Begins a workflow for bytes that `transaction` gives to a medium; `None` when none is in force.
 ///
 /// # Errors
@@ -175,8 +182,7 @@ pub(super) async fn release_bytes(
     }
     let served = Judged { is_replacement: false, state: MediaState::Ready, scan: None, ..*judged };
     keep(transaction, &served, scan).await?;
-    // They were served all the while.
-    if !judged.is_replacement && judged.state.is_served() {
+    if !judged.is_held() {
         return Ok(());
     }
     let row = record::find(transaction, media).await?;
@@ -283,7 +289,9 @@ pub async fn scan_again(
     let workflow = workflows::in_force(transaction, judged.kind).await?.ok_or(ApiError::NoWorkflow)?;
     give_up(transaction, judged.scan.as_ref()).await?;
     let job = order(transaction, media, judged.revision).await?;
-    let mut scan = Scan::new(Occasion::Requested, &workflow);
+    // What is held was held for a reason, and goes through the same steps: others would be a way around them.
+    let occasion = judged.scan.as_ref().filter(|_| judged.is_held()).map_or(Occasion::Requested, |scan| scan.event);
+    let mut scan = Scan::new(occasion, &workflow);
     if scan.is_over() {
         return Err(ApiError::NoWorkflow);
     }

@@ -299,6 +299,41 @@ async fn the_kind_that_is_found_in_the_bytes_decides_which_workflow_it_is() {
 }
 
 #[tokio::test]
+async fn bytes_that_wait_are_stored_bytes_like_others() {
+    let scanner = Clamd::start().await;
+    let rig = rig_with(scanner.address()).await;
+    let stored = async || {
+        let totals = "SELECT bytes, files FROM stored_totals";
+        let now: (i64, i64) = sqlx::query_as(totals).fetch_one(&rig.superuser().await).await.expect("read");
+        (now.0 as usize, now.1)
+    };
+    let (red, blue) = (picture(RED).len(), picture(BLUE).len() + 1000);
+    let larger = [picture(BLUE), vec![0; 1000]].concat();
+    let made = upload(&rig, "a", &picture(RED)).await;
+    rig.worker().await;
+    // Room for one more of them, and not for two.
+    rig.sql(&format!("INSERT INTO quotas (tenant_id, storage_bytes) VALUES ('{}', {})", rig.shop.id, red + blue + 10)).await;
+    ok(&rig.put(&id(&made), &larger).await, 200);
+    assert_eq!(stored().await, (red + blue, 1));
+    problem(&rig.put(&id(&made), &[larger.clone(), vec![0; 100]].concat()).await, 403, "quota-storage");
+    assert_eq!(stored().await, (red + blue, 1));
+    rig.worker().await;
+    assert_eq!(rig.stored("a"), larger);
+    assert_eq!(stored().await, (blue, 1));
+    // One that is forgotten is not stored any more.
+    ok(&rig.put(&id(&made), &picture(RED)).await, 200);
+    assert_eq!(rig.api.delete(&rig.shop.key, "/v1/workflows/any").await.status, 204);
+    ok(&rig.put(&id(&made), &picture(RED)).await, 200);
+    assert_eq!(stored().await, (red, 1));
+    rig.worker().await;
+    assert_eq!(rig.delete(&id(&made)).await.status, 204);
+    assert_eq!(stored().await, (0, 0));
+    rig.all_is_due().await;
+    rig.worker().await;
+    rig.assert_tidy().await;
+}
+
+#[tokio::test]
 async fn states_that_are_none_are_told() {
     let rig = MediaRig::start().await;
     for query in ["state=", "state=gone", "replacement=ready", "replacement=x"] {

@@ -241,6 +241,23 @@ async fn steps_are_asked_in_their_order_and_those_beside_take_a_medium_down() {
 }
 
 #[tokio::test]
+async fn a_scan_that_is_asked_for_is_no_way_around_a_step() {
+    let endpoint = Receiver::start_with(|_, _| Reply::status(500)).await;
+    let rig = MediaRig::with_folder(&settings(&endpoint)).await;
+    let only_created = json!({"http": {"url": endpoint.url("/"), "secret": SECRET, "events": ["created"]}});
+    let beside = json!({"name": "beside", "http": {"url": endpoint.url("/"), "secret": SECRET}, "wait": false});
+    put_workflow(&rig, "any", json!([step(&endpoint, only_created), beside])).await;
+    let made = upload(&rig, "a", &picture(RED)).await;
+    rig.worker().await;
+    ok(&rig.api.json(Method::POST, &rig.shop.key, &format!("/v1/media/{}/scan", id(&made)), &json!({})).await, 202);
+    rig.worker().await;
+    let now = medium(&rig, &made).await;
+    assert_eq!((&now["state"], &now["scan"]["event"]), (&json!("quarantined"), &json!("created")));
+    assert_eq!(now["scan"]["steps"][0]["name"], "look");
+    assert_eq!(rig.pointer("a"), Some(Pointer::Gone));
+}
+
+#[tokio::test]
 async fn what_does_not_fit_beside_what_is_said_is_left_out_and_noted() {
     let endpoint = Receiver::start_with(|_, _| says(&json!({"verdict": "pass", "tags": ["one", "more"]}))).await;
     let rig = rig_with(&endpoint).await;
