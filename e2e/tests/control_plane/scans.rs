@@ -312,7 +312,8 @@ async fn bytes_that_wait_are_stored_bytes_like_others() {
     let made = upload(&rig, "a", &picture(RED)).await;
     rig.worker().await;
     // Room for one more of them, and not for two.
-    rig.sql(&format!("INSERT INTO quotas (tenant_id, storage_bytes) VALUES ('{}', {})", rig.shop.id, red + blue + 10)).await;
+    rig.sql(&format!("INSERT INTO quotas (tenant_id, storage_bytes) VALUES ('{}', {})", rig.shop.id, red + blue + 10))
+        .await;
     ok(&rig.put(&id(&made), &larger).await, 200);
     assert_eq!(stored().await, (red + blue, 1));
     problem(&rig.put(&id(&made), &[larger.clone(), vec![0; 100]].concat()).await, 403, "quota-storage");

@@ -122,9 +122,9 @@ impl Bench<'_> {
     /// So many events for these endpoints, all at once.
     async fn at_once(&mut self, endpoints: usize, events: usize) -> anyhow::Result<Vec<Row>> {
         let seen = self.seen();
-        let first = self.first;
+        let (first, url) = (self.first, &self.service.database_url());
         let connections = (0..endpoints).map(|tenant| async move {
-            let mut database = PgConnection::connect(&self.service.database_url()).await?;
+            let mut database = PgConnection::connect(url).await?;
             let statement = "INSERT INTO events (tenant_id, kind, data)
                  SELECT $1::uuid, 'media.created', jsonb_build_object('n', n) FROM generate_series($2, $3, $4) AS n";
             let statement = sqlx::query(statement).bind(seed::tenant(tenant)).bind(i64::try_from(first + tenant)?);

@@ -94,10 +94,11 @@ impl<'r> Responder<'r, 'static> for Download {
 /// Bytes of a medium, by a URL that a workflow's endpoint was given. It is good for 15 minutes.
 #[utoipa::path(
     tag = "media",
+    operation_id = "get_bytes",
     params(Pass),
     responses((status = 200, description = "They", content_type = "application/octet-stream"))
 )]
-#[get("/media/<id>/bytes")]
+#[get("/media/<id>/bytes", rank = 2)]
 pub async fn get(
     pass: Pass,
     id: &str,
