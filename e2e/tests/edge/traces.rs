@@ -185,7 +185,7 @@ async fn a_collector_that_hangs_holds_nobody_up_and_what_is_lost_is_counted() {
 }
 
 #[tokio::test]
-async fn a_collector_that_comes_late_is_told_what_comes_from_then_on() {
+async fn a_collector_that_is_not_there_is_told_of_and_counted() {
     let collector = collector().await;
     let address = collector.url();
     drop(collector);
