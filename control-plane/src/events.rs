@@ -37,6 +37,12 @@ kinds! {
     MediaCreated = "media.created",
     /// Something else is said of a medium.
     MediaUpdated = "media.updated",
+    /// Bytes of a medium wait to be judged before they are served.
+    MediaQuarantined = "media.quarantined",
+    /// Bytes of a medium may be served: they have passed, or somebody has decided so.
+    MediaReleased = "media.released",
+    /// Bytes of a medium may not be served: they have not passed, or somebody has decided so.
+    MediaRejected = "media.rejected",
     /// A medium has other bytes.
     MediaReplaced = "media.replaced",
     /// A medium was deleted.
@@ -106,4 +112,24 @@ async fn insert(
     .fetch_one(transaction.connection())
     .await?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_is_in_the_guide_and_no_other() {
+        let guide = include_str!("../../docs/webhooks.md");
+        let events =
+            guide.split("\n## Events\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the table");
+        let rows: BTreeSet<_> = events.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(rows, EventKind::ALL.iter().map(|kind| kind.as_str()).collect());
+        for kind in EventKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(*kind));
+        }
+        assert!("media".parse::<EventKind>().is_err());
+    }
 }

@@ -146,7 +146,7 @@ async fn is_whole_there(store: &storage::ObjectStore, path: &ObjectPath, bytes: 
 ///
 /// # Errors
 /// [`ApiError::HashMismatch`] and others that are about the bytes: then the upload has failed. [`ApiError::Exists`] when the public id
-/// is taken: it can be completed again. After [`ApiError::Store`] and [`ApiError::Database`] a worker goes on.
+/// is taken, and [`ApiError::Quota`]: it can be completed again. After [`ApiError::Store`] and [`ApiError::Database`] a worker goes on.
 pub async fn finish(
     library: &Library,
     mandate: &Mandate,
@@ -278,7 +278,7 @@ async fn make(
 async fn give_back(library: &Library, tenant: TenantKey, id: Uuid, reason: &ApiError) -> Result<(), ApiError> {
     let state = match reason {
         // Somebody has to change something else first; the bytes are good.
-        ApiError::Exists(_) => State::Open,
+        ApiError::Exists(_) | ApiError::Quota(_) => State::Open,
         ApiError::HashMismatch
         | ApiError::UploadLength
         | ApiError::UploadIncomplete { .. }

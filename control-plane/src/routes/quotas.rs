@@ -56,7 +56,7 @@ pub struct Quotas {
 
 /// The tenant's quotas.
 #[utoipa::path(
-    tag = "usage",
+    tag = "quotas",
     security(("tenantKey" = [])),
     responses((status = 200, description = "They", body = Quotas))
 )]
@@ -67,7 +67,7 @@ pub async fn get(caller: Caller, database: &State<Database>) -> Result<Json<Quot
 
 /// The quotas of a tenant, for the operator.
 #[utoipa::path(
-    tag = "usage",
+    tag = "quotas",
     security(("adminKey" = [])),
     responses((status = 200, description = "They", body = Quotas, headers(("ETag" = String, description = "Their version"))))
 )]
@@ -80,7 +80,7 @@ pub async fn get_of(admin: Admin, slug: &str, database: &State<Database>) -> Res
 
 /// Sets the quotas of a tenant, all of them. Less than it has already takes nothing away; more than it had lets it go on at once.
 #[utoipa::path(
-    tag = "usage",
+    tag = "quotas",
     security(("adminKey" = [])),
     params(Condition),
     request_body = PutQuotas,

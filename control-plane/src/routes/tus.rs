@@ -22,6 +22,7 @@ use crate::idempotency::NotKept;
 use crate::incoming::{self, Incoming, NewUpload, Protocol, Received, Upload, Writer};
 use crate::media;
 use crate::problem::ApiError;
+use crate::quotas;
 
 /// An answer without a body.
 pub struct TusAnswer {
@@ -91,6 +92,7 @@ pub async fn create(
     caller.needs(Scope::MediaWrite)?;
     incoming.library.store()?;
     let new = begin(incoming, &headers, condition)?;
+    quotas::check_room(incoming.library.database(), caller.tenant).await?;
     let mut upload = insert(incoming, &caller.mandate, &new, (condition, &headers.concat)).await?;
     let location = format!("{}/v1/tus/{}", incoming.base_url(), upload.id);
     let mut offset = upload.received;

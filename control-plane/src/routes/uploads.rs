@@ -22,6 +22,7 @@ use crate::incoming::{
 };
 use crate::media::{self, Description, Media};
 use crate::problem::ApiError;
+use crate::quotas;
 use crate::requests::{Exchange, managed, query_fields};
 use crate::sealing::Seal;
 
@@ -238,6 +239,7 @@ pub async fn create(
     caller.needs(Scope::MediaWrite)?;
     incoming.library.store()?;
     let new = body.check(incoming, condition)?;
+    quotas::check_room(incoming.library.database(), caller.tenant).await?;
     // Another condition is another order.
     let fingerprint = Sha256::new().chain_update(body.fingerprint).chain_update(format!("{condition:?}"));
     let fingerprint = fingerprint.finalize().into();

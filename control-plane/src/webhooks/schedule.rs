@@ -44,6 +44,12 @@ mod tests {
         let pauses = |chance| (1..).map_while(move |attempt| schedule.pause_after(attempt, chance, None));
         let seconds: Vec<_> = pauses(0.0).map(|pause| pause.as_secs()).collect();
         assert_eq!(seconds, [5, 20, 80, 320, 1280, 5120, 20_480, 43_200, 43_200, 43_200, 43_200, 43_200]);
+        let guide = include_str!("../../../docs/webhooks.md");
+        let told = seconds.iter().map(|seconds| format!("{seconds} s")).collect::<Vec<_>>().join(", ");
+        assert!(
+            guide.contains(&told) && guide.contains(&format!("There are {} attempts", schedule.attempts)),
+            "{told}"
+        );
         let days = |chance| pauses(chance).sum::<Duration>().as_secs_f64() / 86_400.0;
         assert!((2.8..3.0).contains(&days(0.0)) && (3.4..3.7).contains(&days(1.0)), "{} {}", days(0.0), days(1.0));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bootstrap::config::Mistakes;
-use fetch::{FetchConfig, FetchError, FetchLimits, PrivateHosts, Url, parse_url};
+use fetch::{FetchConfig, FetchError, PrivateHosts, Url, parse_url};
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
@@ -81,7 +81,6 @@ impl WebhookSettings {
         FetchConfig {
             ports: self.ports.clone(),
             private,
-            limits: FetchLimits { head_timeout: self.timeout(), ..FetchLimits::default() },
             ..FetchConfig::new(Arc::new(move |url: &Url| {
                 url.scheme() == "https" || url.host_str().is_some_and(|host| listed.lists(host))
             }))

@@ -88,7 +88,7 @@ impl FetchConfig {
 pub struct FetchLimits {
     /// For the name and the connection; default 3 s.
     pub connect_timeout: Duration,
-    /// From the request, connecting included, to the header of the answer; default 8 s.
+    /// From the request, connecting included, to the header of the answer; default 8 s. What is posted has a deadline instead.
     pub head_timeout: Duration,
     /// Within which a waiting body must make progress, a kilobyte of it; default 5 s.
     pub stall_timeout: Duration,
@@ -200,18 +200,24 @@ impl Fetcher {
         headers.extend(self.0.config.headers.clone());
         headers.extend(options.headers.clone());
         name_ourselves(headers);
-        let answer = timeout_at(options.deadline.into(), self.ask(request, url)).await;
-        Ok(Posted::read(answer.unwrap_or(Err(FetchError::Deadline))?, options).await)
+        let limit = options.deadline.saturating_duration_since(Instant::now());
+        let answer = self.ask(request, url, limit, |_| FetchError::Deadline).await?;
+        Ok(Posted::read(answer, options).await)
     }
 
-    /// The answer to one request to this URL.
-    async fn ask(&self, mut request: Request<Full<Bytes>>, url: &Url) -> Result<http::Response<Incoming>, FetchError> {
+    /// The answer to one request to this URL, or what it is to be `late`.
+    async fn ask(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        url: &Url,
+        limit: Duration,
+        late: fn(Duration) -> FetchError,
+    ) -> Result<http::Response<Incoming>, FetchError> {
         let span = trace::span(request.method(), url);
         let asked = async {
             traces::inject(request.headers_mut());
-            let limit = self.0.config.limits.head_timeout;
             let answer = timeout(limit, self.0.client.request(request)).await;
-            answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)
+            answer.map_err(|_| late(limit))?.map_err(FetchError::of_request)
         };
         let answer = span.over(asked).await;
         trace::ended(&span, &answer);
@@ -243,7 +249,8 @@ impl Fetcher {
             self.0.config.check(&url)?;
             let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
             let request = request(method.clone(), &url, own_headers, options)?;
-            let answer = self.ask(request, &url).await?;
+            let limit = self.0.config.limits.head_timeout;
+            let answer = self.ask(request, &url, limit, |limit| FetchError::TimedOut { limit }).await?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
                 _ => return Ok(answer),

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The wall clock of the processes that [`EdgeSetup::clock`](crate::edge::EdgeSetup::clock) has given it to.
+/// The wall clock of the processes that it was given to, by [`Self::give_to`] or [`EdgeSetup::clock`](crate::edge::EdgeSetup::clock).
 #[derive(Debug)]
 pub struct Clock {
     folder: TempDir,
@@ -43,6 +43,11 @@ impl Clock {
         let file = options.write(true).create(true).truncate(false).open(self.file()).expect("the folder is ours");
         // Eight bytes in place: whoever reads sees the old or the new number.
         file.write_all_at(&seconds.to_ne_bytes(), 0).expect("the folder is ours");
+    }
+
+    /// Gives it to a process that is to be started.
+    pub fn give_to(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", self.library()).env("TEST_CLOCK_FILE", self.file());
     }
 
     /// What is preloaded.

@@ -14,10 +14,11 @@ use crate::support::ok;
 use crate::upload_rig::base64;
 
 /// Lists of a tenant's.
-const LISTS: [&str; 10] = [
+const LISTS: [&str; 13] = [
     "/v1/api-keys",
     "/v1/audit-log",
     "/v1/domains",
+    "/v1/events",
     "/v1/folders",
     "/v1/jobs",
     "/v1/media",
@@ -25,7 +26,12 @@ const LISTS: [&str; 10] = [
     "/v1/overlays",
     "/v1/presets",
     "/v1/signing-keys",
+    "/v1/webhooks",
+    "/v1/workflows",
 ];
+
+/// What an endpoint of a workflow is asked with.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What has to come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,11 +47,14 @@ use Expected::{Own, Refused, Status};
 
 /// What the other tenant has.
 struct Theirs {
+    tenant: String,
     key_id: String,
     medium: String,
     job: String,
     /// Of a direct upload, and of one of tus.
     uploads: [String; 2],
+    webhook: String,
+    event: String,
     /// Cursors of its lists, by path.
     cursors: BTreeMap<&'static str, String>,
 }
@@ -92,7 +101,14 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
         }
         // What finds by names finds the asker's own.
         ("get", "/v1/media") => {
-            let found = ["folder=theirs", "tag=theirs", "public_id_prefix=theirs", "kind=document"];
+            let found = [
+                "folder=theirs",
+                "tag=theirs",
+                "public_id_prefix=theirs",
+                "kind=document",
+                "state=quarantined",
+                "replacement=quarantined",
+            ];
             let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
             found.into_iter().chain(example(method, path, theirs)).collect()
         }
@@ -138,6 +154,7 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             (path.to_owned(), Given::Json(json!({"bytes": 4, "public_id": "theirs-too"})), Own),
             (path.to_owned(), Given::Json(json!({"bytes": 4, "media_id": medium})), Refused),
         ],
+        ("post", "/v1/media/{id}/scan") => vec![(format!("/v1/media/{medium}/scan"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/cancel") => vec![(format!("/v1/jobs/{job}/cancel"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/retry") => vec![(format!("/v1/jobs/{job}/retry"), Given::Nothing, Refused)],
         _ => example(method, path, theirs).into_iter().collect(),
@@ -147,6 +164,7 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
 /// One that is tried in one way only.
 fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, Expected)> {
     let list = || format!("{path}?limit=1&cursor={}", theirs.cursors.get(path).expect("its list has two pages"));
+    let of_webhook = || path.replace("{id}", &theirs.webhook).replace("{event_id}", &theirs.event);
     let (target, body, expected) = match (method, path) {
         // Of the operator and of edges: no tenant's key is good for any of these, with whatever ids.
         ("post", "/v1/tenants") => (path.into(), Some(json!({"slug": "blog", "name": "x"})), Refused),
@@ -178,8 +196,29 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("post", "/v1/uploads/{id}/complete") => {
             (format!("/v1/uploads/{}/complete", theirs.uploads[0]), Some(json!({})), Refused)
         }
+        ("post", "/v1/media/{id}/release" | "/v1/media/{id}/reject") => {
+            (path.replace("{id}", &theirs.medium), Some(json!({"reason": "of the asker"})), Refused)
+        }
+        // A URL that nobody has given out.
+        ("get", "/v1/media/{id}/bytes") => {
+            let query = format!("tenant={}&token={}", theirs.tenant, "A".repeat(92));
+            (format!("/v1/media/{}/bytes?{query}", theirs.medium), None, Refused)
+        }
+        // The asker has none of this kind.
+        ("get" | "delete", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), None, Refused),
+        ("put", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), Some(json!({"steps": []})), Own),
         ("get", "/v1/media/by-public-id/{public_id}") => ("/v1/media/by-public-id/theirs".into(), None, Refused),
         ("delete", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Refused),
+        ("get", "/v1/events/{id}") => (format!("/v1/events/{}", theirs.event), None, Refused),
+        ("post", "/v1/webhooks") => (path.into(), Some(json!({"url": "https://example.com/theirs"})), Own),
+        ("patch", "/v1/webhooks/{id}") => {
+            (format!("/v1/webhooks/{}", theirs.webhook), Some(json!({"url": "https://example.com/"})), Refused)
+        }
+        ("post", "/v1/webhooks/{id}/secret") => (of_webhook(), Some(json!({"overlap_seconds": 0})), Refused),
+        ("post", "/v1/webhooks/{id}/redeliver") => {
+            (of_webhook(), Some(json!({"since": "2026-01-01T00:00:00Z"})), Refused)
+        }
+        (_, path) if path.starts_with("/v1/webhooks/{id}") => (of_webhook(), None, Refused),
         ("get", "/v1/jobs/{id}") => (format!("/v1/jobs/{}", theirs.job), None, Refused),
         // Cursors are the tenant's, too.
         ("get", path) if LISTS.contains(&path) => (list(), None, Status(400)),
@@ -213,13 +252,16 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     let make =
         async |method: Method, target: &str, body: Value| ok(&api.json(method, &tenant.key, target, &body).await, 201);
     let key = make(Method::POST, "/v1/api-keys", json!({"name": "secretname", "scopes": ["media:read"]})).await;
-    let (mut media, mut jobs) = (Vec::new(), Vec::new());
+    let (mut media, mut jobs, mut webhooks) = (Vec::new(), Vec::new(), Vec::new());
     for name in ["theirs", "theirs2"] {
         make(Method::POST, "/v1/signing-keys", json!({"kid": name})).await;
         make(Method::PUT, &format!("/v1/presets/{name}"), json!({"ops": "w=7331"})).await;
         make(Method::POST, "/v1/domains", json!({"host": format!("{name}.example")})).await;
         make(Method::PUT, &format!("/v1/origins/{name}"), origin("https://example.com/7331/")).await;
         make(Method::PUT, &format!("/v1/overlays/{name}"), json!({"source": "@theirs/7331.png"})).await;
+        let webhook =
+            json!({"url": "https://example.com/7331", "types": ["media.created"], "description": "secretname"});
+        webhooks.push(id(&make(Method::POST, "/v1/webhooks", webhook).await));
         let form = TestForm::file(b"7331").text("public_id", name).text("folder", name).text("tags", "theirs");
         let form = form.text("metadata", "{\"secretname\": 7331}");
         media.push(id(&ok(&api.send(&form.request(Method::POST, "/v1/media", &tenant.key)).await, 201)));
@@ -228,6 +270,10 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     }
     ok(&api.json(Method::PUT, &tenant.key, "/v1/policy", &json!({"unsigned": {"widths": [7331]}})).await, 200);
     rig.worker().await;
+    for kind in ["file", "video"] {
+        let step = json!({"name": "theirs", "http": {"url": "https://example.com/7331", "secret": SECRET}});
+        make(Method::PUT, &format!("/v1/workflows/{kind}"), json!({"steps": [step]})).await;
+    }
     let mut cursors = BTreeMap::new();
     for list in LISTS {
         let page = ok(&api.get(&tenant.key, &format!("{list}?limit=1")).await, 200);
@@ -239,7 +285,19 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     let tus = tus.header("tus-resumable", "1.0.0").header("upload-length", "4").header("upload-concat", "partial");
     let tus = api.send(&tus).await;
     let tus = tus.header("location").and_then(|url| url.rsplit('/').next()).expect("it is there").to_owned();
-    Theirs { key_id: id(&key), medium, job, uploads: [id(&direct), tus], cursors }
+    let webhook = webhooks.swap_remove(0);
+    let deliveries = ok(&api.get(&tenant.key, &format!("/v1/webhooks/{webhook}/deliveries")).await, 200);
+    let event = deliveries["items"][0]["event_id"].as_str().expect("what was made is told").to_owned();
+    Theirs {
+        tenant: tenant.id.clone(),
+        key_id: id(&key),
+        medium,
+        job,
+        webhook,
+        event,
+        uploads: [id(&direct), tus],
+        cursors,
+    }
 }
 
 /// What the other tenant's uploads are like.
@@ -339,7 +397,18 @@ fn tells_nothing(answer: &Response, theirs: &Theirs, tenant: &TestTenant, asked:
     // The number never alone: random ids have it in them now and then.
     let numbers = ["w=7331", "[7331", ":7331", "/7331"];
     let [direct, tus] = &theirs.uploads;
-    let texts = [&theirs.key_id, &theirs.medium, &theirs.job, direct, tus, &tenant.id, &tenant.key, "secretname"];
+    let texts = [
+        &theirs.key_id,
+        &theirs.medium,
+        &theirs.job,
+        &theirs.webhook,
+        &theirs.event,
+        direct,
+        tus,
+        &tenant.id,
+        &tenant.key,
+        "secretname",
+    ];
     for secret in texts.into_iter().chain(numbers) {
         assert!(!text.contains(secret), "{asked} tells {secret}: {text}");
     }

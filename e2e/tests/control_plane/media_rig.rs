@@ -254,6 +254,7 @@ impl MediaRig {
     pub async fn try_worker(&self) -> Output {
         let mut settings = self.settings.clone();
         settings.push(("WORKER_URL", self.api.database.url(WORKER)));
+        settings.push(("API_URL", format!("http://{}", self.api.addr())));
         self.api.run(&["worker", "--once"], &settings).await
     }
 

@@ -9,7 +9,9 @@ mod efforts;
 mod encoders;
 mod ops;
 mod quality;
+mod uploads;
 mod usage;
+mod webhooks;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,8 +68,12 @@ pub enum StudyName {
     Animation,
     /// What the API of the control plane takes.
     Api,
+    /// What a large upload over a link that breaks takes.
+    Uploads,
     /// What it takes to count what tenants use.
     Usage,
+    /// What comes of events whose endpoints fail now and then.
+    Webhooks,
 }
 
 /// Everything that a study needs.
@@ -131,7 +137,9 @@ impl StudyName {
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
             Self::Api => "API.md",
+            Self::Uploads => "UPLOADS.md",
             Self::Usage => "USAGE.md",
+            Self::Webhooks => "WEBHOOKS.md",
         }
     }
 
@@ -142,7 +150,7 @@ impl StudyName {
     pub async fn study(self, tools: &StudyTools, proxy: &PathBuf, quick: bool) -> anyhow::Result<String> {
         let programs = match self {
             Self::Api => vec![&tools.control_plane, proxy],
-            Self::Usage => vec![&tools.control_plane],
+            Self::Usage | Self::Uploads | Self::Webhooks => vec![&tools.control_plane],
             _ => vec![&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time],
         };
         for program in programs {
@@ -160,9 +168,17 @@ impl StudyName {
                 let study = api::study(&tools.control_plane, proxy, quick);
                 return of_control_plane(self, "The API of the control plane", study, quick).await;
             }
+            Self::Webhooks => {
+                let study = webhooks::study(&tools.control_plane, quick);
+                return of_control_plane(self, "Webhooks", study, quick).await;
+            }
             Self::Usage => {
                 let study = usage::study(&tools.control_plane, quick);
                 return of_control_plane(self, "Counting what tenants use", study, quick).await;
+            }
+            Self::Uploads => {
+                let study = uploads::study(&tools.control_plane, quick);
+                return of_control_plane(self, "A large upload over a link that breaks", study, quick).await;
             }
         };
         let machine = Machine::look().await;

@@ -42,16 +42,26 @@ pub struct Service {
     pub id: u32,
     home: TempDir,
     postgres: Postgres,
+    /// What it was started with.
+    settings: Vec<(&'static str, String)>,
     /// The cluster's: whoever runs the server has to be let in.
     _cluster: TempDir,
 }
 
 impl Service {
-    /// A Postgres that loses nothing, with all tables, and a control plane without rates.
+    /// A Postgres that loses nothing, with all tables, and a control plane without rates that keeps uploads in a folder.
     ///
     /// # Errors
     /// When a part does not start.
     pub async fn start(control_plane: &Path) -> anyhow::Result<Self> {
+        Self::start_with(control_plane, &[]).await
+    }
+
+    /// The same with these settings beside its own; with a bucket there is no folder.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start_with(control_plane: &Path, more: &[(&'static str, String)]) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("calotype-api-").tempdir()?;
         let cluster = tempfile::Builder::new().prefix("calotype-postgres-").tempdir()?;
         let postgres = Cluster::prepare(cluster.path(), Life::Kept).await?.start().await?;
@@ -60,27 +70,55 @@ impl Service {
         migrate.arg("migrate").env("CALOTYPE_CONTROL_PLANE__MIGRATE_URL", postgres.url(SUPERUSER, DATABASE));
         let status = migrate.stdout(Stdio::null()).stderr(log(&home, "migrate")?).status().await?;
         ensure!(status.success(), "the migrations ended with {status}");
-        postgres.run("CREATE ROLE app LOGIN IN ROLE calotype_app;").await?;
+        postgres
+            .run("CREATE ROLE app LOGIN IN ROLE calotype_app; CREATE ROLE worker LOGIN IN ROLE calotype_worker;")
+            .await?;
         let (address, uploads) = (free_address()?, home.path().join("uploads"));
         std::fs::create_dir(&uploads)?;
         let mut serve = command(control_plane);
-        let settings = [
+        let mut settings = vec![
             ("LISTEN", address.to_string()),
             ("DATABASE_URL", postgres.url("app", DATABASE)),
+            ("WORKER_URL", postgres.url("worker", DATABASE)),
             ("ADMIN_KEY", ADMIN_KEY.to_owned()),
             ("EDGE_TOKEN", EDGE_TOKEN.to_owned()),
             ("MASTER_KEY", MASTER_KEY.to_owned()),
-            ("UPLOADS__FOLDER", uploads.display().to_string()),
             ("RATE_PER_SECOND", "0".to_owned()),
             // All keys come from one address, and each is new at first.
             ("ADDRESS_RATE_PER_SECOND", "0".to_owned()),
         ];
-        serve.envs(settings.map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value)));
+        if !more.iter().any(|(name, _)| *name == "UPLOADS__BUCKET") {
+            settings.push(("UPLOADS__FOLDER", uploads.display().to_string()));
+        }
+        settings.extend_from_slice(more);
+        serve.envs(environment(&settings));
         serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log(&home, "control-plane")?);
         let process = Process::start(serve).context("the control plane cannot be started")?;
         let id = process.id().context("the control plane has ended at once")?;
         answers(address, "/readyz", START_LIMIT).await.context("the control plane")?;
-        Ok(Self { process, address, id, home, postgres, _cluster: cluster })
+        Ok(Self { process, address, id, home, postgres, settings, _cluster: cluster })
+    }
+
+    /// Has a worker do all that there is to do.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn worker(&self, control_plane: &Path) -> anyhow::Result<Process> {
+        let mut worker = command(control_plane);
+        worker.args(["worker", "--once"]).envs(environment(&self.settings));
+        worker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log(&self.home, "worker")?);
+        Process::start(worker).context("the worker cannot be started")
+    }
+
+    /// A worker that goes on.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn steady_worker(&self, control_plane: &Path) -> anyhow::Result<Process> {
+        let mut worker = command(control_plane);
+        worker.arg("worker").envs(environment(&self.settings));
+        worker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log(&self.home, "worker")?);
+        Process::start(worker).context("the worker cannot be started")
     }
 
     /// Runs statements with all rights.
@@ -243,6 +281,10 @@ fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LD_LIBRARY_PATH"));
     command
+}
+
+fn environment(settings: &[(&'static str, String)]) -> impl Iterator<Item = (String, String)> {
+    settings.iter().map(|(name, value)| (format!("CALOTYPE_CONTROL_PLANE__{name}"), value.clone()))
 }
 
 fn log(home: &TempDir, name: &str) -> anyhow::Result<File> {
