@@ -74,6 +74,7 @@ fn http_date(at: OffsetDateTime) -> String {
 
 /// Begins an upload, with its first bytes if there are some.
 #[utoipa::path(
+    operation_id = "create_by_tus",
     tag = "uploads",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders, Condition),
