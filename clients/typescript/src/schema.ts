@@ -1053,7 +1053,7 @@ export interface paths {
          * Begins an upload, with its first bytes if there are some.
          * @description Needs a tenant's key with the scope `media:write`.
          */
-        post: operations["uploads_create_by_tus"];
+        post: operations["uploads_create_tus"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1074,18 +1074,18 @@ export interface paths {
          * Gives an upload up.
          * @description Needs a tenant's key with the scope `media:write`.
          */
-        delete: operations["uploads_terminate"];
+        delete: operations["uploads_terminate_tus"];
         options?: never;
         /**
          * How far an upload is. Whoever sends bytes of it is ended: it is asked by a client whose connection is gone.
          * @description Needs a tenant's key with the scope `media:write`.
          */
-        head: operations["uploads_offset"];
+        head: operations["uploads_tus_offset"];
         /**
          * Takes the bytes of an upload that come next. When the connection breaks, what has come until then is kept.
          * @description Needs a tenant's key with the scope `media:write`.
          */
-        patch: operations["uploads_append"];
+        patch: operations["uploads_append_tus"];
         trace?: never;
     };
     "/v1/uploads": {
@@ -4656,7 +4656,7 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
-    uploads_create_by_tus: {
+    uploads_create_tus: {
         parameters: {
             query?: never;
             header?: {
@@ -4704,7 +4704,7 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
-    uploads_terminate: {
+    uploads_terminate_tus: {
         parameters: {
             query?: never;
             header?: {
@@ -4740,7 +4740,7 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
-    uploads_offset: {
+    uploads_tus_offset: {
         parameters: {
             query?: never;
             header?: {
@@ -4780,7 +4780,7 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
-    uploads_append: {
+    uploads_append_tus: {
         parameters: {
             query?: never;
             header?: {
