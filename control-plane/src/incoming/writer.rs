@@ -94,13 +94,31 @@ impl<'a> Writer<'a> {
     ) -> Result<Self, ApiError> {
         let (place, token) = (incoming.place()?, Uuid::now_v7());
         let database = incoming.library.database();
-        take_over(database, tenant, id, Some(token)).await?;
-        let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
-        let mut upload = record::find(&mut transaction, id).await?;
+        let upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
         upload.must_be_open()?;
+        take_over(database, tenant, id, Some(token)).await?;
+        let mut writer = Self { incoming, _place: place, tenant, upload, token, tail: None, next: 1 };
+        match writer.find_place(offset, bytes).await {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks where the upload goes on, now that nobody else writes.
+    async fn find_place(&mut self, offset: u64, bytes: Option<u64>) -> Result<(), ApiError> {
+        let id = self.upload.id;
+        let mut transaction = self.incoming.library.database().begin(&Mandate::upkeep(self.tenant)).await?;
+        self.upload = record::find(&mut transaction, id).await?;
+        self.upload.must_be_open()?;
+        if self.upload.received != offset {
+            return Err(ApiError::UploadOffset { offset: self.upload.received });
+        }
         if let Some(bytes) = bytes {
             record::set_length(&mut transaction, id, bytes).await?;
-            upload.bytes = Some(bytes);
+            self.upload.bytes = Some(bytes);
         }
         let last = sqlx::query!(
             "SELECT number, object, bytes FROM upload_parts WHERE upload_id = $1 ORDER BY number DESC LIMIT 1",
@@ -109,16 +127,9 @@ impl<'a> Writer<'a> {
         let last = last.fetch_optional(transaction.connection()).await?;
         transaction.commit().await?;
         let last = last.map(|row| Piece { number: row.number, object: row.object, bytes: row.bytes.unsigned_abs() });
-        let next = last.as_ref().map_or(1, |last| last.number + 1);
-        let tail = last.filter(|last| last.bytes < PIECE_BYTES_MIN);
-        let is_there = upload.received == offset;
-        let writer = Self { incoming, _place: place, tenant, upload, token, tail, next };
-        if is_there {
-            return Ok(writer);
-        }
-        let offset = writer.upload.received;
-        writer.release().await;
-        Err(ApiError::UploadOffset { offset })
+        self.next = last.as_ref().map_or(1, |last| last.number + 1);
+        self.tail = last.filter(|last| last.bytes < PIECE_BYTES_MIN);
+        Ok(())
     }
 
     /// Receives a body.

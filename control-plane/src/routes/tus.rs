@@ -99,17 +99,22 @@ pub async fn create(
     if upload.state == incoming::State::Completing {
         upload = finish(incoming, &caller.mandate, upload).await?;
     } else if headers.is_offset_type {
-        // What is wrong with the first bytes is no reason to send them all again.
+        // That not all of the first bytes could be kept is no reason to begin anew.
         match receive(incoming, &caller.mandate, (upload.id, 0, None), headers, data).await {
             Ok((after, received)) => (upload, offset) = (after, received),
-            Err(error @ (ApiError::ChecksumMismatch | ApiError::UploadLength | ApiError::HashMismatch)) => {
-                return Err(error);
-            }
-            Err(_) => {
+            Err(
+                ApiError::BodyCut
+                | ApiError::Busy
+                | ApiError::Database(_)
+                | ApiError::Store(_)
+                | ApiError::UploadLocked
+                | ApiError::UploadTime,
+            ) => {
                 let mut transaction = incoming.library.database().begin(&caller.mandate).await?;
                 upload = incoming::find(&mut transaction, upload.id).await?;
                 offset = upload.received;
             }
+            Err(error) => return Err(error),
         }
     }
     Ok(TusAnswer::new(Status::Created).with("Location", location).about(&upload, offset))
@@ -263,7 +268,8 @@ async fn receive(
 async fn finish(incoming: &Incoming, mandate: &Mandate, upload: Upload) -> Result<Upload, ApiError> {
     match incoming::complete(incoming, mandate, upload.id, None).await {
         // Its bytes are there: a worker goes on, and nobody has to send anything again.
-        Err(ApiError::Store(_) | ApiError::Database(_) | ApiError::UploadTime | ApiError::Conflict) => {
+        Err(error @ (ApiError::Store(_) | ApiError::Database(_) | ApiError::UploadTime | ApiError::Conflict)) => {
+            tracing::warn!(cause = error.cause(), upload = %upload.id, "a worker completes an upload: {error}");
             Ok(Upload { state: incoming::State::Completing, ..upload })
         }
         completed => completed,

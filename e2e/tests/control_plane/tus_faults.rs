@@ -52,9 +52,10 @@ async fn who_comes_back_ends_who_waits_at_a_dead_connection() {
         eventually("its bytes", async || (offset(&rig, &location).await == 1_000_000).then_some(())).await;
         assert_eq!(dead.status().await, 423);
         // Without asking first, too.
-        let dead = Half::patch(&rig, &location, 1_000_000, LARGE - 1_000_000, &[]).await;
+        let dead = Half::patch(&rig, &location, 1_000_000, LARGE - 1_000_000, &bytes[1_000_000..1_001_000]).await;
         eventually("a writer", async || (rig.count("uploads WHERE writer IS NOT NULL").await == 1).then_some(())).await;
-        append(&rig, &location, 1_000_000, bytes.slice(1_000_000..)).await;
+        problem(&rig.api.send(&patch(&rig, &location, 1_000_000, "x")).await, 409, "upload-offset");
+        append(&rig, &location, 1_001_000, bytes.slice(1_001_000..)).await;
         assert_eq!(dead.status().await, 423);
         assert_taken(&rig, "a", &bytes).await;
     }
@@ -212,8 +213,8 @@ async fn a_database_that_is_restarted_meanwhile() {
 #[tokio::test]
 async fn many_at_once_are_told_to_wait() {
     let rig = MediaRig::with_folder(&[("UPLOADS_RECEIVING", "1".to_owned())]).await;
-    let (one, two) = (create(&rig, 4, &[]).await, create(&rig, 4, &[]).await);
-    let half = Half::patch(&rig, &one, 0, 4, b"f").await;
+    let (one, two) = (create(&rig, 4000, &[]).await, create(&rig, 4, &[]).await);
+    let half = Half::patch(&rig, &one, 0, 4000, &[1; 1000]).await;
     eventually("a writer", async || (rig.count("uploads WHERE writer IS NOT NULL").await == 1).then_some(())).await;
     let busy = rig.api.send(&patch(&rig, &two, 0, "four")).await;
     problem(&busy, 503, "busy");
