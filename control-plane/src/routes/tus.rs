@@ -74,7 +74,6 @@ fn http_date(at: OffsetDateTime) -> String {
 
 /// Begins an upload, with its first bytes if there are some.
 #[utoipa::path(
-    operation_id = "create_by_tus",
     tag = "uploads",
     operation_id = "create_tus",
     security(("tenantKey" = ["media:write"])),
