@@ -31,6 +31,7 @@ use crate::scanner::ScannerWatch;
 use crate::traced;
 use crate::txt::TxtRecords;
 use crate::webhooks::WebhookReach;
+use crate::workflows::Means;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
 const MERCY_SECONDS: u32 = 2;
@@ -74,7 +75,8 @@ pub fn build(
     let library = Library::open(settings, database.clone())?;
     let (replica, looked_at) = (ReplicaWatch::new(registry)?, database.clone());
     let scanner = settings.scanner.scanner();
-    let (watch, quarantine) = (ScannerWatch::new(scanner.clone(), registry)?, database.clone());
+    let means = Means { has_scanner: scanner.daemon.is_some(), reach: WebhookReach(settings.webhooks.reach()) };
+    let (watch, quarantine) = (ScannerWatch::new(scanner, registry)?, database.clone());
     Ok(rocket::custom(config)
         .attach(Requests::start(registry, settings.traces.trust_incoming)?)
         .attach(Tus::new(library.bytes_max))
@@ -113,7 +115,7 @@ pub fn build(
         .manage(settings.seal())
         .manage(Incoming::new(settings, library.clone()))
         .manage(library)
-        .manage(scanner)
+        .manage(means)
         .manage(BytesUrls::new(settings))
         .manage(database)
         .manage(registry.clone())

@@ -15,6 +15,26 @@ pub use self::scan::{Answered, Found, Occasion, Outcome, Scan, Verdict, Workflow
 use crate::media::Kind;
 use crate::problem::ApiError;
 use crate::sealing::Seal;
+use crate::webhooks::WebhookReach;
+
+/// What steps may make use of here.
+pub struct Means {
+    /// Whether there is a scanner.
+    pub has_scanner: bool,
+    /// Which endpoints may be asked.
+    pub reach: WebhookReach,
+}
+
+impl Means {
+    /// Holds a workflow against the limits, and against what there is.
+    ///
+    /// # Errors
+    /// [`ApiError::Field`] and [`ApiError::NoScanner`].
+    pub fn check(&self, workflow: &Workflow) -> Result<(), ApiError> {
+        workflow.check(&self.reach)?;
+        if workflow.needs_scanner() && !self.has_scanner { Err(ApiError::NoScanner) } else { Ok(()) }
+    }
+}
 
 /// A workflow that media of some kind go through now.
 #[derive(Debug, Clone)]

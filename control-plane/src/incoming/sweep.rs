@@ -44,8 +44,8 @@ pub async fn due(library: &Library, page: i32) -> Result<Vec<Due>, ApiError> {
 /// # Errors
 /// [`ApiError::Store`] and [`ApiError::Database`].
 pub async fn see_to(library: &Library, due: &Due) -> Result<(), ApiError> {
-    if due.is_completing {
-        return go_on(library, due.tenant, due.id).await;
+    if due.is_completing && go_on(library, due.tenant, due.id).await? {
+        return Ok(());
     }
     clear(library, due.tenant, due.id).await?;
     let mut transaction = library.database().begin(&Mandate::upkeep(due.tenant)).await?;
@@ -103,12 +103,22 @@ pub(super) async fn clear(library: &Library, tenant: TenantKey, id: Uuid) -> Res
     }
 }
 
-/// Has a worker complete an upload over which somebody has died or failed, unless one is at it.
-async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<(), ApiError> {
+/// Has a worker complete an upload over which somebody has died or failed, unless one is at it; whether there is still anybody
+/// to complete it for.
+async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<bool, ApiError> {
     let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     let upload = record::lock(&mut transaction, id).await?;
     if upload.state != State::Completing {
-        return Ok(());
+        return Ok(true);
+    }
+    let is_there =
+        sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM tenants WHERE id = $1) AS "is_there!""#, tenant.as_uuid());
+    if !is_there.fetch_one(transaction.connection()).await? {
+        sqlx::query!("UPDATE uploads SET state = 'expired' WHERE id = $1", id)
+            .execute(transaction.connection())
+            .await?;
+        transaction.commit().await?;
+        return Ok(false);
     }
     let job = match upload.job {
         Some(job) => jobs::find(&mut transaction, JobId(job)).map_ok(|job| Some(job.state)).await,
@@ -138,5 +148,5 @@ async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<(), Api
         }
     }
     transaction.commit().await?;
-    Ok(())
+    Ok(true)
 }

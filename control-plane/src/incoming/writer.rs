@@ -4,7 +4,7 @@
 //! says is ever told to a client. When a connection breaks, what has come until then is stored too. An object that is smaller than it
 //! might be is put together with what comes next, so that a client that sends crumbs leaves no crumbs.
 //!
-//! Must not hold more than one piece, and must not change anything once somebody else is the writer ([`super::take_over`]).
+//! Must not hold more than one piece, and must not change anything once somebody else is the writer ([`super::take_over()`]).
 
 use std::time::Duration;
 
@@ -94,13 +94,31 @@ impl<'a> Writer<'a> {
     ) -> Result<Self, ApiError> {
         let (place, token) = (incoming.place()?, Uuid::now_v7());
         let database = incoming.library.database();
-        take_over(database, tenant, id, Some(token)).await?;
-        let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
-        let mut upload = record::find(&mut transaction, id).await?;
+        let upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
         upload.must_be_open()?;
+        take_over(database, tenant, id, Some(token)).await?;
+        let mut writer = Self { incoming, _place: place, tenant, upload, token, tail: None, next: 1 };
+        match writer.find_place(offset, bytes).await {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks where the upload goes on, now that nobody else writes.
+    async fn find_place(&mut self, offset: u64, bytes: Option<u64>) -> Result<(), ApiError> {
+        let id = self.upload.id;
+        let mut transaction = self.incoming.library.database().begin(&Mandate::upkeep(self.tenant)).await?;
+        self.upload = record::find(&mut transaction, id).await?;
+        self.upload.must_be_open()?;
+        if self.upload.received != offset {
+            return Err(ApiError::UploadOffset { offset: self.upload.received });
+        }
         if let Some(bytes) = bytes {
             record::set_length(&mut transaction, id, bytes).await?;
-            upload.bytes = Some(bytes);
+            self.upload.bytes = Some(bytes);
         }
         let last = sqlx::query!(
             "SELECT number, object, bytes FROM upload_parts WHERE upload_id = $1 ORDER BY number DESC LIMIT 1",
@@ -109,16 +127,9 @@ impl<'a> Writer<'a> {
         let last = last.fetch_optional(transaction.connection()).await?;
         transaction.commit().await?;
         let last = last.map(|row| Piece { number: row.number, object: row.object, bytes: row.bytes.unsigned_abs() });
-        let next = last.as_ref().map_or(1, |last| last.number + 1);
-        let tail = last.filter(|last| last.bytes < PIECE_BYTES_MIN);
-        let is_there = upload.received == offset;
-        let writer = Self { incoming, _place: place, tenant, upload, token, tail, next };
-        if is_there {
-            return Ok(writer);
-        }
-        let offset = writer.upload.received;
-        writer.release().await;
-        Err(ApiError::UploadOffset { offset })
+        self.next = last.as_ref().map_or(1, |last| last.number + 1);
+        self.tail = last.filter(|last| last.bytes < PIECE_BYTES_MIN);
+        Ok(())
     }
 
     /// Receives a body.
@@ -170,8 +181,9 @@ impl<'a> Writer<'a> {
             is_whole |= self.keep(std::mem::take(&mut unkept)).await?;
             match stop {
                 None => {}
-                Some(Stop::Broken(error)) => return Err(error),
-                Some(Stop::End) => {
+                // Nothing is missing any more.
+                Some(Stop::Broken(error)) if !is_whole => return Err(error),
+                Some(Stop::Broken(_) | Stop::End) => {
                     return Ok(Received { offset: self.upload.received, upload: self.upload.clone(), is_whole });
                 }
             }

@@ -75,6 +75,7 @@ fn http_date(at: OffsetDateTime) -> String {
 /// Begins an upload, with its first bytes if there are some.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "create_tus",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders, Condition),
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
@@ -99,17 +100,22 @@ pub async fn create(
     if upload.state == incoming::State::Completing {
         upload = finish(incoming, &caller.mandate, upload).await?;
     } else if headers.is_offset_type {
-        // What is wrong with the first bytes is no reason to send them all again.
+        // That not all of the first bytes could be kept is no reason to begin anew.
         match receive(incoming, &caller.mandate, (upload.id, 0, None), headers, data).await {
             Ok((after, received)) => (upload, offset) = (after, received),
-            Err(error @ (ApiError::ChecksumMismatch | ApiError::UploadLength | ApiError::HashMismatch)) => {
-                return Err(error);
-            }
-            Err(_) => {
+            Err(
+                ApiError::BodyCut
+                | ApiError::Busy
+                | ApiError::Database(_)
+                | ApiError::Store(_)
+                | ApiError::UploadLocked
+                | ApiError::UploadTime,
+            ) => {
                 let mut transaction = incoming.library.database().begin(&caller.mandate).await?;
                 upload = incoming::find(&mut transaction, upload.id).await?;
                 offset = upload.received;
             }
+            Err(error) => return Err(error),
         }
     }
     Ok(TusAnswer::new(Status::Created).with("Location", location).about(&upload, offset))
@@ -167,6 +173,7 @@ async fn insert(
 /// How far an upload is. Whoever sends bytes of it is ended: it is asked by a client whose connection is gone.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "tus_offset",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders),
     responses((status = 200, description = "It", headers(("Upload-Offset" = u64, description = "How many bytes have come"), ("Upload-Length" = u64, description = "How many there will be"))))
@@ -212,6 +219,7 @@ pub async fn offset(
 /// Takes the bytes of an upload that come next. When the connection breaks, what has come until then is kept.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "append_tus",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders),
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
@@ -263,7 +271,8 @@ async fn receive(
 async fn finish(incoming: &Incoming, mandate: &Mandate, upload: Upload) -> Result<Upload, ApiError> {
     match incoming::complete(incoming, mandate, upload.id, None).await {
         // Its bytes are there: a worker goes on, and nobody has to send anything again.
-        Err(ApiError::Store(_) | ApiError::Database(_) | ApiError::UploadTime | ApiError::Conflict) => {
+        Err(error @ (ApiError::Store(_) | ApiError::Database(_) | ApiError::UploadTime | ApiError::Conflict)) => {
+            tracing::warn!(cause = error.cause(), upload = %upload.id, "a worker completes an upload: {error}");
             Ok(Upload { state: incoming::State::Completing, ..upload })
         }
         completed => completed,
@@ -273,6 +282,7 @@ async fn finish(incoming: &Incoming, mandate: &Mandate, upload: Upload) -> Resul
 /// Gives an upload up.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "terminate_tus",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders),
     responses((status = 204, description = "What has come of it is deleted"))

@@ -17,10 +17,8 @@ use crate::body::Body;
 use crate::etag::Condition;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
-use crate::scanner::Scanner;
 use crate::sealing::Seal;
-use crate::webhooks::WebhookReach;
-use crate::workflows::{self, Step, Subject, Workflow};
+use crate::workflows::{self, Means, Step, Subject, Workflow};
 
 /// A workflow, without its secrets.
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,16 +101,12 @@ pub async fn put(
     condition: Condition,
     body: Body<Workflow>,
     database: &State<Database>,
-    scanner: &State<Scanner>,
-    reach: &State<WebhookReach>,
+    means: &State<Means>,
     seal: &State<Seal>,
 ) -> Result<Either<Created<WorkflowView>, Versioned<WorkflowView>>, ApiError> {
     caller.needs(Scope::Admin)?;
     let subject = known(kind)?;
-    body.check(reach)?;
-    if body.needs_scanner() && scanner.daemon.is_none() {
-        return Err(ApiError::NoScanner);
-    }
+    means.check(&body)?;
     let mut transaction = database.begin(&caller.mandate).await?;
     let before = sqlx::query!("SELECT version, secrets FROM workflows WHERE kind = $1 FOR UPDATE", subject.as_str())
         .fetch_optional(transaction.connection())

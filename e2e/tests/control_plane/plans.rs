@@ -112,6 +112,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     };
     ok(&put("a").await, 201);
     ok(&put("a").await, 200);
+    ok(&api.json(Method::PUT, &shop.key, "/v1/workflows/any", &json!({"steps": []})).await, 201);
     let key = json!({"name": "x", "scopes": ["media:read"]});
     let key = ok(&api.json(Method::POST, &shop.key, "/v1/api-keys", &key).await, 201);
     let domain = Request::new(Method::POST, "/v1/domains").header("authorization", format!("Bearer {}", shop.key));

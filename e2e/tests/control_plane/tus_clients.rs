@@ -13,7 +13,7 @@ use testkit::webdriver::Browser;
 use tokio::process::{Child, Command};
 
 use crate::media_rig::MediaRig;
-use crate::upload_rig::{assert_swept, assert_taken, noise};
+use crate::upload_rig::{assert_swept, assert_taken, noise, until_done};
 use crate::uploads_guide::blocks;
 
 /// So large that it takes a while with a store that is slow.
@@ -78,6 +78,7 @@ async fn tus_js_client_goes_on_after_it_was_killed() {
     assert!(node.wait().await.expect("our child").success(), "{}", rig.api.log());
     assert_eq!(rig.count("uploads").await, 1, "it has gone on with the first");
     rig.relay().set_latency(Duration::ZERO);
+    until_done(&rig).await;
     assert_taken(&rig, "holidays/film", &bytes).await;
 }
 
@@ -96,6 +97,7 @@ async fn tus_js_client_goes_on_after_the_server_was_killed() {
     assert!(node.wait().await.expect("our child").success(), "{}", rig.api.log());
     assert_eq!(rig.count("uploads").await, 1, "it has gone on with the first");
     rig.relay().set_latency(Duration::ZERO);
+    until_done(&rig).await;
     assert_taken(&rig, "holidays/film", &bytes).await;
 }
 
@@ -147,6 +149,7 @@ async fn uppy_goes_on_in_a_browser_after_the_server_was_killed() {
     .await;
     assert_eq!(rig.count("uploads").await, 1, "it has gone on with the first");
     rig.relay().set_latency(Duration::ZERO);
+    until_done(&rig).await;
     let id = done.rsplit('/').next().expect("a name");
     assert!(rig.stored(id) == bytes, "other bytes than were sent");
     let medium = rig.get(id).await;

@@ -52,12 +52,36 @@ async fn who_comes_back_ends_who_waits_at_a_dead_connection() {
         eventually("its bytes", async || (offset(&rig, &location).await == 1_000_000).then_some(())).await;
         assert_eq!(dead.status().await, 423);
         // Without asking first, too.
-        let dead = Half::patch(&rig, &location, 1_000_000, LARGE - 1_000_000, &[]).await;
+        let dead = Half::patch(&rig, &location, 1_000_000, LARGE - 1_000_000, &bytes[1_000_000..1_001_000]).await;
         eventually("a writer", async || (rig.count("uploads WHERE writer IS NOT NULL").await == 1).then_some(())).await;
-        append(&rig, &location, 1_000_000, bytes.slice(1_000_000..)).await;
+        problem(&rig.api.send(&patch(&rig, &location, 1_000_000, "x")).await, 409, "upload-offset");
+        append(&rig, &location, 1_001_000, bytes.slice(1_001_000..)).await;
         assert_eq!(dead.status().await, 423);
         assert_taken(&rig, "a", &bytes).await;
     }
+}
+
+#[tokio::test]
+async fn who_has_asked_before_does_not_end_who_comes_later() {
+    let rig = bucket().await;
+    let bytes = noise(LARGE, 9);
+    let location = create(&rig, LARGE, &[("public_id", "a")]).await;
+    rig.relay().set_for(1, Fault::StallBeforeHead);
+    let before = rig.relay().requests();
+    let slow = Half::patch(&rig, &location, 0, LARGE, &vec![7; PIECE]).await;
+    rig.relay().wait_for_requests(before + 1).await.expect("a piece");
+    // Who asks how far it is waits for the writer, and meanwhile another one takes its place.
+    let (addr, asked) = (rig.api.addr(), crate::upload_rig::tus(http::Method::HEAD, &location, &rig.shop));
+    let waiting = tokio::spawn(async move { send(addr, &asked).await });
+    eventually("a wish", async || (rig.count("uploads WHERE writer_wanted").await == 1).then_some(())).await;
+    rig.sql("UPDATE uploads SET writer = gen_random_uuid(), writer_wanted = false").await;
+    let answer = waiting.await.expect("no panic").expect("an answer");
+    assert_eq!(answer.header("upload-offset"), Some("0"));
+    assert_eq!(rig.count("uploads WHERE writer IS NOT NULL AND NOT writer_wanted").await, 1, "the later one goes on");
+    rig.relay().heal();
+    assert_eq!(slow.status().await, 423);
+    append(&rig, &location, 0, bytes.clone()).await;
+    assert_taken(&rig, "a", &bytes).await;
 }
 
 #[tokio::test]
@@ -212,8 +236,8 @@ async fn a_database_that_is_restarted_meanwhile() {
 #[tokio::test]
 async fn many_at_once_are_told_to_wait() {
     let rig = MediaRig::with_folder(&[("UPLOADS_RECEIVING", "1".to_owned())]).await;
-    let (one, two) = (create(&rig, 4, &[]).await, create(&rig, 4, &[]).await);
-    let half = Half::patch(&rig, &one, 0, 4, b"f").await;
+    let (one, two) = (create(&rig, 4000, &[]).await, create(&rig, 4, &[]).await);
+    let half = Half::patch(&rig, &one, 0, 4000, &[1; 1000]).await;
     eventually("a writer", async || (rig.count("uploads WHERE writer IS NOT NULL").await == 1).then_some(())).await;
     let busy = rig.api.send(&patch(&rig, &two, 0, "four")).await;
     problem(&busy, 503, "busy");

@@ -285,6 +285,8 @@ async fn uploads_outlive_nothing_but_their_tenant_for_a_while() {
     let rig = MediaRig::start().await;
     let upload = begin(&rig, &json!({"bytes": 4})).await;
     put(&url(&upload, 1), "four").await;
+    let completing = begin(&rig, &json!({"bytes": 4})).await;
+    put(&url(&completing, 1), "four").await;
     let admin = testkit::control_plane::ADMIN_KEY;
     ok(&rig.api.json(Method::PATCH, admin, "/v1/tenants/shop", &json!({"state": "suspended"})).await, 200);
     assert_eq!(rig.api.delete(admin, "/v1/tenants/shop").await.status, 204);

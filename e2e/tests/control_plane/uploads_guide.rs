@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::media_rig::{MediaRig, picture};
 use crate::tus_clients::{clients, script};
-use crate::upload_rig::{PART, assert_swept, both, noise};
+use crate::upload_rig::{PART, assert_swept, both, noise, until_done};
 
 /// The blocks of the guide in a language, in their order.
 pub(crate) fn blocks(language: &str) -> Vec<String> {
@@ -81,6 +81,7 @@ async fn a_stock_client_is_used_as_the_guide_says() {
         std::fs::write(folder.path().join("film.mp4"), &bytes).expect("the folder is ours");
         let told = run(&rig, "node", &["film.mjs"], folder.path()).await;
         assert!(told.trim_end().lines().last().is_some_and(|line| line.starts_with("done: http://")), "{told}");
+        until_done(&rig).await;
         assert!(rig.stored("holidays/film") == bytes);
         let medium = &rig.target("holidays/film");
         assert_eq!(medium.tags, ["sea", "summer"]);

@@ -95,6 +95,7 @@ impl<'r> Responder<'r, 'static> for Download {
 #[utoipa::path(
     tag = "media",
     operation_id = "get_bytes",
+    security(("signedUrl" = [])),
     params(Pass),
     responses((status = 200, description = "They", content_type = "application/octet-stream"))
 )]
