@@ -100,7 +100,8 @@ struct Worker {
     library: Library,
     runner: Runner,
     sender: Arc<Sender>,
-    webhooks: WebhookMetrics,
+    /// What is looked at for whoever asks for metrics.
+    webhooks: Option<WebhookMetrics>,
     parts: Parts,
     feed_age: Duration,
     job_age: Duration,
@@ -120,7 +121,7 @@ impl Worker {
             library,
             runner,
             sender,
-            webhooks,
+            webhooks: settings.worker_listen.map(|_| webhooks),
             parts,
             feed_age: days(settings.feed_days),
             job_age: days(settings.job_days),
@@ -131,7 +132,9 @@ impl Worker {
     async fn work(&self) {
         for round in 0u64.. {
             let mut done = self.reap().await.and(self.see_to_store().await);
-            done = done.and(self.webhooks.look(&self.database).await.map_err(Into::into));
+            if let Some(webhooks) = &self.webhooks {
+                done = done.and(webhooks.look(&self.database).await.map_err(Into::into));
+            }
             if round.is_multiple_of(SETTLE_EVERY) {
                 done = done.and(quotas::sweep(&self.database).await.context("quotas"));
             }
