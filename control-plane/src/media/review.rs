@@ -121,31 +121,31 @@ pub(super) async fn locked(
     Ok((judged(false, &own.state, &own.kind, own.revision, own.bytes, own.scan)?, replacement.transpose()?))
 }
 
-/// Keeps a scan, and what it has found if the bytes are served.
+/// Keeps a scan and where the bytes stand by it, and says what it has found if they are served.
 pub(super) async fn keep(
     transaction: &mut TenantTransaction,
     judged: &Judged,
     scan: &mut Scan,
 ) -> Result<(), ApiError> {
-    if !judged.is_replacement && judged.state.is_served() {
+    if !judged.is_held() {
         say(transaction, judged.media, scan).await?;
     }
-    let (media, json) = (judged.media, to_json(scan)?);
+    let (media, state, json) = (judged.media, judged.state.as_str(), to_json(scan)?);
     if judged.is_replacement {
-        sqlx::query!("UPDATE replacements SET scan = $2 WHERE media_id = $1", media, json)
+        sqlx::query!("UPDATE replacements SET state = $2, scan = $3 WHERE media_id = $1", media, state, json)
             .execute(transaction.connection())
             .await?;
-        touch(transaction, media).await
-    } else {
-        sqlx::query!(
-            "UPDATE media SET scan = $2, version = version + 1, updated_at = now() WHERE id = $1",
-            media,
-            json
-        )
-        .execute(transaction.connection())
-        .await?;
-        Ok(())
+        return touch(transaction, media).await;
     }
+    sqlx::query!(
+        "UPDATE media SET state = $2, scan = $3, version = version + 1, updated_at = now() WHERE id = $1",
+        media,
+        state,
+        json
+    )
+    .execute(transaction.connection())
+    .await?;
+    Ok(())
 }
 
 /// Something about a medium has changed that stands elsewhere.
@@ -170,17 +170,15 @@ pub(super) async fn release_bytes(
             "WITH new AS (DELETE FROM replacements WHERE media_id = $1 RETURNING *)
              UPDATE media SET kind = new.kind, revision = new.revision, content_type = new.content_type, bytes = new.bytes,
                  sha256 = new.sha256, width = new.width, height = new.height,
-                 filename = coalesce(new.filename, media.filename), stored_at = new.stored_at,
-                 state = CASE WHEN is_served(media.state) THEN media.state ELSE 'ready' END
+                 filename = coalesce(new.filename, media.filename), stored_at = new.stored_at
              FROM new WHERE media.id = $1 AND new.tenant_id = media.tenant_id",
             media
         )
         .execute(transaction.connection())
         .await?;
-    } else if !judged.state.is_served() {
-        sqlx::query!("UPDATE media SET state = 'ready' WHERE id = $1", media).execute(transaction.connection()).await?;
     }
-    let served = Judged { is_replacement: false, state: MediaState::Ready, scan: None, ..*judged };
+    let state = if judged.is_held() { MediaState::Ready } else { judged.state };
+    let served = Judged { is_replacement: false, state, scan: None, ..*judged };
     keep(transaction, &served, scan).await?;
     if !judged.is_held() {
         return Ok(());
@@ -201,15 +199,6 @@ pub(super) async fn reject_bytes(
 ) -> Result<(), ApiError> {
     scan.found = Found::default();
     let (tenant, media) = (transaction.tenant().as_uuid(), judged.media);
-    if judged.is_replacement {
-        sqlx::query!("UPDATE replacements SET state = 'rejected' WHERE media_id = $1", media)
-            .execute(transaction.connection())
-            .await?;
-    } else {
-        sqlx::query!("UPDATE media SET state = 'rejected' WHERE id = $1", media)
-            .execute(transaction.connection())
-            .await?;
-    }
     sqlx::query!(
         "INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at)
          VALUES ($1, $2, $3, 'rejected', now() + $4) ON CONFLICT DO NOTHING",
@@ -284,7 +273,7 @@ pub async fn scan_again(
             return Err(ApiError::MediaState("rejected by hand: only a release lets it through"));
         }
         keep_bytes(transaction, &judged).await?;
-        set_state(transaction, &mut judged).await?;
+        judged.state = MediaState::Quarantined;
     }
     let workflow = workflows::in_force(transaction, judged.kind).await?.ok_or(ApiError::NoWorkflow)?;
     give_up(transaction, judged.scan.as_ref()).await?;
@@ -302,21 +291,6 @@ pub async fn scan_again(
         record::tell(library, transaction, EventKind::MediaQuarantined, row).await?;
     }
     Ok(jobs::JobId(job))
-}
-
-async fn set_state(transaction: &mut TenantTransaction, judged: &mut Judged) -> Result<(), ApiError> {
-    judged.state = MediaState::Quarantined;
-    let media = judged.media;
-    if judged.is_replacement {
-        sqlx::query!("UPDATE replacements SET state = 'quarantined' WHERE media_id = $1", media)
-            .execute(transaction.connection())
-            .await?;
-    } else {
-        sqlx::query!("UPDATE media SET state = 'quarantined' WHERE id = $1", media)
-            .execute(transaction.connection())
-            .await?;
-    }
-    Ok(())
 }
 
 /// Keeps rejected bytes from being deleted, unless they are.

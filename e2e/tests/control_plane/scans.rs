@@ -185,6 +185,15 @@ async fn somebody_decides_and_has_the_last_word() {
     assert_eq!((&released["state"], &released["scan"]["verdict"]), (&json!("ready"), &json!("passed")));
     assert_eq!(rig.stored("a"), picture(RED));
     problem(&ask(&rig, &made, "release", &json!({"reason": "x"})).await, 409, "media-state");
+    let log = format!("/v1/audit-log?resource=media/{}&limit=2", id(&made));
+    let log = ok(&rig.api.get(&rig.shop.key, &log).await, 200);
+    let entries = log["items"].as_array().expect("a list");
+    for (entry, what) in entries.iter().zip(["release", "reject"]) {
+        assert_eq!(entry["operation"], format!("POST /v1/media/<id>/{what}"), "{entry}");
+        assert!(entry["actor"].as_str().is_some_and(|actor| actor.starts_with("key:")), "{entry}");
+    }
+    let rejection = &entries[1]["after"];
+    assert_eq!((&rejection["state"], &rejection["scan"]["reason"]), (&json!("rejected"), &json!("looked at it")));
 
     // What the scanner is wrong about.
     let wrong = upload(&rig, "b", &harmful(RED)).await;
