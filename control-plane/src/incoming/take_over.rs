@@ -20,8 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Makes this the writer of an upload that is open, as soon as there is no other. `None` only ends who writes.
 ///
+/// Only whoever writes at the beginning is ended: one that comes meanwhile has asked later, and knows better.
+///
 /// # Errors
-/// [`ApiError::Database`].
+/// [`ApiError::UploadLocked`] when another one has become the writer; [`ApiError::Database`].
 pub async fn take_over(
     database: &Database,
     tenant: TenantKey,
@@ -29,28 +31,30 @@ pub async fn take_over(
     writer: Option<Uuid>,
 ) -> Result<(), ApiError> {
     let until = Instant::now() + PATIENCE;
+    let mut ended = None;
     loop {
-        let is_late = Instant::now() >= until;
         let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
-        let taken = sqlx::query!(
-            "UPDATE uploads SET writer = $2, writer_wanted = false WHERE id = $1 AND state = 'open' AND (writer IS NULL OR $3)",
-            upload,
-            writer,
-            is_late
+        let there = sqlx::query!(
+            "SELECT writer, writer_wanted FROM uploads WHERE id = $1 AND state = 'open' FOR UPDATE",
+            upload
         );
-        if taken.execute(transaction.connection()).await?.rows_affected() == 1 {
+        // It is not open any more: whoever comes next is told so.
+        let Some(there) = there.fetch_optional(transaction.connection()).await? else { return Ok(()) };
+        let is_another = ended.is_some() && there.writer.is_some() && there.writer != ended;
+        if is_another {
+            return if writer.is_some() { Err(ApiError::UploadLocked) } else { Ok(()) };
+        }
+        if there.writer.is_none() || Instant::now() >= until {
+            sqlx::query!("UPDATE uploads SET writer = $2, writer_wanted = false WHERE id = $1", upload, writer)
+                .execute(transaction.connection())
+                .await?;
             return Ok(transaction.commit().await?);
         }
-        let asked = sqlx::query_scalar!("SELECT writer_wanted FROM uploads WHERE id = $1 AND state = 'open'", upload);
-        match asked.fetch_optional(transaction.connection()).await? {
-            // It is not open any more: whoever comes next is told so.
-            None => return Ok(()),
-            Some(true) => {}
-            Some(false) => {
-                sqlx::query!("UPDATE uploads SET writer_wanted = true WHERE id = $1", upload)
-                    .execute(transaction.connection())
-                    .await?;
-            }
+        ended = there.writer;
+        if !there.writer_wanted {
+            sqlx::query!("UPDATE uploads SET writer_wanted = true WHERE id = $1", upload)
+                .execute(transaction.connection())
+                .await?;
         }
         transaction.commit().await?;
         sleep(LOOK_EVERY).await;

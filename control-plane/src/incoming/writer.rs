@@ -181,8 +181,9 @@ impl<'a> Writer<'a> {
             is_whole |= self.keep(std::mem::take(&mut unkept)).await?;
             match stop {
                 None => {}
-                Some(Stop::Broken(error)) => return Err(error),
-                Some(Stop::End) => {
+                // Nothing is missing any more.
+                Some(Stop::Broken(error)) if !is_whole => return Err(error),
+                Some(Stop::Broken(_) | Stop::End) => {
                     return Ok(Received { offset: self.upload.received, upload: self.upload.clone(), is_whole });
                 }
             }

@@ -62,6 +62,29 @@ async fn who_comes_back_ends_who_waits_at_a_dead_connection() {
 }
 
 #[tokio::test]
+async fn who_has_asked_before_does_not_end_who_comes_later() {
+    let rig = bucket().await;
+    let bytes = noise(LARGE, 9);
+    let location = create(&rig, LARGE, &[("public_id", "a")]).await;
+    rig.relay().set_for(1, Fault::StallBeforeHead);
+    let before = rig.relay().requests();
+    let slow = Half::patch(&rig, &location, 0, LARGE, &vec![7; PIECE]).await;
+    rig.relay().wait_for_requests(before + 1).await.expect("a piece");
+    // Who asks how far it is waits for the writer, and meanwhile another one takes its place.
+    let (addr, asked) = (rig.api.addr(), crate::upload_rig::tus(http::Method::HEAD, &location, &rig.shop));
+    let waiting = tokio::spawn(async move { send(addr, &asked).await });
+    eventually("a wish", async || (rig.count("uploads WHERE writer_wanted").await == 1).then_some(())).await;
+    rig.sql("UPDATE uploads SET writer = gen_random_uuid(), writer_wanted = false").await;
+    let answer = waiting.await.expect("no panic").expect("an answer");
+    assert_eq!(answer.header("upload-offset"), Some("0"));
+    assert_eq!(rig.count("uploads WHERE writer IS NOT NULL AND NOT writer_wanted").await, 1, "the later one goes on");
+    rig.relay().heal();
+    assert_eq!(slow.status().await, 423);
+    append(&rig, &location, 0, bytes.clone()).await;
+    assert_taken(&rig, "a", &bytes).await;
+}
+
+#[tokio::test]
 async fn a_writer_that_does_not_let_go_changes_nothing_any_more() {
     let rig = bucket().await;
     let bytes = noise(LARGE, 3);
