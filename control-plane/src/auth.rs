@@ -8,7 +8,7 @@ mod scope;
 
 use std::sync::Arc;
 
-use isolation::{Actor, Author, Database, DatabaseError, Mandate, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, Database, DatabaseError, Freshness, Mandate, TenantKey, TenantTransaction};
 use rocket::request::{FromRequest, Outcome, Request};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -41,8 +41,7 @@ pub struct Caller {
     /// What its transactions begin with.
     pub mandate: Mandate,
     scopes: Scopes,
-    /// What was changed a moment ago has to be seen.
-    wants_newest: bool,
+    freshness: Freshness,
 }
 
 impl Caller {
@@ -54,12 +53,12 @@ impl Caller {
         if self.scopes.contain(scope) { Ok(()) } else { Err(ApiError::Scope(scope)) }
     }
 
-    /// Begins a transaction for a list or a sum, which may lag behind by a little, unless the request says `Cache-Control: no-cache`.
+    /// Begins a transaction for a list or a sum.
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`].
     pub async fn read(&self, database: &Database) -> Result<TenantTransaction, DatabaseError> {
-        if self.wants_newest { database.read_newest(&self.mandate).await } else { database.read(&self.mandate).await }
+        database.read(&self.mandate, self.freshness).await
     }
 }
 
@@ -67,6 +66,8 @@ impl Caller {
 #[derive(Debug, Clone)]
 pub struct Admin {
     author: Author,
+    /// Of lists and sums.
+    pub freshness: Freshness,
 }
 
 impl Admin {
@@ -135,6 +136,12 @@ fn author(request: &Request<'_>, actor: Actor) -> Author {
     Author::of_request(actor, &operation, Exchange::of(request).id(), client)
 }
 
+/// Lists and sums may lag behind by a little, unless the request says `Cache-Control: no-cache`.
+fn freshness(request: &Request<'_>) -> Freshness {
+    let wants_newest = request.headers().get("Cache-Control").any(|words| words.contains("no-cache"));
+    if wants_newest { Freshness::Newest } else { Freshness::MayLag }
+}
+
 async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
     let token = token(request).unwrap_or_default();
     if managed::<Operators>(request)?.admin.is(token) {
@@ -151,13 +158,12 @@ async fn caller(request: &Request<'_>) -> Result<Caller, ApiError> {
     exchange.is_within(managed::<Arc<RateLimits>>(request)?.charge_key(key))?;
     exchange.came_from(tenant, key);
     let mandate = Mandate::new(tenant, &author(request, Actor::Key(key)));
-    let wants_newest = request.headers().get("Cache-Control").any(|words| words.contains("no-cache"));
-    Ok(Caller { tenant, slug, mandate, scopes, wants_newest })
+    Ok(Caller { tenant, slug, mandate, scopes, freshness: freshness(request) })
 }
 
 async fn admin(request: &Request<'_>) -> Result<Admin, ApiError> {
     if managed::<Operators>(request)?.admin.is(token(request).unwrap_or_default()) {
-        return Ok(Admin { author: author(request, Actor::Operator) });
+        return Ok(Admin { author: author(request, Actor::Operator), freshness: freshness(request) });
     }
     // Whoever has a tenant's key is told that it is the wrong one.
     caller(request).await.and(Err(ApiError::AdminOnly))

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use storage::StoreSettings;
 
 use crate::cors::Cors;
+use crate::scanner::ScannerSettings;
 use crate::sealing::Seal;
 use crate::webhooks::WebhookSettings;
 
@@ -114,6 +115,10 @@ pub struct ControlPlaneSettings {
     pub uploads_receiving: u32,
     /// What URLs of this API begin with; empty where that is the host that a request names.
     pub api_url: String,
+    /// Who looks for what is harmful in uploads.
+    pub scanner: ScannerSettings,
+    /// Days for which bytes that were rejected are kept.
+    pub rejected_days: u64,
     /// Ports that media may be fetched from beside 80 and 443.
     pub fetch_ports: Vec<u16>,
     /// Hosts and addresses that media may be fetched from although they are private.
@@ -171,6 +176,8 @@ impl Default for ControlPlaneSettings {
             uploads_open: 1000,
             uploads_receiving: 64,
             api_url: String::new(),
+            scanner: ScannerSettings::default(),
+            rejected_days: 30,
             fetch_ports: Vec::new(),
             fetch_private: Vec::new(),
             webhooks: WebhookSettings::default(),
@@ -206,7 +213,8 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=600).contains(&seconds), "statement_seconds", seconds, "1 to 600");
         let lag = self.replica_lag_seconds;
         mistakes.unless((1..=3600).contains(&lag), "replica_lag_seconds", lag, "1 to 3600");
-        for (key, days) in [("feed_days", self.feed_days), ("job_days", self.job_days)] {
+        let days = [("feed_days", self.feed_days), ("job_days", self.job_days), ("rejected_days", self.rejected_days)];
+        for (key, days) in days {
             mistakes.unless((1..=3650).contains(&days), key, days, "1 to 3650");
         }
         for (table, months) in &self.keep_months {
@@ -229,6 +237,7 @@ impl Settings for ControlPlaneSettings {
         mistakes.unless((1..=600).contains(&self.body_seconds), "body_seconds", self.body_seconds, "1 to 600");
         self.check_uploads(mistakes);
         self.webhooks.check(mistakes);
+        self.scanner.check(mistakes);
         mistakes.unless(self.threads <= 1024, "threads", self.threads, "at most 1024");
         mistakes.unless(self.drain_seconds <= 600, "drain_seconds", self.drain_seconds, "at most 600");
         self.log.check(mistakes);

@@ -37,6 +37,12 @@ kinds! {
     MediaCreated = "media.created",
     /// Something else is said of a medium.
     MediaUpdated = "media.updated",
+    /// Bytes of a medium wait to be judged before they are served.
+    MediaQuarantined = "media.quarantined",
+    /// Bytes of a medium may be served: they have passed, or somebody has decided so.
+    MediaReleased = "media.released",
+    /// Bytes of a medium may not be served: they have not passed, or somebody has decided so.
+    MediaRejected = "media.rejected",
     /// A medium has other bytes.
     MediaReplaced = "media.replaced",
     /// A medium was deleted.

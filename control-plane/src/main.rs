@@ -28,6 +28,7 @@ mod replica;
 mod requests;
 mod reseal;
 mod routes;
+mod scanner;
 mod sealing;
 mod server;
 mod traced;
@@ -35,6 +36,7 @@ mod txt;
 mod usage;
 mod webhooks;
 mod worker;
+mod workflows;
 
 use std::io::Write;
 use std::path::PathBuf;

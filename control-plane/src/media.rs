@@ -4,27 +4,38 @@
 //! Bytes come first, then the row, then the pointer: whoever is killed in between, nothing that was acknowledged is lost, and what
 //! nothing leads to is swept (`migrations/0004_media.sql`). Must not know HTTP, so that workers use it as routes do.
 
+mod bytes_url;
 mod content;
 mod dimensions;
 mod fields;
 mod intake;
+mod judging;
 mod orders;
 mod publish;
 mod record;
+mod replace;
+mod review;
+mod state;
 
 use std::time::Duration;
 
 use isolation::Database;
 use storage::ObjectStore;
 
+pub use self::bytes_url::BytesUrls;
+pub use self::content::Kind;
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
 pub use self::intake::{Intake, Taken, sweep};
+pub use self::judging::{Next, Question, ScanOrder, answer, described, next};
 pub use self::orders::{Batch, Description, FetchOrder, Step, expires_at};
 pub use self::publish::{Published, Publisher, hexadecimal};
 pub use self::record::{
     Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
-    is_published, list, make_folder, published, replace, replace_in,
+    is_published, list, make_folder, published,
 };
+pub use self::replace::{replace, replace_in};
+pub use self::review::{reason, reject, release, scan_again};
+pub use self::state::MediaState;
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;
 
@@ -37,6 +48,8 @@ pub struct Library {
     pub bytes_max: u64,
     /// How long an upload may take.
     pub upload_time: Duration,
+    /// How long bytes are kept that were rejected.
+    pub rejected_time: Duration,
     delivery_url: String,
 }
 
@@ -52,6 +65,7 @@ impl Library {
             database,
             bytes_max: settings.upload_bytes,
             upload_time: Duration::from_secs(settings.upload_seconds),
+            rejected_time: Duration::from_secs(settings.rejected_days * 24 * 3600),
             delivery_url: settings.delivery_url.trim_end_matches('/').to_owned(),
         })
     }

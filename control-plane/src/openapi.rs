@@ -37,6 +37,7 @@ use crate::server;
         (name = "jobs", description = "What workers do with it"),
         (name = "events", description = "What has happened"),
         (name = "webhooks", description = "Where events are sent"),
+        (name = "workflows", description = "What it goes through before it is delivered"),
         (name = "presets", description = "Registered sets of ops"),
         (name = "policy", description = "What a tenant is allowed"),
         (name = "overlays", description = "Registered images"),

@@ -196,7 +196,7 @@ pub enum ApiError {
     /// A file that is not the one that was announced.
     #[error("the file does not have the SHA-256 that was announced")]
     HashMismatch,
-    /// A URL for a part that is damaged, of somebody else, or too old.
+    /// A URL that is good by itself, and is damaged, of somebody else, or too old.
     #[error("the URL is not signed, or not good any more")]
     UrlRefused,
     /// An `Upload-Checksum` that cannot be used.
@@ -214,6 +214,15 @@ pub enum ApiError {
     /// A webhook that is in another state: how it is.
     #[error("the webhook {0}")]
     WebhookState(&'static str),
+    /// A medium of which this cannot be done as it is.
+    #[error("the medium is {0}")]
+    MediaState(&'static str),
+    /// Nothing is to be found out of such media.
+    #[error("no workflow is in force for media of this kind")]
+    NoWorkflow,
+    /// There is no scanner.
+    #[error("there is no scanner here: the operator has to set control-plane.scanner")]
+    NoScanner,
     /// The object store, or what it said.
     #[error(transparent)]
     Store(#[from] StorageError),
@@ -330,6 +339,9 @@ impl ApiError {
             Self::NotTusType => (Status::UnsupportedMediaType, "not-tus"),
             Self::JobState(_) => (Status::Conflict, "job-state"),
             Self::WebhookState(_) => (Status::Conflict, "webhook-state"),
+            Self::MediaState(_) => (Status::Conflict, "media-state"),
+            Self::NoWorkflow => (Status::Conflict, "no-workflow"),
+            Self::NoScanner => (Status::NotImplemented, "no-scanner"),
             Self::Store(_) => (Status::ServiceUnavailable, "store-unavailable"),
             Self::Database(DatabaseError::Unavailable(_)) => (Status::ServiceUnavailable, "database-unavailable"),
             Self::Conflict | Self::Database(DatabaseError::Conflict(_)) => (Status::Conflict, "conflict"),

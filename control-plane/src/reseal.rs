@@ -8,7 +8,7 @@ use tenancy::feed::kind;
 
 use crate::config::ControlPlaneSettings;
 use crate::sealing::{Place, Seal};
-use crate::{idempotency, webhooks};
+use crate::{idempotency, webhooks, workflows};
 
 /// Tenants that are listed in one go.
 const PAGE: i32 = 1000;
@@ -63,6 +63,7 @@ async fn of_tenant(database: &Database, seal: &Seal, tenant: TenantKey) -> anyho
         resealed += 1;
     }
     resealed += webhooks::reseal(&mut transaction, seal).await?;
+    resealed += workflows::reseal(&mut transaction, seal).await?;
     resealed += idempotency::reseal(&mut transaction, seal).await?;
     transaction.commit().await?;
     Ok(resealed)

@@ -19,7 +19,7 @@ use crate::cors::Cors;
 use crate::delivery::Reach;
 use crate::feed::FeedHead;
 use crate::incoming::Incoming;
-use crate::media::Library;
+use crate::media::{BytesUrls, Library};
 use crate::monthly::MonthlyTables;
 use crate::problem::ApiError;
 use crate::rates::RateLimits;
@@ -27,9 +27,11 @@ use crate::replica::ReplicaWatch;
 use crate::requests::{Exchange, Requests};
 use crate::routes;
 use crate::routes::Tus;
+use crate::scanner::ScannerWatch;
 use crate::traced;
 use crate::txt::TxtRecords;
 use crate::webhooks::WebhookReach;
+use crate::workflows::Means;
 
 /// Seconds that connections have to end by themselves once requests were given theirs.
 const MERCY_SECONDS: u32 = 2;
@@ -72,6 +74,9 @@ pub fn build(
     let (tables, watched) = (MonthlyTables::new(registry)?, database.clone());
     let library = Library::open(settings, database.clone())?;
     let (replica, looked_at) = (ReplicaWatch::new(registry)?, database.clone());
+    let scanner = settings.scanner.scanner();
+    let means = Means { has_scanner: scanner.daemon.is_some(), reach: WebhookReach(settings.webhooks.reach()) };
+    let (watch, quarantine) = (ScannerWatch::new(scanner, registry)?, database.clone());
     Ok(rocket::custom(config)
         .attach(Requests::start(registry, settings.traces.trust_incoming)?)
         .attach(Tus::new(library.bytes_max))
@@ -95,6 +100,9 @@ pub fn build(
         .attach(AdHoc::on_liftoff("tables by month", move |rocket| {
             until(rocket.shutdown(), async move { tables.watch(&watched).await })
         }))
+        .attach(AdHoc::on_liftoff("scanner", move |rocket| {
+            until(rocket.shutdown(), async move { watch.look(&quarantine).await })
+        }))
         .attach(AdHoc::on_shutdown("key uses", move |_| Box::pin(async move { flusher.flush().await })))
         .manage(Operators::of(settings))
         .manage(keys)
@@ -107,6 +115,8 @@ pub fn build(
         .manage(settings.seal())
         .manage(Incoming::new(settings, library.clone()))
         .manage(library)
+        .manage(means)
+        .manage(BytesUrls::new(settings))
         .manage(database)
         .manage(registry.clone())
         .mount("/", routes![healthz, readyz, prometheus_metrics])

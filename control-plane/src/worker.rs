@@ -6,6 +6,7 @@
 mod archive;
 mod jobs;
 mod parts;
+mod scans;
 mod status;
 mod store;
 mod webhooks;
@@ -25,7 +26,7 @@ use tokio::time::sleep;
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
 use crate::quotas;
-use crate::worker::jobs::Runner;
+use crate::worker::jobs::{CHANGES, Runner, SCANS};
 use crate::worker::parts::Parts;
 use crate::worker::webhooks::{Sender, WebhookMetrics};
 
@@ -35,8 +36,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Time between two looks for jobs when there was none.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Jobs that are done at the same time.
-const JOBS_AT_ONCE: usize = 2;
+/// Jobs that are done at the same time, of those that change media and of those that judge bytes.
+const AT_ONCE: [(&[&str], usize); 2] = [(CHANGES, 2), (SCANS, 4)];
 
 /// Looks between two times that quotas are looked at: a minute.
 const SETTLE_EVERY: u64 = 12;
@@ -64,7 +65,9 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool, registry: Registry
         worker.reap().await?;
         worker.see_to_store().await?;
         quotas::sweep(&worker.database).await?;
-        while worker.library.store().is_ok() && worker.runner.run_one().await? {}
+        for (kinds, _) in AT_ONCE {
+            while worker.library.store().is_ok() && worker.runner.run_one(kinds).await? {}
+        }
         worker.sender.run_once().await?;
         worker.forget().await?;
         return worker.parts.round().await.context("tables by month");
@@ -97,7 +100,8 @@ struct Worker {
     library: Library,
     runner: Runner,
     sender: Arc<Sender>,
-    webhooks: WebhookMetrics,
+    /// What is looked at for whoever asks for metrics.
+    webhooks: Option<WebhookMetrics>,
     parts: Parts,
     feed_age: Duration,
     job_age: Duration,
@@ -117,7 +121,7 @@ impl Worker {
             library,
             runner,
             sender,
-            webhooks,
+            webhooks: settings.worker_listen.map(|_| webhooks),
             parts,
             feed_age: days(settings.feed_days),
             job_age: days(settings.job_days),
@@ -128,7 +132,9 @@ impl Worker {
     async fn work(&self) {
         for round in 0u64.. {
             let mut done = self.reap().await.and(self.see_to_store().await);
-            done = done.and(self.webhooks.look(&self.database).await.map_err(Into::into));
+            if let Some(webhooks) = &self.webhooks {
+                done = done.and(webhooks.look(&self.database).await.map_err(Into::into));
+            }
             if round.is_multiple_of(SETTLE_EVERY) {
                 done = done.and(quotas::sweep(&self.database).await.context("quotas"));
             }
@@ -158,9 +164,9 @@ impl Worker {
             tracing::warn!("no uploads are set: jobs about media are left to others");
             return std::future::pending().await;
         }
-        let one_after_the_other = async |_| {
+        let one_after_the_other = async |kinds: &[&str]| {
             loop {
-                match self.runner.run_one().await {
+                match self.runner.run_one(kinds).await {
                     Ok(true) => continue,
                     Ok(false) => {}
                     Err(error) => tracing::warn!(cause = error.cause(), "jobs are looked for again soon: {error}"),
@@ -168,7 +174,8 @@ impl Worker {
                 sleep(LOOK_EVERY).await;
             }
         };
-        stream::iter(0..JOBS_AT_ONCE).for_each_concurrent(None, one_after_the_other).await;
+        let lines = AT_ONCE.into_iter().flat_map(|(kinds, count)| std::iter::repeat_n(kinds, count));
+        stream::iter(lines).for_each_concurrent(None, one_after_the_other).await;
     }
 
     async fn reap(&self) -> anyhow::Result<()> {

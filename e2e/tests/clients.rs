@@ -101,7 +101,9 @@ impl Rig {
             .env("CALOTYPE_API_KEY", &self.shop.key)
             .env("CALOTYPE_DELIVERY_URL", format!("http://{}", self.edge.addr()))
             .env("CALOTYPE_TENANT", &self.shop.slug)
-            .env("CALOTYPE_TENANT_ID", &self.shop.id);
+            .env("CALOTYPE_TENANT_ID", &self.shop.id)
+            .env("NEXT_PUBLIC_CALOTYPE_URL", format!("http://{}", self.edge.addr()))
+            .env("NEXT_PUBLIC_CALOTYPE_TENANT", &self.shop.slug);
         command
     }
 }

@@ -279,7 +279,7 @@ async fn what_is_refused_says_why_and_the_next_call_works() {
     for (tool, arguments, told) in [
         ("get_media", json!({ "medium": "nobody" }), "(not-found)"),
         ("list_media", json!({ "limit": 51 }), "limit is 1 to 50"),
-        ("list_media", json!({ "cursor": "made up" }), "(cursor)"),
+        ("list_media", json!({ "cursor": "made up" }), "(bad-cursor)"),
         ("upload_from_url", json!({ "url": "http://127.0.0.1/" }), "media:write"),
         ("upload_from_url", json!({ "url": "http://x.example/", "wait_seconds": 61 }), "0 to 60"),
         ("purge", json!({ "all": true }), "delivery:write"),

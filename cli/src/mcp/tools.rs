@@ -167,8 +167,6 @@ struct Purged {
     id: String,
 }
 
-type Answered<T> = Result<Json<T>, String>;
-
 /// An error with all its causes, in words.
 fn told(error: anyhow::Error) -> String {
     format!("{error:#}")
@@ -190,7 +188,7 @@ impl Tools {
         idempotent_hint = true,
         open_world_hint = false
     ))]
-    async fn list_media(&self, Parameters(wanted): Parameters<ListMedia>) -> Answered<MediaPage> {
+    async fn list_media(&self, Parameters(wanted): Parameters<ListMedia>) -> Result<Json<MediaPage>, String> {
         let limit = wanted.limit.unwrap_or(ITEMS);
         if !(1..=ITEMS_MAX).contains(&limit) {
             return Err(format!("limit is 1 to {ITEMS_MAX}"));
@@ -217,7 +215,7 @@ impl Tools {
         idempotent_hint = true,
         open_world_hint = false
     ))]
-    async fn get_media(&self, Parameters(wanted): Parameters<GetMedia>) -> Answered<Medium> {
+    async fn get_media(&self, Parameters(wanted): Parameters<GetMedia>) -> Result<Json<Medium>, String> {
         let _place = self.place().await;
         self.medium(&wanted.medium).await.map(Json).map_err(told)
     }
@@ -230,7 +228,7 @@ impl Tools {
         idempotent_hint = false,
         open_world_hint = true
     ))]
-    async fn upload_from_url(&self, Parameters(wanted): Parameters<UploadFromUrl>) -> Answered<Uploaded> {
+    async fn upload_from_url(&self, Parameters(wanted): Parameters<UploadFromUrl>) -> Result<Json<Uploaded>, String> {
         let wait = wanted.wait_seconds.unwrap_or(WAIT_SECONDS);
         if wait > WAIT_SECONDS_MAX {
             return Err(format!("wait_seconds is 0 to {WAIT_SECONDS_MAX}"));
@@ -248,7 +246,7 @@ impl Tools {
         idempotent_hint = true,
         open_world_hint = false
     ))]
-    async fn delivery_url(&self, Parameters(wanted): Parameters<DeliveryUrl>) -> Answered<DeliveryUrlMade> {
+    async fn delivery_url(&self, Parameters(wanted): Parameters<DeliveryUrl>) -> Result<Json<DeliveryUrlMade>, String> {
         let _place = self.place().await;
         self.url(&wanted).await.map(Json).map_err(told)
     }
@@ -262,7 +260,7 @@ impl Tools {
         idempotent_hint = true,
         open_world_hint = false
     ))]
-    async fn purge(&self, Parameters(what): Parameters<Purge>) -> Answered<Purged> {
+    async fn purge(&self, Parameters(what): Parameters<Purge>) -> Result<Json<Purged>, String> {
         let _place = self.place().await;
         let purge = async { self.0.api.post("/v1/purge", &what, &random_word()?).await?.json() };
         purge.await.map(Json).map_err(told)

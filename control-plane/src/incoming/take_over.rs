@@ -56,6 +56,7 @@ pub async fn take_over(
                 .execute(transaction.connection())
                 .await?;
         }
+        // Nobody waits for the row while this one waits.
         transaction.commit().await?;
         sleep(LOOK_EVERY).await;
     }

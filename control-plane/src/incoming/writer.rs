@@ -4,7 +4,7 @@
 //! says is ever told to a client. When a connection breaks, what has come until then is stored too. An object that is smaller than it
 //! might be is put together with what comes next, so that a client that sends crumbs leaves no crumbs.
 //!
-//! Must not hold more than one piece, and must not change anything once somebody else is the writer ([`super::take_over`]).
+//! Must not hold more than one piece, and must not change anything once somebody else is the writer ([`super::take_over()`]).
 
 use std::time::Duration;
 

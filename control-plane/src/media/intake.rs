@@ -199,6 +199,6 @@ impl Meter {
 }
 
 /// A time as the database has it.
-fn interval(time: Duration) -> PgInterval {
+pub(super) fn interval(time: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(time.as_micros()).unwrap_or(i64::MAX) }
 }

@@ -146,7 +146,8 @@ impl<'a> Publisher<'a> {
         let Some(generation) = generation else { return Ok(None) };
         // The row is locked: changes of the id wait for this transaction, so what is read here is of this generation.
         let media = sqlx::query!(
-            "SELECT id, revision, content_type, bytes, sha256, stored_at, expires_at, tags FROM media WHERE public_id = $1",
+            "SELECT id, revision, content_type, bytes, sha256, stored_at, expires_at, tags FROM media
+             WHERE public_id = $1 AND is_served(state)",
             public_id.as_str()
         )
         .fetch_optional(transaction.connection())

@@ -13,9 +13,12 @@ use super::content::Kind;
 use super::fields::Fields;
 use super::intake::{Intake, Taken};
 use super::publish::{Published, hexadecimal};
+use super::review::{begin, to_json};
+use super::state::MediaState;
 use crate::etag::Condition;
 use crate::events::{EventKind, emit};
 use crate::problem::ApiError;
+use crate::workflows::{Occasion, Scan};
 
 /// What is called when there is none.
 const MEDIUM: &str = "medium";
@@ -42,6 +45,8 @@ pub struct Row {
     expires_at: Option<OffsetDateTime>,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
+    scan: Option<Value>,
+    replacement: Option<Value>,
     published: bool,
 }
 
@@ -70,9 +75,31 @@ pub struct Media {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
+    /// How its bytes have fared in their workflow; `null` where there was none.
+    #[schema(value_type = Option<Scan>)]
+    scan: Option<Value>,
+    /// Bytes that are to take the place of these once they have passed, or have not; `null` where there are none.
+    #[schema(value_type = Option<Replacement>)]
+    replacement: Option<Value>,
     /// Whether edges are told already.
     pub published: bool,
     url: String,
+}
+
+/// Bytes that are to take the place of others.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only described: the database writes it")]
+struct Replacement {
+    /// `quarantined` or `rejected`.
+    state: String,
+    kind: String,
+    content_type: String,
+    bytes: i64,
+    width: Option<i32>,
+    height: Option<i32>,
+    sha256: String,
+    filename: Option<String>,
+    scan: Scan,
 }
 
 impl Row {
@@ -100,8 +127,15 @@ impl Row {
             expires_at: self.expires_at,
             created_at: self.created_at,
             updated_at: self.updated_at,
+            scan: self.scan,
+            replacement: self.replacement,
             published: self.published,
         }
+    }
+
+    /// Whether edges are told already.
+    pub fn is_published(&self) -> bool {
+        self.published
     }
 }
 
@@ -112,7 +146,14 @@ macro_rules! select {
             Row,
             r#"SELECT media.id, media.public_id, media.folder, media.kind, media.state, media.version, media.content_type,
                  media.bytes, media.sha256, media.width, media.height, media.filename, media.tags, media.metadata,
-                 media.expires_at, media.created_at, media.updated_at,
+                 media.expires_at, media.created_at, media.updated_at, media.scan,
+                 (
+                     SELECT jsonb_build_object(
+                         'state', new.state, 'kind', new.kind, 'content_type', new.content_type, 'bytes', new.bytes,
+                         'width', new.width, 'height', new.height, 'sha256', encode(new.sha256, 'hex'),
+                         'filename', new.filename, 'scan', new.scan)
+                     FROM replacements AS new WHERE new.tenant_id = media.tenant_id AND new.media_id = media.id
+                 ) AS replacement,
                  NOT EXISTS (
                      SELECT FROM pointers
                      WHERE pointers.tenant_id = media.tenant_id AND pointers.public_id = media.public_id
@@ -135,6 +176,10 @@ pub struct Filter {
     pub kind: Option<Kind>,
     /// Those whose public id starts so.
     pub public_id_prefix: Option<String>,
+    /// Those in this state.
+    pub state: Option<MediaState>,
+    /// Those with a replacement in this state.
+    pub replacement: Option<MediaState>,
 }
 
 /// The newest media after this one, at most so many. What a list goes by first has an index, the rest is left out on the way.
@@ -151,20 +196,42 @@ pub async fn list(
     let (after, kind) = (after.unwrap_or(Uuid::max()), filter.kind.map(Kind::as_str));
     let (folder, is_top) = (filter.folder.clone().flatten(), filter.folder == Some(None));
     let prefix = filter.public_id_prefix.as_deref();
+    let (state, replacement) = (filter.state.map(MediaState::as_str), filter.replacement.map(MediaState::as_str));
     let connection = transaction.connection();
-    let rows = if let Some(tag) = &filter.tag {
+    let rows = if let Some(replacement) = replacement {
+        let rows = select!(
+            "JOIN replacements ON replacements.tenant_id = media.tenant_id AND replacements.media_id = media.id
+             WHERE replacements.state = $1 AND replacements.media_id < $2
+                 AND ($3::text IS NULL OR media.folder = $3) AND (NOT $4 OR media.folder IS NULL)
+                 AND ($5::text IS NULL OR media.kind = $5) AND ($6::text IS NULL OR starts_with(media.public_id, $6))
+                 AND ($7::text IS NULL OR media.state = $7) AND ($8::text IS NULL OR $8 = ANY (media.tags))
+             ORDER BY replacements.media_id DESC LIMIT $9",
+            replacement,
+            after,
+            folder,
+            is_top,
+            kind,
+            prefix,
+            state,
+            filter.tag,
+            count
+        );
+        rows.fetch_all(connection).await?
+    } else if let Some(tag) = &filter.tag {
         let rows = select!(
             "JOIN media_tags ON media_tags.tenant_id = media.tenant_id AND media_tags.media_id = media.id
              WHERE media_tags.tag = $1 AND media_tags.media_id < $2
                  AND ($3::text IS NULL OR media.folder = $3) AND (NOT $4 OR media.folder IS NULL)
                  AND ($5::text IS NULL OR media.kind = $5) AND ($6::text IS NULL OR starts_with(media.public_id, $6))
-             ORDER BY media_tags.media_id DESC LIMIT $7",
+                 AND ($7::text IS NULL OR media.state = $7)
+             ORDER BY media_tags.media_id DESC LIMIT $8",
             tag,
             after,
             folder,
             is_top,
             kind,
             prefix,
+            state,
             count
         );
         rows.fetch_all(connection).await?
@@ -173,30 +240,45 @@ pub async fn list(
             "WHERE media.public_id BETWEEN $1 AND $1 || repeat(chr(1114111), 128) AND starts_with(media.public_id, $1)
                  AND media.id < $2
                  AND ($3::text IS NULL OR media.folder = $3) AND (NOT $4 OR media.folder IS NULL)
-                 AND ($5::text IS NULL OR media.kind = $5)
-             ORDER BY media.id DESC LIMIT $6",
+                 AND ($5::text IS NULL OR media.kind = $5) AND ($6::text IS NULL OR media.state = $6)
+             ORDER BY media.id DESC LIMIT $7",
             prefix,
             after,
             folder,
             is_top,
             kind,
+            state,
             count
         );
         rows.fetch_all(connection).await?
     } else if let Some(folder) = folder {
         let rows = select!(
             "WHERE media.folder = $1 AND media.id < $2 AND ($3::text IS NULL OR media.kind = $3)
-             ORDER BY media.id DESC LIMIT $4",
+                 AND ($4::text IS NULL OR media.state = $4)
+             ORDER BY media.id DESC LIMIT $5",
             folder,
             after,
             kind,
+            state,
             count
         );
         rows.fetch_all(connection).await?
     } else if is_top {
         let rows = select!(
             "WHERE media.folder IS NULL AND media.id < $1 AND ($2::text IS NULL OR media.kind = $2)
-             ORDER BY media.id DESC LIMIT $3",
+                 AND ($3::text IS NULL OR media.state = $3)
+             ORDER BY media.id DESC LIMIT $4",
+            after,
+            kind,
+            state,
+            count
+        );
+        rows.fetch_all(connection).await?
+    } else if let Some(state) = state {
+        let rows = select!(
+            "WHERE media.state = $1 AND media.id < $2 AND ($3::text IS NULL OR media.kind = $3)
+             ORDER BY media.id DESC LIMIT $4",
+            state,
             after,
             kind,
             count
@@ -270,11 +352,13 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
     };
     intake.settle(transaction).await?;
     make_folder(transaction, fields.folder.as_deref()).await?;
+    let scan = begin(transaction, (intake.media, taken.revision), taken.content.kind, Occasion::Created).await?;
+    let state = if scan.as_ref().is_some_and(Scan::holds) { MediaState::Quarantined } else { MediaState::Ready };
     let (tenant, metadata) = (transaction.tenant().as_uuid(), Value::Object(fields.metadata.clone()));
     sqlx::query!(
         "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, width, height,
-             filename, tags, metadata, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             filename, tags, metadata, expires_at, state, scan)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         tenant,
         intake.media,
         public_id.as_str(),
@@ -289,13 +373,18 @@ pub async fn insert(transaction: &mut TenantTransaction, new: &NewMedia<'_>) -> 
         *filename,
         &fields.tags[..],
         metadata,
-        fields.expires_at
+        fields.expires_at,
+        state.as_str(),
+        scan.as_ref().map(to_json).transpose()?
     )
     .execute(transaction.connection())
     .await
     .map_err(refused)?;
     let row = find(transaction, intake.media).await?;
     tell(intake.library, transaction, EventKind::MediaCreated, row.clone()).await?;
+    if state == MediaState::Quarantined {
+        tell(intake.library, transaction, EventKind::MediaQuarantined, row.clone()).await?;
+    }
     Ok(row)
 }
 
@@ -375,58 +464,6 @@ pub async fn change(
     published(library, mandate.tenant, row, Some(before.public_id)).await
 }
 
-/// Gives a medium other bytes.
-///
-/// # Errors
-/// Those of [`replace_in`].
-pub async fn replace(
-    library: &Library,
-    mandate: &Mandate,
-    condition: Condition,
-    intake: &Intake<'_>,
-    taken: &Taken,
-    filename: Option<&str>,
-) -> Result<Row, ApiError> {
-    let mut transaction = library.database().begin(mandate).await?;
-    let row = replace_in(&mut transaction, condition, intake, taken, filename).await?;
-    transaction.commit().await?;
-    published(library, mandate.tenant, row, None).await
-}
-
-/// Gives a medium other bytes, if `transaction` commits; then [`published`] has to follow.
-///
-/// # Errors
-/// As [`change`], and those of [`Intake::settle`].
-pub async fn replace_in(
-    transaction: &mut TenantTransaction,
-    condition: Condition,
-    intake: &Intake<'_>,
-    taken: &Taken,
-    filename: Option<&str>,
-) -> Result<Row, ApiError> {
-    lock(transaction, intake.media, condition).await?;
-    intake.settle(transaction).await?;
-    sqlx::query!(
-        "UPDATE media SET kind = $2, revision = $3, content_type = $4, bytes = $5, sha256 = $6, width = $7, height = $8,
-             filename = coalesce($9, filename), stored_at = now(), version = version + 1, updated_at = now()
-         WHERE id = $1",
-        intake.media,
-        taken.content.kind.as_str(),
-        taken.revision,
-        taken.content.content_type,
-        taken.bytes,
-        &taken.sha256[..],
-        taken.size.map(|size| size.0),
-        taken.size.map(|size| size.1),
-        filename
-    )
-    .execute(transaction.connection())
-    .await?;
-    let row = find(transaction, intake.media).await?;
-    tell(intake.library, transaction, EventKind::MediaReplaced, row.clone()).await?;
-    Ok(row)
-}
-
 /// Deletes a medium. Its public id means nothing any more; its bytes go later.
 ///
 /// # Errors
@@ -469,7 +506,7 @@ pub async fn delete_expired(library: &Library, tenant: TenantKey, id: Uuid) -> R
 }
 
 /// Tells of what has happened to a medium, which is as this row says, or was before it was deleted.
-async fn tell(
+pub(super) async fn tell(
     library: &Library,
     transaction: &mut TenantTransaction,
     kind: EventKind,
@@ -489,19 +526,28 @@ async fn gone(library: &Library, tenant: TenantKey, public_id: String) -> Result
 }
 
 /// What the statements of a change need to know of the medium before.
-struct Before {
+pub(super) struct Before {
     public_id: String,
     tags: Vec<String>,
+    /// Whether edges might serve it.
+    pub(super) is_served: bool,
 }
 
 /// Keeps others from changing it before this transaction ends.
-async fn lock(transaction: &mut TenantTransaction, id: Uuid, condition: Condition) -> Result<Before, ApiError> {
-    let found = sqlx::query!("SELECT version, public_id, tags FROM media WHERE id = $1 FOR UPDATE", id)
-        .fetch_optional(transaction.connection())
-        .await?
-        .ok_or(ApiError::NotFound(MEDIUM))?;
+pub(super) async fn lock(
+    transaction: &mut TenantTransaction,
+    id: Uuid,
+    condition: Condition,
+) -> Result<Before, ApiError> {
+    let found = sqlx::query!(
+        r#"SELECT version, public_id, tags, is_served(state) AS "is_served!" FROM media WHERE id = $1 FOR UPDATE"#,
+        id
+    )
+    .fetch_optional(transaction.connection())
+    .await?
+    .ok_or(ApiError::NotFound(MEDIUM))?;
     condition.check(Some(found.version))?;
-    Ok(Before { public_id: found.public_id, tags: found.tags })
+    Ok(Before { public_id: found.public_id, tags: found.tags, is_served: found.is_served })
 }
 
 /// The row after its pointer was written, and that of the public id that it had before.

@@ -220,7 +220,7 @@ pub async fn list(
 )]
 #[get("/operator/audit-log")]
 pub async fn list_for_operator(
-    _admin: Admin,
+    admin: Admin,
     query: AuditQuery,
     database: &State<Database>,
 ) -> Result<Json<Page<Entry>>, ApiError> {
@@ -243,7 +243,7 @@ pub async fn list_for_operator(
         before.1,
         query.page.look_for() as i32
     )
-    .fetch_all(&mut *database.read_across().await?)
+    .fetch_all(&mut *database.read_across(admin.freshness).await?)
     .await?;
     Ok(Json(query.page(list, found)))
 }

@@ -91,7 +91,7 @@ pub async fn list(
     let list = List { name: "events", tenant: Some(caller.tenant) };
     let before = query.page.after(list)?.map(|seq| seq.parse().map_err(|_| ApiError::Cursor)).transpose()?;
     let before: i64 = before.unwrap_or(i64::MAX);
-    let mut transaction = database.begin(&caller.mandate).await?;
+    let mut transaction = caller.read(database).await?;
     // What was announced in this range is in few of the table's parts.
     let since = query.since.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let found = match query.kind {

@@ -20,7 +20,7 @@ use crate::requests::{Exchange, query_fields};
 use crate::sealing::Seal;
 
 /// What a request without a body is known by: its path says all.
-const NOTHING: Fingerprint = [0; 32];
+pub const NOTHING: Fingerprint = [0; 32];
 
 /// A job, as its tenant sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -211,7 +211,11 @@ pub async fn retry(
     work.commit(Answer::done(&job)?).await
 }
 
-async fn told(transaction: &mut TenantTransaction, id: JobId) -> Result<Json<JobView>, ApiError> {
+/// A job as it is.
+///
+/// # Errors
+/// [`ApiError::NotFound`].
+pub async fn told(transaction: &mut TenantTransaction, id: JobId) -> Result<Json<JobView>, ApiError> {
     Ok(Json(jobs::find(transaction, id).await?.into()))
 }
 

@@ -1,5 +1,7 @@
 //! `/v1/media`: what a tenant has uploaded.
 
+pub mod bytes;
+pub mod review;
 mod upload;
 
 use isolation::Database;
@@ -20,7 +22,7 @@ use crate::auth::{Caller, Scope};
 use crate::body::Body;
 use crate::etag::Condition;
 use crate::idempotency::Once;
-use crate::media::{self, Batch, Change, FetchOrder, Filter, Library, Media, Published, Row};
+use crate::media::{self, Batch, Change, FetchOrder, Filter, Library, Media, MediaState, Published, Row};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
@@ -140,6 +142,15 @@ impl MediaQuery {
                     let why = "is image, video, audio, document or file";
                     filter.kind = Some(value.parse().map_err(|()| ApiError::field("kind", why))?);
                 }
+                "state" => {
+                    let why = "is quarantined, processing, playable, ready, failed or rejected";
+                    filter.state = Some(value.parse().map_err(|()| ApiError::field("state", why))?);
+                }
+                "replacement" => {
+                    let state = value.parse().ok().filter(|state: &MediaState| !state.is_served());
+                    let refused = || ApiError::field("replacement", "is quarantined or rejected");
+                    filter.replacement = Some(state.ok_or_else(refused)?);
+                }
                 // Whatever a public id can begin with is a public id by itself, but for a slash at its end.
                 "public_id_prefix" => {
                     media::public_id(value.strip_suffix('/').unwrap_or(value))
@@ -148,7 +159,7 @@ impl MediaQuery {
                 }
                 "limit" | "cursor" => rest.push((name, value)),
                 _ => {
-                    let known = "only \"folder\", \"tag\", \"kind\", \"public_id_prefix\", \"limit\" and \"cursor\" are known here";
+                    let known = "only \"folder\", \"tag\", \"kind\", \"state\", \"replacement\", \"public_id_prefix\", \"limit\" and \"cursor\" are known here";
                     return Err(ApiError::field("query", known));
                 }
             }
@@ -174,6 +185,11 @@ impl<'r> FromRequest<'r> for MediaQuery {
         ("folder" = Option<String>, Query, description = "Those in this folder only; empty is the top"),
         ("tag" = Option<String>, Query, description = "Those with this tag only"),
         ("kind" = Option<String>, Query, description = "image, video, audio, document or file"),
+        (
+            "state" = Option<String>, Query,
+            description = "quarantined, processing, playable, ready, failed or rejected"
+        ),
+        ("replacement" = Option<String>, Query, description = "Those whose replacement is quarantined or rejected"),
         ("public_id_prefix" = Option<String>, Query, description = "What their public ids begin with"),
         PageQuery
     ),

@@ -23,6 +23,7 @@ mod tus;
 mod uploads;
 mod usage;
 mod webhooks;
+mod workflows;
 
 use std::convert::Infallible;
 
@@ -114,6 +115,14 @@ api! {
     tus::offset,
     tus::append,
     tus::terminate,
+    media::review::scan,
+    media::review::release,
+    media::review::reject,
+    media::bytes::get,
+    workflows::list,
+    workflows::get,
+    workflows::put,
+    workflows::delete,
     folders::list,
     folders::put,
     folders::delete,

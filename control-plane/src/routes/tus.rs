@@ -75,6 +75,7 @@ fn http_date(at: OffsetDateTime) -> String {
 /// Begins an upload, with its first bytes if there are some.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "create_tus",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders, Condition),
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
@@ -172,6 +173,7 @@ async fn insert(
 /// How far an upload is. Whoever sends bytes of it is ended: it is asked by a client whose connection is gone.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "tus_offset",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders),
     responses((status = 200, description = "It", headers(("Upload-Offset" = u64, description = "How many bytes have come"), ("Upload-Length" = u64, description = "How many there will be"))))
@@ -217,6 +219,7 @@ pub async fn offset(
 /// Takes the bytes of an upload that come next. When the connection breaks, what has come until then is kept.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "append_tus",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders),
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
@@ -279,6 +282,7 @@ async fn finish(incoming: &Incoming, mandate: &Mandate, upload: Upload) -> Resul
 /// Gives an upload up.
 #[utoipa::path(
     tag = "uploads",
+    operation_id = "terminate_tus",
     security(("tenantKey" = ["media:write"])),
     params(TusHeaders),
     responses((status = 204, description = "What has come of it is deleted"))

@@ -1,6 +1,6 @@
 //! `/v1/usage`: what tenants have used, by day or month.
 
-use isolation::{Database, Mandate, TenantKey};
+use isolation::{Database, TenantTransaction};
 use rocket::http::ContentType;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
@@ -53,7 +53,7 @@ pub async fn get(
     form: Form,
     database: &State<Database>,
 ) -> Result<Series, ApiError> {
-    series(database, caller.tenant, query, form).await
+    series(caller.read(database).await?, query, form).await
 }
 
 /// What a tenant has used, for the operator.
@@ -65,18 +65,17 @@ pub async fn get(
 )]
 #[get("/tenants/<slug>/usage")]
 pub async fn get_of(
-    _admin: Admin,
+    admin: Admin,
     slug: &str,
     query: RangeQuery,
     form: Form,
     database: &State<Database>,
 ) -> Result<Series, ApiError> {
     let tenant = tenants::find(database, slug).await?;
-    series(database, tenant.id.into(), query, form).await
+    series(database.read(&admin.mandate(tenant.id.into()), admin.freshness).await?, query, form).await
 }
 
-async fn series(database: &Database, tenant: TenantKey, query: RangeQuery, form: Form) -> Result<Series, ApiError> {
-    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
+async fn series(mut transaction: TenantTransaction, query: RangeQuery, form: Form) -> Result<Series, ApiError> {
     let usage = usage::of(&mut transaction, query).await?;
     Ok(match form {
         Form::Json => Either::Left(Json(usage)),
@@ -134,7 +133,7 @@ pub struct TenantUsage {
 )]
 #[get("/usage/tenants")]
 pub async fn list(
-    _admin: Admin,
+    admin: Admin,
     query: TenantsQuery,
     database: &State<Database>,
 ) -> Result<Json<Page<TenantUsage>>, ApiError> {
@@ -150,19 +149,20 @@ pub async fn list(
         after,
         page.look_for() as i32
     );
-    let rows = rows.fetch_all(database.across()).await?.into_iter().map(|row| TenantUsage {
-        slug: row.slug,
-        used: Amounts {
-            requests: row.requests,
-            bytes: row.bytes,
-            hits: row.hits,
-            errors: row.errors,
-            transforms: row.transforms,
-            cpu_seconds: usage::seconds(row.cpu_us),
-            storage_bytes: row.stored_bytes,
-            files: row.stored_files,
-            storage_byte_days: row.stored_byte_days,
-        },
-    });
+    let rows =
+        rows.fetch_all(&mut *database.read_across(admin.freshness).await?).await?.into_iter().map(|row| TenantUsage {
+            slug: row.slug,
+            used: Amounts {
+                requests: row.requests,
+                bytes: row.bytes,
+                hits: row.hits,
+                errors: row.errors,
+                transforms: row.transforms,
+                cpu_seconds: usage::seconds(row.cpu_us),
+                storage_bytes: row.stored_bytes,
+                files: row.stored_files,
+                storage_byte_days: row.stored_byte_days,
+            },
+        });
     Ok(Json(page.page(LIST, rows.collect(), |tenant| tenant.slug.clone())))
 }

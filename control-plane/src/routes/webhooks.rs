@@ -147,7 +147,7 @@ pub async fn get(caller: Caller, id: &str, database: &State<Database>) -> Result
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeWebhook {
-    /// Where events are sent from then on, those that wait included.
+    /// Where events are sent from then on; those that wait, at once.
     url: Option<String>,
     /// What it wants to hear of from then on; nothing is everything.
     types: Option<Vec<String>>,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use isolation::{Database, Mandate, TenantKey, TenantTransaction};
+use isolation::{Actor, Author, Database, Mandate, TenantKey, TenantTransaction};
 use serde_json::{Value, json};
 use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
@@ -274,11 +274,13 @@ impl Turn {
     /// # Errors
     /// [`ApiError::Database`].
     pub async fn disable(&self, database: &Database, reason: &'static str) -> Result<bool, ApiError> {
-        let mut transaction = database.begin(&Mandate::upkeep(self.tenant)).await?;
-        let disabled = sqlx::query!(
+        let author = Author::new(Actor::Worker, "webhooks");
+        let mut transaction = database.begin(&Mandate::new(self.tenant, &author)).await?;
+        // Not its URL, which may be as good as a secret: others hear of this.
+        let disabled = sqlx::query_scalar!(
             "UPDATE webhooks SET state = 'disabled', disabled_reason = $2, disabled_at = now(), version = version + 1,
                  updated_at = now()
-             WHERE id = $1 AND state = 'enabled' RETURNING url, description",
+             WHERE id = $1 AND state = 'enabled' RETURNING description",
             self.webhook,
             reason
         )
@@ -287,8 +289,7 @@ impl Turn {
         let Some(disabled) = disabled else { return Ok(false) };
         let data = json!({
             "webhook_id": self.webhook,
-            "url": disabled.url,
-            "description": disabled.description,
+            "description": disabled,
             "reason": reason,
         });
         emit(&mut transaction, EventKind::WebhookDisabled, data).await?;

@@ -154,7 +154,7 @@ pub async fn list(
 /// What becomes of a webhook; what is `None` stays as it is.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// Another place, for what waits as well; it was checked.
+    /// Another place, for what waits as well, at once; it was checked.
     pub url: Option<String>,
     /// Another text for people; it was checked.
     pub description: Option<String>,
@@ -185,6 +185,9 @@ pub async fn change(
     )
     .execute(transaction.connection())
     .await?;
+    if change.url.is_some() {
+        try_at_once(transaction, id).await?;
+    }
     find(transaction, id).await
 }
 
@@ -228,20 +231,25 @@ pub async fn enable(transaction: &mut TenantTransaction, id: Uuid) -> Result<Web
         id
     );
     if enabled.execute(transaction.connection()).await?.rows_affected() > 0 {
-        lock_queue(transaction, id).await?;
-        // Only what is first was tried, and waits for its time.
-        sqlx::query!(
-            "UPDATE webhook_deliveries SET try_at = now() WHERE webhook_id = $1 AND state = 'pending' AND attempts > 0",
-            id
-        )
-        .execute(transaction.connection())
-        .await?;
+        try_at_once(transaction, id).await?;
         sqlx::query!("UPDATE webhook_queues SET failing_since = NULL WHERE webhook_id = $1", id)
             .execute(transaction.connection())
             .await?;
-        wake(transaction, id).await?;
     }
     find(transaction, id).await
+}
+
+/// Lets what is first in the queue wait no longer for its next attempt.
+async fn try_at_once(transaction: &mut TenantTransaction, id: Uuid) -> Result<(), ApiError> {
+    lock_queue(transaction, id).await?;
+    // Nothing else that waits was tried.
+    sqlx::query!(
+        "UPDATE webhook_deliveries SET try_at = now() WHERE webhook_id = $1 AND state = 'pending' AND attempts > 0",
+        id
+    )
+    .execute(transaction.connection())
+    .await?;
+    wake(transaction, id).await
 }
 
 /// Gives a webhook another secret, if `transaction` commits. The one before signs as well for this long.

@@ -16,10 +16,11 @@ use tokio::time::sleep;
 use traces::{Incoming, Kind, Span};
 use uuid::Uuid;
 
+use super::scans::Judge;
 use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
 use crate::incoming::{self, COMPLETE_JOB, CompleteOrder};
-use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, Step};
+use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, ScanOrder, Step};
 use crate::problem::ApiError;
 use crate::quotas;
 
@@ -29,6 +30,12 @@ const LEASE: Duration = Duration::from_secs(30);
 /// Time between two times that it is heard of.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
+/// Jobs that change media, or make some.
+pub const CHANGES: &[&str] = &[Batch::JOB, FetchOrder::JOB, COMPLETE_JOB];
+
+/// Jobs that judge bytes: whoever is asked may take long, and must not keep the others waiting.
+pub const SCANS: &[&str] = &[ScanOrder::JOB];
+
 /// What is said of a job that was done.
 const DONE: &str = "done";
 
@@ -37,10 +44,11 @@ pub struct Runner {
     library: Library,
     queue: Queue,
     fetcher: Fetcher,
+    judge: Judge,
 }
 
 /// Why a job was not done.
-enum NotDone {
+pub enum NotDone {
     /// It failed.
     Failed(Failure, String),
     /// It is another worker's by now, as far as is known.
@@ -87,10 +95,11 @@ impl NotDone {
 
 /// How far a job is.
 #[derive(Default)]
-struct Progress(AtomicU32);
+pub struct Progress(AtomicU32);
 
 impl Progress {
-    fn set(&self, done: usize, of: usize) {
+    /// So many things are done of so many.
+    pub fn set(&self, done: usize, of: usize) {
         let permille = done.saturating_mul(1000) / of.max(1);
         self.0.store(u32::try_from(permille).unwrap_or(1000), Ordering::Relaxed);
     }
@@ -104,23 +113,22 @@ impl Runner {
     /// With these settings.
     pub fn new(settings: &ControlPlaneSettings, library: Library) -> Self {
         let queue = Queue::new(library.database().clone(), format!("worker {}", std::process::id()), LEASE);
+        let judge = Judge::new(settings, library.clone());
         let config = FetchConfig {
             ports: settings.fetch_ports.clone(),
             private: PrivateHosts::new(settings.fetch_private.iter().map(String::as_str)),
             // Any public address.
             ..FetchConfig::new(std::sync::Arc::new(|_| true))
         };
-        Self { library, queue, fetcher: Fetcher::new(config) }
+        Self { library, queue, fetcher: Fetcher::new(config), judge }
     }
 
-    /// Does a job, if there is one; whether there was.
+    /// Does a job of one of these kinds, if there is one; whether there was.
     ///
     /// # Errors
     /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
-    pub async fn run_one(&self) -> Result<bool, ApiError> {
-        let Some(lease) = self.queue.claim(&[Batch::JOB, FetchOrder::JOB, COMPLETE_JOB]).await? else {
-            return Ok(false);
-        };
+    pub async fn run_one(&self, kinds: &[&str]) -> Result<bool, ApiError> {
+        let Some(lease) = self.queue.claim(kinds).await? else { return Ok(false) };
         span(&lease).over(self.run(&lease)).await;
         Ok(true)
     }
@@ -148,6 +156,7 @@ impl Runner {
         match lease.kind.as_str() {
             Batch::JOB => self.batch(lease, &order(lease)?, progress).await,
             COMPLETE_JOB => self.complete(lease, &order(lease)?, progress).await,
+            ScanOrder::JOB => self.judge.judge(lease, order(lease)?, progress).await,
             _ => self.fetch(lease, &order(lease)?).await,
         }
     }

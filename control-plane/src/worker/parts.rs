@@ -16,8 +16,8 @@ use crate::problem::ApiError;
 /// Longest time for the rows of a part to be counted, and dropped.
 const DROP_TIME: &str = "BEGIN; SET LOCAL statement_timeout = '10min'";
 
-/// Parts of a table that one round takes out: those of a worker that was away for ten years.
-const RETIRED_MAX: usize = 120;
+/// Parts that one round takes out of a table, and that it drops: those of a worker that was away for ten years.
+const PARTS_MAX: usize = 120;
 
 /// What keeps tables in parts.
 pub struct Parts {
@@ -71,7 +71,7 @@ impl Parts {
         {
             return Ok(());
         }
-        for _ in 0..RETIRED_MAX {
+        for _ in 0..PARTS_MAX {
             let retired = sqlx::query_scalar!("SELECT retire_part($1, $2)", table, months);
             let Some(month) = retired.fetch_one(self.database.across()).await? else { break };
             tracing::info!(table, %month, "a part is over");
@@ -87,7 +87,9 @@ impl Parts {
             },
             None => None,
         };
-        while let Some(part) = self.claim().await? {
+        // One that has changed meanwhile is given again at once.
+        for _ in 0..PARTS_MAX {
+            let Some(part) = self.claim().await? else { break };
             self.drop_part(&part, store).await?;
         }
         Ok(())

@@ -200,26 +200,24 @@ impl Fetcher {
         headers.extend(self.0.config.headers.clone());
         headers.extend(options.headers.clone());
         name_ourselves(headers);
-        let time = options.deadline.saturating_duration_since(Instant::now());
-        let answer = self.ask(request, url, time).await.map_err(|error| match error {
-            FetchError::TimedOut { .. } => FetchError::Deadline,
-            error => error,
-        })?;
+        let limit = options.deadline.saturating_duration_since(Instant::now());
+        let answer = self.ask(request, url, limit, |_| FetchError::Deadline).await?;
         Ok(Posted::read(answer, options).await)
     }
 
-    /// The answer to one request to this URL, if its head comes in this time.
+    /// The answer to one request to this URL, or what it is to be `late`.
     async fn ask(
         &self,
         mut request: Request<Full<Bytes>>,
         url: &Url,
         limit: Duration,
+        late: fn(Duration) -> FetchError,
     ) -> Result<http::Response<Incoming>, FetchError> {
         let span = trace::span(request.method(), url);
         let asked = async {
             traces::inject(request.headers_mut());
             let answer = timeout(limit, self.0.client.request(request)).await;
-            answer.map_err(|_| FetchError::TimedOut { limit })?.map_err(FetchError::of_request)
+            answer.map_err(|_| late(limit))?.map_err(FetchError::of_request)
         };
         let answer = span.over(asked).await;
         trace::ended(&span, &answer);
@@ -251,7 +249,8 @@ impl Fetcher {
             self.0.config.check(&url)?;
             let own_headers = (url.origin() == first.origin()).then_some(&self.0.config.headers);
             let request = request(method.clone(), &url, own_headers, options)?;
-            let answer = self.ask(request, &url, self.0.config.limits.head_timeout).await?;
+            let limit = self.0.config.limits.head_timeout;
+            let answer = self.ask(request, &url, limit, |limit| FetchError::TimedOut { limit }).await?;
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = target::redirect(&url, answer.headers())?,
                 _ => return Ok(answer),

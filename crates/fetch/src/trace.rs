@@ -9,6 +9,9 @@ use crate::FetchError;
 
 /// A part of the current span, if there is one.
 pub(crate) fn span(method: &Method, url: &Url) -> Span {
+    if !traces::is_on() {
+        return Span::NONE;
+    }
     let span = traces::child(method.as_str().to_owned(), Kind::Client);
     if span.is_recording() {
         span.set("http.request.method", method.as_str().to_owned());

@@ -33,6 +33,15 @@ pub struct DatabaseOptions {
 /// What a transaction begins with that changes nothing.
 const READ_ONLY: &str = "BEGIN READ ONLY";
 
+/// Whether what is read has to be as it was last acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It has.
+    Newest,
+    /// What was changed a moment ago may be missing: a replica is read from if there is one that can be used.
+    MayLag,
+}
+
 /// The database, through a pool of connections.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -67,42 +76,33 @@ impl Database {
         Ok(TenantTransaction { transaction, tenant: mandate.tenant })
     }
 
-    /// Begins a transaction that sees rows of this tenant only and changes nothing: of the replica if there is one that can be used, so what
-    /// was changed a moment ago may not be there yet.
+    /// Begins a transaction that sees rows of this tenant only and changes nothing.
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`].
-    pub async fn read(&self, mandate: &Mandate) -> Result<TenantTransaction, DatabaseError> {
-        let statement = mandate.statement(READ_ONLY);
-        if let Some(replica) = self.usable_replica()
-            && let Some(transaction) = replica.within_reason(replica.pool.begin_with(AssertSqlSafe(statement))).await
+    pub async fn read(&self, mandate: &Mandate, freshness: Freshness) -> Result<TenantTransaction, DatabaseError> {
+        let (tenant, begin) = (mandate.tenant, mandate.statement(READ_ONLY));
+        if let Some(replica) = self.usable_replica(freshness)
+            && let Some(transaction) =
+                replica.within_reason(replica.pool.begin_with(AssertSqlSafe(begin.clone()))).await
         {
-            return Ok(TenantTransaction { transaction, tenant: mandate.tenant });
+            return Ok(TenantTransaction { transaction, tenant });
         }
-        self.fell_back();
-        self.read_newest(mandate).await
+        self.fell_back(freshness);
+        Ok(TenantTransaction { transaction: self.pool.begin_with(AssertSqlSafe(begin)).await?, tenant })
     }
 
-    /// The same, of the primary: all that was acknowledged is there.
+    /// For those of the functions that cross tenants which only read.
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`].
-    pub async fn read_newest(&self, mandate: &Mandate) -> Result<TenantTransaction, DatabaseError> {
-        let transaction = self.pool.begin_with(AssertSqlSafe(mandate.statement(READ_ONLY))).await?;
-        Ok(TenantTransaction { transaction, tenant: mandate.tenant })
-    }
-
-    /// For those of the functions that cross tenants which only read, as [`Self::read`] does.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Unavailable`].
-    pub async fn read_across(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
-        if let Some(replica) = self.usable_replica()
+    pub async fn read_across(&self, freshness: Freshness) -> Result<PoolConnection<Postgres>, DatabaseError> {
+        if let Some(replica) = self.usable_replica(freshness)
             && let Some(connection) = replica.within_reason(replica.pool.acquire()).await
         {
             return Ok(connection);
         }
-        self.fell_back();
+        self.fell_back(freshness);
         Ok(self.pool.acquire().await?)
     }
 
@@ -115,12 +115,13 @@ impl Database {
         }
     }
 
-    fn usable_replica(&self) -> Option<&Replica> {
-        self.replica.as_deref().filter(|replica| replica.is_usable())
+    fn usable_replica(&self, freshness: Freshness) -> Option<&Replica> {
+        let replica = self.replica.as_deref().filter(|replica| replica.is_usable());
+        replica.filter(|_| freshness == Freshness::MayLag)
     }
 
-    fn fell_back(&self) {
-        if let Some(replica) = &self.replica {
+    fn fell_back(&self, freshness: Freshness) {
+        if let Some(replica) = self.replica.as_deref().filter(|_| freshness == Freshness::MayLag) {
             replica.fell_back();
         }
     }

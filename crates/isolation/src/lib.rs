@@ -13,7 +13,7 @@ mod migrate;
 mod replica;
 mod tenant;
 
-pub use database::{Database, DatabaseOptions, TenantTransaction};
+pub use database::{Database, DatabaseOptions, Freshness, TenantTransaction};
 pub use error::DatabaseError;
 pub use mandate::{Actor, Author, Mandate};
 pub use migrate::{MigrationError, migrate};

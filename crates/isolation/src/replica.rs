@@ -127,8 +127,12 @@ struct Positions {
 
 impl Positions {
     fn reached(&mut self, at: Instant, position: i64) {
-        // Where nothing has changed, the older moment says as much to a replica that is behind; the newer one to one that is not.
+        if self.ahead.back().is_some_and(|(_, last)| position < *last) {
+            // Another primary, or one that was set back: its replica will never be where the old one was.
+            *self = Self::default();
+        }
         if self.ahead.len() == POSITIONS_MAX {
+            // The oldest says how far it is behind.
             self.ahead.remove(1);
         }
         self.ahead.push_back((at, position));
@@ -170,6 +174,15 @@ mod tests {
         assert_eq!(positions.lag(200, at(10)), Some(Duration::ZERO));
         // The primary is not heard of: whatever it did since is missing.
         assert_eq!(positions.lag(200, at(15)), Some(SECOND * 5));
+    }
+
+    #[test]
+    fn a_primary_that_was_set_back_is_followed_back() {
+        let (mut positions, begun) = (Positions::default(), Instant::now());
+        positions.reached(begun, 500);
+        assert_eq!(positions.lag(100, begun + SECOND), Some(SECOND));
+        positions.reached(begun + SECOND * 2, 100);
+        assert_eq!(positions.lag(100, begun + SECOND * 2), Some(Duration::ZERO));
     }
 
     #[test]

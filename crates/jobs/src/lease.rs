@@ -79,6 +79,21 @@ impl Lease {
         Ok(if row.cancel_requested { Renewal::Cancel } else { Renewal::GoOn })
     }
 
+    /// Keeps the job from becoming somebody else's before `transaction` ends, for what has to be noted before the job is done.
+    ///
+    /// # Errors
+    /// [`JobsError::LeaseLost`]: then the transaction must not commit.
+    pub async fn hold(&self, transaction: &mut TenantTransaction) -> Result<(), JobsError> {
+        let held = sqlx::query_scalar!(
+            "SELECT id FROM jobs WHERE id = $1 AND token = $2 AND state = 'running' FOR UPDATE",
+            self.id.0,
+            self.token
+        )
+        .fetch_optional(transaction.connection())
+        .await?;
+        if held.is_none() { Err(JobsError::LeaseLost) } else { Ok(()) }
+    }
+
     /// The job is done, if `transaction` commits: what came of it belongs into the same transaction.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Fixtures made in code, origins that misbehave, databases, a started edge and control plane, a browser, a collector of traces.
+//! Fixtures made in code, origins that misbehave, scanners, databases, a started edge and control plane, a browser, a collector of traces.
 
 pub mod clock;
 pub mod collector;
@@ -12,6 +12,7 @@ pub mod http2;
 pub mod images;
 pub mod port;
 pub mod receiver;
+pub mod scanner;
 pub mod tls;
 pub mod upgrade;
 pub mod web;

@@ -14,7 +14,7 @@ use crate::support::ok;
 use crate::upload_rig::base64;
 
 /// Lists of a tenant's.
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 13] = [
     "/v1/api-keys",
     "/v1/audit-log",
     "/v1/domains",
@@ -27,7 +27,11 @@ const LISTS: [&str; 12] = [
     "/v1/presets",
     "/v1/signing-keys",
     "/v1/webhooks",
+    "/v1/workflows",
 ];
+
+/// What an endpoint of a workflow is asked with.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What has to come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +47,7 @@ use Expected::{Own, Refused, Status};
 
 /// What the other tenant has.
 struct Theirs {
+    tenant: String,
     key_id: String,
     medium: String,
     job: String,
@@ -96,7 +101,14 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
         }
         // What finds by names finds the asker's own.
         ("get", "/v1/media") => {
-            let found = ["folder=theirs", "tag=theirs", "public_id_prefix=theirs", "kind=document"];
+            let found = [
+                "folder=theirs",
+                "tag=theirs",
+                "public_id_prefix=theirs",
+                "kind=document",
+                "state=quarantined",
+                "replacement=quarantined",
+            ];
             let found = found.map(|query| (format!("{path}?{query}"), Given::Nothing, Own));
             found.into_iter().chain(example(method, path, theirs)).collect()
         }
@@ -142,6 +154,7 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             (path.to_owned(), Given::Json(json!({"bytes": 4, "public_id": "theirs-too"})), Own),
             (path.to_owned(), Given::Json(json!({"bytes": 4, "media_id": medium})), Refused),
         ],
+        ("post", "/v1/media/{id}/scan") => vec![(format!("/v1/media/{medium}/scan"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/cancel") => vec![(format!("/v1/jobs/{job}/cancel"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/retry") => vec![(format!("/v1/jobs/{job}/retry"), Given::Nothing, Refused)],
         _ => example(method, path, theirs).into_iter().collect(),
@@ -183,6 +196,17 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
         ("post", "/v1/uploads/{id}/complete") => {
             (format!("/v1/uploads/{}/complete", theirs.uploads[0]), Some(json!({})), Refused)
         }
+        ("post", "/v1/media/{id}/release" | "/v1/media/{id}/reject") => {
+            (path.replace("{id}", &theirs.medium), Some(json!({"reason": "of the asker"})), Refused)
+        }
+        // A URL that nobody has given out.
+        ("get", "/v1/media/{id}/bytes") => {
+            let query = format!("tenant={}&token={}", theirs.tenant, "A".repeat(92));
+            (format!("/v1/media/{}/bytes?{query}", theirs.medium), None, Refused)
+        }
+        // The asker has none of this kind.
+        ("get" | "delete", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), None, Refused),
+        ("put", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), Some(json!({"steps": []})), Own),
         ("get", "/v1/media/by-public-id/{public_id}") => ("/v1/media/by-public-id/theirs".into(), None, Refused),
         ("delete", "/v1/folders/{path}") => ("/v1/folders/theirs".into(), None, Refused),
         ("get", "/v1/events/{id}") => (format!("/v1/events/{}", theirs.event), None, Refused),
@@ -246,6 +270,10 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     }
     ok(&api.json(Method::PUT, &tenant.key, "/v1/policy", &json!({"unsigned": {"widths": [7331]}})).await, 200);
     rig.worker().await;
+    for kind in ["file", "video"] {
+        let step = json!({"name": "theirs", "http": {"url": "https://example.com/7331", "secret": SECRET}});
+        make(Method::PUT, &format!("/v1/workflows/{kind}"), json!({"steps": [step]})).await;
+    }
     let mut cursors = BTreeMap::new();
     for list in LISTS {
         let page = ok(&api.get(&tenant.key, &format!("{list}?limit=1")).await, 200);
@@ -260,7 +288,16 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
     let webhook = webhooks.swap_remove(0);
     let deliveries = ok(&api.get(&tenant.key, &format!("/v1/webhooks/{webhook}/deliveries")).await, 200);
     let event = deliveries["items"][0]["event_id"].as_str().expect("what was made is told").to_owned();
-    Theirs { key_id: id(&key), medium, job, webhook, event, uploads: [id(&direct), tus], cursors }
+    Theirs {
+        tenant: tenant.id.clone(),
+        key_id: id(&key),
+        medium,
+        job,
+        webhook,
+        event,
+        uploads: [id(&direct), tus],
+        cursors,
+    }
 }
 
 /// What the other tenant's uploads are like.

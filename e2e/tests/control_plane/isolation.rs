@@ -30,6 +30,9 @@ const ROWS: &str = "
     INSERT INTO usage_days (tenant_id, day) VALUES ('$T', '2026-01-01');
     INSERT INTO quotas (tenant_id, files) VALUES ('$T', 100);
     INSERT INTO quota_levels (tenant_id, quota, month, level, told) VALUES ('$T', 'files', '2026-01-01', 0, 0);
+    INSERT INTO workflows (tenant_id, kind, steps) VALUES ('$T', 'any', '[]');
+    INSERT INTO replacements (tenant_id, media_id, scan, kind, revision, content_type, bytes, sha256)
+        VALUES ('$T', '$T', '{}', 'image', '$T', 'image/png', 1, sha256('$T'));
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at) VALUES ('$T', '$T', '$T', 'pending', now());
     INSERT INTO uploads (tenant_id, id, protocol, media_id, expires_at, due_at)
         VALUES ('$T', '$T', 'tus', '$T', now(), now());

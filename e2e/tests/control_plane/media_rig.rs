@@ -254,6 +254,7 @@ impl MediaRig {
     pub async fn try_worker(&self) -> Output {
         let mut settings = self.settings.clone();
         settings.push(("WORKER_URL", self.api.database.url(WORKER)));
+        settings.push(("API_URL", format!("http://{}", self.api.addr())));
         self.api.run(&["worker", "--once"], &settings).await
     }
 
@@ -356,13 +357,18 @@ impl MediaRig {
 
     /// Fails unless the store has what the database says and nothing else, and every pointer says what its id means.
     pub async fn assert_tidy(&self) {
-        let rows = sqlx::query("SELECT tenant_id, id, revision, public_id, bytes, encode(sha256, 'hex') FROM media");
+        let rows = sqlx::query(
+            "SELECT tenant_id, id, revision, public_id, bytes, encode(sha256, 'hex'), state IN ('quarantined', 'rejected')
+             FROM media",
+        );
         let rows = rows.fetch_all(&self.superuser().await).await.expect("read");
         let mut expected = BTreeSet::new();
         for row in &rows {
             let (tenant, id, revision) = (row.get::<uuid::Uuid, _>(0), row.get::<uuid::Uuid, _>(1), row.get(2));
             let object = uploads::object_path(tenant, id, revision).to_string();
-            if tenant.to_string() == self.shop.id {
+            if tenant.to_string() == self.shop.id && row.get(6) {
+                assert_eq!(self.pointer(row.get(3)), Some(Pointer::Gone));
+            } else if tenant.to_string() == self.shop.id {
                 let target = self.target(row.get(3));
                 assert_eq!((&target.object, target.bytes as i64, target.sha256), (&object, row.get(4), row.get(5)));
             }

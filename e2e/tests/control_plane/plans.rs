@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{PgPool, Row};
 use testkit::control_plane::{ADMIN_KEY, ControlPlane};
 use testkit::database::{TestDatabase, WORKER};
 use testkit::http::Request;
+use testkit::receiver::Receiver;
 
 use crate::support::ok;
+use crate::webhook_rig;
 
 /// 1,000 tenants with 200 rows each in every table that grows with what a tenant does. Triggers would take a minute for them.
 const SEED: &str = "
@@ -38,6 +40,12 @@ const SEED: &str = "
         SELECT tenant_id, id, 'm' || n, 'f' || n, 'image', id, 'image/png', 1, sha256(''), '{t}',
             CASE n WHEN 1 THEN now() END
         FROM rows;
+    UPDATE media SET state = 'quarantined' WHERE public_id = 'm2';
+    INSERT INTO replacements (tenant_id, media_id, state, scan, kind, revision, content_type, bytes, sha256)
+        SELECT tenant_id, id, CASE n WHEN 1 THEN 'quarantined' ELSE 'rejected' END, '{}', 'image', id, 'image/png', 1, sha256('')
+        FROM rows;
+    INSERT INTO workflows (tenant_id, kind, steps)
+        SELECT tenant_id, (ARRAY['any', 'image', 'video', 'audio', 'document'])[n], '[]' FROM rows WHERE n <= 5;
     INSERT INTO media_tags (tenant_id, tag, media_id) SELECT tenant_id, 't' || n % 10, id FROM rows;
     INSERT INTO pointers (tenant_id, public_id, generation, published, try_at)
         SELECT tenant_id, 'm' || n, 1, least(n - 1, 1), now() FROM rows;
@@ -45,6 +53,15 @@ const SEED: &str = "
         SELECT tenant_id, id, id, 'doomed', now() + interval '1 day' * (n - 2) FROM rows;
     INSERT INTO audit_log (tenant_id, actor, action, resource, resource_id)
         SELECT tenant_id, CASE n WHEN 1 THEN 'operator' ELSE 'key:' || n % 3 END, 'create', 'media', id FROM rows;
+    INSERT INTO event_heads (tenant_id, seq) SELECT id, 200 FROM tenants;
+    INSERT INTO events (tenant_id, id, seq, kind, data, created_at)
+        SELECT tenant_id, id, n, 'media.created', '{}', now() - interval '1 minute' * (200 - n) FROM rows;
+    INSERT INTO webhooks (tenant_id, id, url, secret) SELECT tenant_id, id, 'https://x.example/', 'x' FROM rows WHERE n <= 2;
+    INSERT INTO webhook_queues (tenant_id, webhook_id, due_at)
+        SELECT tenant_id, id, CASE WHEN n = 1 THEN now() + interval '1 day' END FROM rows WHERE n <= 2;
+    INSERT INTO webhook_deliveries (tenant_id, webhook_id, event_id, created_at, kind, seq, place, state)
+        SELECT rows.tenant_id, webhooks.id, rows.id, now(), 'media.created', n, n, (ARRAY['delivered', 'pending', 'failed'])[1 + n % 3]
+        FROM rows JOIN webhooks USING (tenant_id);
     DROP TABLE rows;
     ANALYZE;
 ";
@@ -63,7 +80,8 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     let database = TestDatabase::new().await;
     let superuser = PgPool::connect(&database.superuser_url()).await.expect("reached");
     sqlx::raw_sql(SEED).execute(&superuser).await.expect("the rows are good");
-    let api = ControlPlane::start_on(database).await;
+    let receiver = Receiver::start().await;
+    let api = ControlPlane::start_with(database, &webhook_rig::settings(&[&receiver])).await;
     let before = whole_reads(&superuser).await;
     for table in [
         "tenants",
@@ -78,6 +96,11 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "folders",
         "pointers",
         "stored_objects",
+        "replacements",
+        "workflows",
+        "event_heads",
+        "webhooks",
+        "webhook_queues",
     ] {
         assert!(before.contains_key(table), "{table} is not large: {before:?}");
     }
@@ -89,6 +112,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     };
     ok(&put("a").await, 201);
     ok(&put("a").await, 200);
+    ok(&api.json(Method::PUT, &shop.key, "/v1/workflows/any", &json!({"steps": []})).await, 201);
     let key = json!({"name": "x", "scopes": ["media:read"]});
     let key = ok(&api.json(Method::POST, &shop.key, "/v1/api-keys", &key).await, 201);
     let domain = Request::new(Method::POST, "/v1/domains").header("authorization", format!("Bearer {}", shop.key));
@@ -96,6 +120,20 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     for _ in 0..2 {
         ok(&api.send(&domain.clone().body(r#"{"host":"img.example"}"#)).await, 201);
     }
+    let hook = ok(&api.json(Method::POST, &shop.key, "/v1/webhooks", &json!({"url": receiver.url("/")})).await, 201);
+    let webhook = format!("/v1/webhooks/{}", hook["id"].as_str().expect("an id"));
+    let order = async |order: &str, body: Value, status: u16| {
+        ok(&api.json(Method::POST, &shop.key, &format!("{webhook}/{order}"), &body).await, status)
+    };
+    let tested = order("test", json!({}), 202).await;
+    let event = format!("/v1/events/{}", tested["event_id"].as_str().expect("an id"));
+    let worker = api.worker(&webhook_rig::settings(&[&receiver]));
+    receiver.wait_for(1).await;
+    worker.stop().await;
+    order("redeliver", json!({"since": "2026-01-01T00:00:00Z"}), 202).await;
+    order(&format!("{}/redeliver", event.replace("/v1/events", "deliveries")), json!({}), 202).await;
+    order("disable", json!({}), 200).await;
+    order("enable", json!({}), 200).await;
     for target in [
         "/v1/domains",
         "/v1/domains/img.example",
@@ -109,6 +147,11 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "/v1/media?folder=",
         "/v1/media?kind=image",
         "/v1/media?public_id_prefix=a",
+        "/v1/media?state=quarantined",
+        "/v1/media?state=rejected&kind=image",
+        "/v1/media?replacement=quarantined",
+        "/v1/workflows",
+        "/v1/workflows/any",
         "/v1/folders",
         "/v1/folders?parent=",
         "/v1/folders?parent=a",
@@ -141,6 +184,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "SELECT 1 FROM expired_media(10)",
         "SELECT 1 WHERE trim_idempotency_keys(now() - interval '1 day', 100) = 100",
         "SELECT 1 WHERE trim_feed(now() - interval '1 day') = 0",
+        "SELECT 1 WHERE webhooks_due_in() > 0",
     ] {
         let done = sqlx::query(statement).fetch_optional(&workers).await.expect(statement);
         assert!(done.is_some(), "{statement} found nothing to do");
@@ -149,6 +193,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "SELECT 1 FROM feed_after(200100, 10)",
         "SELECT 1 WHERE feed_oldest() > 0",
         "SELECT 1 FROM feed_snapshot(NULL, 10)",
+        "SELECT 1 FROM quarantine() WHERE waiting = 2000",
     ] {
         let pool = api.database.pool(testkit::database::APP);
         assert!(sqlx::query(statement).fetch_optional(&pool).await.expect(statement).is_some(), "{statement}");

@@ -65,6 +65,13 @@ async fn lists_are_read_there_and_everything_else_is_not() {
         assert_eq!((reads(false).await, reads(true).await), (of_replica, of_primary), "{target}");
     }
     assert_eq!(length(&ok(&rig.api.get(ADMIN_KEY, &by_operator).await, 200)), before);
+    let newest = Request::get(&by_operator).header("authorization", format!("Bearer {ADMIN_KEY}"));
+    assert_eq!(length(&ok(&rig.api.send(&newest.header("cache-control", "no-cache")).await, 200)), before + 3);
+    let stored = async |key: &str, target: &str| ok(&rig.api.get(key, target).await, 200)["totals"]["files"].clone();
+    assert_eq!(
+        (stored(key, "/v1/usage").await, stored(ADMIN_KEY, "/v1/tenants/shop/usage").await),
+        (0.into(), 0.into())
+    );
     // What is set is read where it was set.
     ok(&rig.api.json(http::Method::PUT, key, "/v1/presets/p", &json!({"ops": "w=1"})).await, 201);
     assert_eq!(length(&ok(&rig.api.get(key, "/v1/presets").await, 200)), 1);

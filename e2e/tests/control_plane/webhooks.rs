@@ -334,6 +334,13 @@ async fn an_endpoint_may_ask_for_time() {
     assert_eq!(waits["status"], 429);
     let pause = "webhook_deliveries WHERE try_at - tried_at BETWEEN interval '100 s' AND interval '101 s'";
     assert_eq!(hooks.rig.count(pause).await, 1, "{waits}");
+    // Nor does it wait for that somewhere else.
+    hooks.receiver.set(|_, received| Reply::status(if received.target == "/other" { 500 } else { 200 }));
+    hooks.ask(Method::PATCH, &webhook.path, &json!({"url": hooks.receiver.url("/other")}), 200).await;
+    hooks.rig.worker().await;
+    let targets: Vec<_> = hooks.receiver.received().into_iter().map(|one| one.target).collect();
+    assert!(targets.len() > 1 && targets[1..].iter().all(|target| target == "/other"), "{targets:?}");
+    hooks.rig.sql("UPDATE webhook_deliveries SET state = 'pending', try_at = now() + interval '1 hour'").await;
     // When it is sent again by hand, it does not wait.
     hooks.receiver.set(|_, _| Reply::status(200));
     let event = waits["event_id"].as_str().expect("an id");
@@ -357,7 +364,7 @@ async fn one_that_is_gone_is_disabled_and_others_are_told() {
     assert!(webhook["disabled_at"].is_string());
     let told = hooks.receiver.received().remove(0).json();
     assert_eq!(told["type"], "webhook.disabled");
-    assert_eq!((&told["data"]["webhook_id"], &told["data"]["reason"]), (&json!(lost.id()), &json!("gone")));
+    assert_eq!(told["data"], json!({"webhook_id": lost.id(), "description": "", "reason": "gone"}), "without its URL");
 
     // What happens meanwhile is not put in its queue, and it takes no orders.
     hooks.happen(4, 2).await;
@@ -524,6 +531,18 @@ async fn a_worker_tells_how_webhooks_are() {
     let metrics = metrics.await;
     assert!(metrics.contains("calotype_webhook_late_seconds 0"), "{metrics}");
     assert!(metrics.contains("calotype_build_info{service=\"worker\""), "{metrics}");
+    let rules = include_str!("../../../deploy/prometheus/control-plane.rules.yml");
+    let operations = include_str!("../../../docs/operations.md");
+    let name = |rest: &str| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().map(str::to_owned);
+    let of_rules = rules.split("calotype_webhook").skip(1).filter_map(name);
+    let of_worker = metrics.split("# TYPE calotype_webhook").skip(1).filter_map(name);
+    let named: BTreeSet<_> = of_rules.chain(of_worker).collect();
+    assert_eq!(named.len(), 6, "{named:?}");
+    for name in named {
+        let metric = name.trim_end_matches("_count");
+        assert!(metrics.contains(&format!("# TYPE calotype_webhook{metric} ")), "no metric calotype_webhook{name}");
+        assert!(operations.contains(&format!("| `calotype_webhook{metric}` |")), "{metric} is not documented");
+    }
     let ready = testkit::http::send(port.address, &Request::get("/readyz")).await.expect("an answer");
     assert_eq!(ready.status.as_u16(), 200);
     worker.stop().await;

@@ -97,7 +97,7 @@ async fn a_miss_is_told_with_its_parts_and_the_source_of_its_own_span() {
     assert_eq!((refused.attributes["url.path"].as_str(), refused.failed), (TARGET, false));
     assert_eq!(refused.attributes["error.type"], events[2]["code"].as_str().expect("a code"));
     for headers in collector.headers() {
-        assert_eq!((&headers["x-team"], &headers["x-two"]), (&"pictures".parse().unwrap(), &"2".parse().unwrap()));
+        assert!(headers["x-team"] == "pictures" && headers["x-two"] == "2", "{headers:?}");
     }
 }
 
@@ -146,7 +146,7 @@ async fn the_variables_of_opentelemetry_are_read() {
     let edge = setup.env("OTEL_SERVICE_NAME", "front").env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=1").start().await;
     edge.get("/demo/w=40/@local/missing.jpg").await;
     let spans = requests(&collector, 1).await;
-    assert_eq!((spans[0].service.as_str(), &collector.headers()[0]["x-key"]), ("front", &"1".parse().unwrap()));
+    assert!(spans[0].service == "front" && collector.headers()[0]["x-key"] == "1", "{spans:?}");
     edge.stop().await;
     let setup = EdgeSetup::new().env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
     let ended = setup.run_to_end(&["--check-config"]).await;
@@ -185,7 +185,7 @@ async fn a_collector_that_hangs_holds_nobody_up_and_what_is_lost_is_counted() {
 }
 
 #[tokio::test]
-async fn a_collector_that_comes_late_is_told_what_comes_from_then_on() {
+async fn a_collector_that_is_not_there_is_told_of_and_counted() {
     let collector = collector().await;
     let address = collector.url();
     drop(collector);

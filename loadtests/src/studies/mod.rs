@@ -11,6 +11,7 @@ mod ops;
 mod quality;
 mod uploads;
 mod usage;
+mod webhooks;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,8 @@ pub enum StudyName {
     Uploads,
     /// What it takes to count what tenants use.
     Usage,
+    /// What comes of events whose endpoints fail now and then.
+    Webhooks,
 }
 
 /// Everything that a study needs.
@@ -136,6 +139,7 @@ impl StudyName {
             Self::Api => "API.md",
             Self::Uploads => "UPLOADS.md",
             Self::Usage => "USAGE.md",
+            Self::Webhooks => "WEBHOOKS.md",
         }
     }
 
@@ -146,7 +150,7 @@ impl StudyName {
     pub async fn study(self, tools: &StudyTools, proxy: &PathBuf, quick: bool) -> anyhow::Result<String> {
         let programs = match self {
             Self::Api => vec![&tools.control_plane, proxy],
-            Self::Usage | Self::Uploads => vec![&tools.control_plane],
+            Self::Usage | Self::Uploads | Self::Webhooks => vec![&tools.control_plane],
             _ => vec![&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time],
         };
         for program in programs {
@@ -163,6 +167,10 @@ impl StudyName {
             Self::Api => {
                 let study = api::study(&tools.control_plane, proxy, quick);
                 return of_control_plane(self, "The API of the control plane", study, quick).await;
+            }
+            Self::Webhooks => {
+                let study = webhooks::study(&tools.control_plane, quick);
+                return of_control_plane(self, "Webhooks", study, quick).await;
             }
             Self::Usage => {
                 let study = usage::study(&tools.control_plane, quick);

@@ -123,9 +123,9 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, EngineOptions};
 
-    /// How near ours must be to libvips' own, in decibels: an error of two bytes in the mean, which is what the curve as a
+    /// How near ours must be to libvips' own, in decibels: an error of two and a half bytes in the mean, which is what the curve as a
     /// polynomial and libvips' roundings add up to at the worst.
-    const PSNR_MIN_DB: f64 = 42.0;
+    const PSNR_MIN_DB: f64 = 40.0;
 
     /// What libvips makes of `image` in linear light, without shrinking it before by averages.
     fn by_libvips(image: &Image, target: Size) -> Result<Vec<u8>, VipsError> {

@@ -110,6 +110,17 @@ impl Service {
         Process::start(worker).context("the worker cannot be started")
     }
 
+    /// A worker that goes on.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn steady_worker(&self, control_plane: &Path) -> anyhow::Result<Process> {
+        let mut worker = command(control_plane);
+        worker.arg("worker").envs(environment(&self.settings));
+        worker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log(&self.home, "worker")?);
+        Process::start(worker).context("the worker cannot be started")
+    }
+
     /// Runs statements with all rights.
     ///
     /// # Errors
