@@ -55,8 +55,9 @@ pub async fn take_over(
             sqlx::query!("UPDATE uploads SET writer_wanted = true WHERE id = $1", upload)
                 .execute(transaction.connection())
                 .await?;
-            transaction.commit().await?;
         }
+        // Nobody waits for the row while this one waits.
+        transaction.commit().await?;
         sleep(LOOK_EVERY).await;
     }
 }
