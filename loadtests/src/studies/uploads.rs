@@ -5,6 +5,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -91,8 +93,10 @@ async fn measure(
     let all: f64 = tally.twice.iter().map(|bytes| *bytes as f64 / MIB).sum();
     let twice: Vec<f64> = tally.twice.iter().map(|bytes| *bytes as f64 / MIB).collect();
     let what = |what: &str| format!("{} MB by tus into {store}: {what}", size / 1_000_000);
+    let lost: Vec<f64> = tally.lost.iter().map(|bytes| *bytes as f64).collect();
     let rows = vec![
         Row::single(what("breaks"), Unit::Count, twice.len() as f64),
+        Row::worst(what("passed on before a break, and not kept"), Unit::Bytes, Goal::Exactly(0.0), lost)?,
         Row::worst(what("sent twice after a break, MiB"), Unit::Points, Goal::AtMost(PIECE_MIB), twice)?,
         Row::single(what("sent twice in all, MiB"), Unit::Points, all),
         Row::single(what("until the last byte is stored"), Unit::Milliseconds, took.as_secs_f64() * 1e3),
@@ -126,15 +130,20 @@ async fn complete(service: &Service, control_plane: &Path, upload: &Upload) -> a
     Ok((peak as f64 / MIB, took))
 }
 
-/// What a client has sent more than once, by breaks.
+/// What each break has cost.
 #[derive(Default)]
 struct Tally {
+    /// What the client has sent again.
     twice: Vec<u64>,
+    /// What of that the link had passed on.
+    lost: Vec<u64>,
 }
 
 /// An upload, by whoever sends it.
 struct Upload {
     link: SocketAddr,
+    /// What the link has passed on so far.
+    passed: Arc<AtomicU64>,
     location: String,
     size: u64,
     chunk: Bytes,
@@ -151,7 +160,7 @@ impl Upload {
             state.to_le_bytes()
         });
         let chunk = words.take(CHUNK / 4).flatten().collect();
-        Ok(Self { link: link.address, location, size, chunk })
+        Ok(Self { link: link.address, passed: Arc::clone(&link.passed), location, size, chunk })
     }
 
     fn id(&self) -> &str {
@@ -162,7 +171,9 @@ impl Upload {
     async fn send(&self, tally: &mut Tally) -> anyhow::Result<()> {
         let mut offset = 0;
         while offset < self.size {
+            let before = self.passed.load(Ordering::Relaxed);
             let sent = self.send_from(offset).await;
+            let passed = self.passed.load(Ordering::Relaxed) - before;
             let stored = self.offset().await?;
             let until = match sent {
                 Ok(()) => self.size,
@@ -171,6 +182,8 @@ impl Upload {
             ensure!(stored <= until, "more is stored than was sent");
             if until < self.size || stored < self.size {
                 tally.twice.push(until - stored);
+                let came = offset + passed.saturating_sub(self.head(offset).len() as u64);
+                tally.lost.push(came.saturating_sub(stored));
             }
             offset = stored;
         }
@@ -182,14 +195,7 @@ impl Upload {
         let mut at = offset;
         let sent = async {
             let mut stream = TcpStream::connect(self.link).await?;
-            let head = format!(
-                "PATCH {} HTTP/1.1\r\nHost: link\r\nAuthorization: Bearer {}\r\nTus-Resumable: 1.0.0\r\n\
-                 Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\nContent-Length: {}\r\n\r\n",
-                self.location,
-                seed::key(0),
-                self.size - offset
-            );
-            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(self.head(offset).as_bytes()).await?;
             while at < self.size {
                 let chunk = &self.chunk[..CHUNK.min((self.size - at) as usize)];
                 stream.write_all(chunk).await?;
@@ -201,6 +207,17 @@ impl Upload {
             Ok(())
         };
         sent.await.map_err(|_: anyhow::Error| at)
+    }
+
+    /// The head of a request that brings all from there on.
+    fn head(&self, offset: u64) -> String {
+        format!(
+            "PATCH {} HTTP/1.1\r\nHost: link\r\nAuthorization: Bearer {}\r\nTus-Resumable: 1.0.0\r\n\
+             Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\nContent-Length: {}\r\n\r\n",
+            self.location,
+            seed::key(0),
+            self.size - offset
+        )
     }
 
     /// How far it is.
@@ -221,19 +238,22 @@ impl Upload {
 /// A link that breaks.
 struct Link {
     address: SocketAddr,
+    /// Bytes of clients that it has passed on.
+    passed: Arc<AtomicU64>,
     serving: JoinHandle<()>,
 }
 
 impl Link {
     async fn start(to: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
+        let (address, passed) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&passed);
         let serving = tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
-                tokio::spawn(pass_on(from, to));
+                tokio::spawn(pass_on(from, to, Arc::clone(&counted)));
             }
         });
-        Ok(Self { address, serving })
+        Ok(Self { address, passed, serving })
     }
 }
 
@@ -244,13 +264,24 @@ impl Drop for Link {
 }
 
 /// Passes on so many bytes of a client, and all of the answer.
-async fn pass_on(mut client: TcpStream, to: SocketAddr) {
+async fn pass_on(mut client: TcpStream, to: SocketAddr, passed: Arc<AtomicU64>) {
     let Ok(mut server) = TcpStream::connect(to).await else { return };
     let (mut of_client, mut to_client) = client.split();
     let (mut of_server, mut to_server) = server.split();
-    let mut limited = (&mut of_client).take(BREAKS_EVERY);
+    let request = async {
+        let (mut chunk, mut left) = (vec![0; CHUNK], BREAKS_EVERY as usize);
+        while left > 0 {
+            let wanted = left.min(CHUNK);
+            let read = of_client.read(&mut chunk[..wanted]).await.unwrap_or(0);
+            if read == 0 || to_server.write_all(&chunk[..read]).await.is_err() {
+                return;
+            }
+            left -= read;
+            passed.fetch_add(read as u64, Ordering::Relaxed);
+        }
+    };
     tokio::select! {
-        _ = tokio::io::copy(&mut limited, &mut to_server) => {}
+        () = request => {}
         _ = tokio::io::copy(&mut of_server, &mut to_client) => {}
     }
 }
