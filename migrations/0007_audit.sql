@@ -149,7 +149,7 @@ CALL audit('presets', 'preset');
 CALL audit('images', 'image');
 CALL audit('origins', 'origin');
 CALL audit('folders', 'folder', quiet => '{parent}');
-CALL audit('media', 'media', quiet => '{stored_at}');
+CALL audit('media', 'media', quiet => '{stored_at,swept}');
 -- That a key has ordered, cancelled or retried it; what it does is told under its own name.
 CALL audit('jobs', 'job', hidden => '{payload,result}',
     quiet => '{attempts,attempts_max,run_at,leased_until,started_at,finished_at,token,worker,progress,waits_for,error,trace}',
