@@ -161,6 +161,13 @@ pub async fn sweep(library: &Library, object: (Uuid, Uuid, Uuid)) -> Result<(), 
     let (tenant, media, revision) = object;
     library.store()?.delete(&object_path(tenant, media, revision)).await?;
     let mut transaction = library.database.begin(&Mandate::upkeep(tenant.into())).await?;
+    // Something leads to bytes that were rejected, but nobody can let them through any more: they are not stored.
+    sqlx::query!("UPDATE media SET swept = revision WHERE id = $1 AND revision = $2", media, revision)
+        .execute(transaction.connection())
+        .await?;
+    sqlx::query!("UPDATE replacements SET swept = revision WHERE media_id = $1 AND revision = $2", media, revision)
+        .execute(transaction.connection())
+        .await?;
     sqlx::query!(
         "DELETE FROM stored_objects WHERE media_id = $1 AND revision = $2 AND state = 'doomed'",
         media,
