@@ -166,6 +166,12 @@ pub enum ApiError {
     /// More uploads than are received at the same time.
     #[error("too many uploads are being received; try again")]
     Busy,
+    /// As many uploads as one tenant may have received at the same time.
+    #[error("{limit} uploads of this tenant are being received, which is its share; try again")]
+    TenantBusy {
+        /// How many that are.
+        limit: usize,
+    },
     /// An upload that is over, without a medium.
     #[error("the upload is {0}: begin another one")]
     UploadGone(&'static str),
@@ -324,7 +330,7 @@ impl ApiError {
             Self::Quota(Quota::Files) => (Status::Forbidden, "quota-files"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
             Self::TooManyUploads { .. } => (Status::TooManyRequests, "too-many-uploads"),
-            Self::Busy => (Status::ServiceUnavailable, "busy"),
+            Self::Busy | Self::TenantBusy { .. } => (Status::ServiceUnavailable, "busy"),
             Self::UploadGone(_) => (Status::Gone, "upload-gone"),
             Self::UploadState(_) => (Status::Conflict, "upload-state"),
             Self::UploadOffset { .. } => (Status::Conflict, "upload-offset"),
@@ -359,6 +365,7 @@ impl ApiError {
         match self {
             Self::Dns(_)
             | Self::Busy
+            | Self::TenantBusy { .. }
             | Self::IdempotencyRunning
             | Self::Store(_)
             | Self::Database(DatabaseError::Unavailable(_)) => Some(RETRY_SECONDS),

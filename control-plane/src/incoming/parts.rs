@@ -204,9 +204,10 @@ impl Incoming {
     ///
     /// # Errors
     /// [`ApiError::UploadGone`], [`ApiError::UploadState`] when no parts are taken any more, [`ApiError::UploadLength`] for any
-    /// other number of bytes, [`ApiError::BodyCut`], [`ApiError::UploadTime`], [`ApiError::Busy`].
+    /// other number of bytes, [`ApiError::BodyCut`], [`ApiError::UploadTime`], [`ApiError::Busy`],
+    /// [`ApiError::TenantBusy`].
     pub async fn receive_part(&self, part: &SignedPart, data: Data<'_>) -> Result<String, ApiError> {
-        let _place = self.place()?;
+        let _place = self.place(part.tenant)?;
         let database = self.library.database();
         let upload = record::find(&mut database.begin(&Mandate::upkeep(part.tenant)).await?, part.upload).await?;
         upload.must_be_open()?;
@@ -218,8 +219,8 @@ impl Incoming {
         let path = uploads::incoming_path(part.tenant.as_uuid(), part.upload, object);
         let store = self.library.store()?;
         let stored = async {
-            let sha256 =
-                store_hashed(store, &path, Body::open(data, part.bytes), part.bytes, self.library.upload_time).await?;
+            let body = Body::open(data, part.bytes, self.pace);
+            let sha256 = store_hashed(store, &path, body, part.bytes, self.library.upload_time).await?;
             self.keep_part(part, object, &sha256).await?;
             Ok(etag(&sha256))
         };

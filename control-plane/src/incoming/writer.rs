@@ -12,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use isolation::{Mandate, TenantKey};
 use rocket::data::Data;
 use storage::{GetOptions, ObjectPath, PutOptions};
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -21,6 +20,7 @@ use super::checksum::Checksum;
 use super::record::{self, Upload, number};
 use super::take_over::{is_free, take_over};
 use super::{Incoming, complete};
+use crate::places::Place;
 use crate::problem::ApiError;
 
 /// Most bytes of an object, and what a request holds in memory.
@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Who receives bytes of an upload.
 pub struct Writer<'a> {
     incoming: &'a Incoming,
-    _place: SemaphorePermit<'a>,
+    _place: Place,
     tenant: TenantKey,
     upload: Upload,
     token: Uuid,
@@ -85,14 +85,14 @@ impl<'a> Writer<'a> {
     /// Becomes the writer of an upload, at this place. `bytes` says how many there will be, where that was left open.
     ///
     /// # Errors
-    /// [`ApiError::Busy`], [`ApiError::UploadGone`], [`ApiError::UploadState`]; [`ApiError::UploadOffset`] at any other place.
+    /// [`ApiError::Busy`], [`ApiError::TenantBusy`], [`ApiError::UploadGone`], [`ApiError::UploadState`]; [`ApiError::UploadOffset`] at any other place.
     pub async fn begin(
         incoming: &'a Incoming,
         tenant: TenantKey,
         id: Uuid,
         (offset, bytes): (u64, Option<u64>),
     ) -> Result<Self, ApiError> {
-        let (place, token) = (incoming.place()?, Uuid::now_v7());
+        let (place, token) = (incoming.place(tenant)?, Uuid::now_v7());
         let database = incoming.library.database();
         let upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
         upload.must_be_open()?;
@@ -146,7 +146,7 @@ impl<'a> Writer<'a> {
     async fn take_in(&mut self, data: Data<'_>, mut checksum: Option<Checksum>) -> Result<Received, ApiError> {
         let end = self.upload.bytes.unwrap_or(self.incoming.library.bytes_max);
         let mut left = end.saturating_sub(self.upload.received);
-        let mut body = Body::open(data, left);
+        let mut body = Body::open(data, left, self.incoming.pace);
         let until = Instant::now() + self.incoming.library.upload_time;
         let mut unkept = Vec::new();
         let mut is_whole = false;

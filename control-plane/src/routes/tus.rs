@@ -108,6 +108,7 @@ pub async fn create(
                 | ApiError::Busy
                 | ApiError::Database(_)
                 | ApiError::Store(_)
+                | ApiError::TenantBusy { .. }
                 | ApiError::UploadLocked
                 | ApiError::UploadTime,
             ) => {
