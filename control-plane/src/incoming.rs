@@ -88,7 +88,7 @@ impl Incoming {
     ///
     /// # Errors
     /// [`ApiError::Busy`] and [`ApiError::TenantBusy`].
-    fn place(&self, tenant: TenantKey) -> Result<Place, ApiError> {
+    pub fn place(&self, tenant: TenantKey) -> Result<Place, ApiError> {
         Places::take(&self.receiving, tenant).map_err(|full| match full {
             Full::Tenant => ApiError::TenantBusy { limit: self.receiving.of_tenant() },
             Full::All => ApiError::Busy,

@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Who receives bytes of an upload.
 pub struct Writer<'a> {
     incoming: &'a Incoming,
-    _place: Place,
+    place: Place,
     tenant: TenantKey,
     upload: Upload,
     token: Uuid,
@@ -63,7 +63,7 @@ struct Unkept {
 }
 
 /// What has come.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Received {
     /// How many bytes in all.
     pub offset: u64,
@@ -71,6 +71,8 @@ pub struct Received {
     pub upload: Upload,
     /// Whether these are all, and a medium is to be made of them.
     pub is_whole: bool,
+    /// The place that it had, for whoever goes on.
+    pub place: Place,
 }
 
 /// Why no more bytes are read.
@@ -97,7 +99,7 @@ impl<'a> Writer<'a> {
         let upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
         upload.must_be_open()?;
         take_over(database, tenant, id, Some(token)).await?;
-        let mut writer = Self { incoming, _place: place, tenant, upload, token, tail: None, next: 1 };
+        let mut writer = Self { incoming, place, tenant, upload, token, tail: None, next: 1 };
         match writer.find_place(offset, bytes).await {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -140,10 +142,12 @@ impl<'a> Writer<'a> {
     pub async fn receive(mut self, data: Data<'_>, checksum: Option<Checksum>) -> Result<Received, ApiError> {
         let received = self.take_in(data, checksum).await;
         self.release().await;
-        received
+        let is_whole = received?;
+        Ok(Received { offset: self.upload.received, upload: self.upload, is_whole, place: self.place })
     }
 
-    async fn take_in(&mut self, data: Data<'_>, mut checksum: Option<Checksum>) -> Result<Received, ApiError> {
+    /// Whether all bytes of the upload are there then.
+    async fn take_in(&mut self, data: Data<'_>, mut checksum: Option<Checksum>) -> Result<bool, ApiError> {
         let end = self.upload.bytes.unwrap_or(self.incoming.library.bytes_max);
         let mut left = end.saturating_sub(self.upload.received);
         let mut body = Body::open(data, left, self.incoming.pace);
@@ -184,7 +188,7 @@ impl<'a> Writer<'a> {
                 // Nothing is missing any more.
                 Some(Stop::Broken(error)) if !is_whole => return Err(error),
                 Some(Stop::Broken(_) | Stop::End) => {
-                    return Ok(Received { offset: self.upload.received, upload: self.upload.clone(), is_whole });
+                    return Ok(is_whole);
                 }
             }
         }

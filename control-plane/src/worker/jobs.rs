@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::scans::Judge;
 use crate::config::ControlPlaneSettings;
 use crate::etag::Condition;
-use crate::incoming::{self, COMPLETE_JOB, CompleteOrder};
+use crate::incoming::{self, COMPLETE_JOB, CompleteOrder, State as UploadState};
 use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, ScanOrder, Step};
 use crate::problem::ApiError;
 use crate::quotas;
@@ -283,6 +283,10 @@ impl Runner {
         let bytes = upload.bytes.unwrap_or_default() as usize;
         let told = |read: u64| progress.set(read as usize, bytes);
         let done = incoming::finish(&self.library, &lease.mandate(), order.upload, told).await?;
+        // A request, or a worker that was thought dead, is still at it.
+        if done.state != UploadState::Done {
+            return Err(ApiError::Conflict.into());
+        }
         Ok(json!({ "upload": done.id, "media": done.media }))
     }
 
