@@ -49,6 +49,8 @@ CREATE TABLE uploads (
     -- Who reads its bytes for that at the moment, and for how long nobody else does unless it is heard of again.
     copier uuid,
     copied_until timestamptz,
+    -- How many jobs workers have put in of their own accord, because the one before had failed.
+    rounds smallint NOT NULL DEFAULT 0,
     -- Why that did not work, the last time: a code of the API, and a text.
     error_code text,
     error text,

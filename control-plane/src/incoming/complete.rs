@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Time between two looks at whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// So many bytes are copied in a second, however slow the store: what is larger has more time.
+const BYTES_PER_SECOND: u64 = 4 << 20;
+
 /// The kind of jobs that complete uploads.
 pub const COMPLETE_JOB: &str = "complete_upload";
 
@@ -260,17 +263,23 @@ async fn copy(
     let (bytes, replaced) = (upload.bytes.unwrap_or_default(), upload.replaces.then_some(upload.media));
     quotas::check_room_for(library.database(), tenant, bytes, replaced).await?;
     let objects = objects(library, tenant, upload).await?;
-    let intake = Intake::begin(library, tenant, upload.media).await?;
+    let time = time_for(library.upload_time, bytes);
+    let intake = Intake::begin_within(library, tenant, upload.media, time).await?;
     let made = async {
         let taken = intake.take(Box::pin(read(library, objects, progress))).await.map_err(of_source)?;
         check(upload, &taken)?;
         make(library, mandate, upload, &intake, &taken).await
     };
-    let made = timeout(library.upload_time, made).await.unwrap_or(Err(ApiError::UploadTime));
+    let made = timeout(time, made).await.unwrap_or(Err(ApiError::UploadTime));
     if let Err(reason) = &made {
         intake.give_up(reason).await;
     }
     made
+}
+
+/// How long so many bytes may take.
+fn time_for(upload_time: Duration, bytes: u64) -> Duration {
+    upload_time + Duration::from_secs(bytes / BYTES_PER_SECOND)
 }
 
 /// The objects that have its bytes, in their order.
@@ -409,4 +418,16 @@ async fn give_back(
     .await?;
     transaction.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_uploads_have_more_time() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(time_for(hour, 1), hour);
+        assert_eq!(time_for(hour, 50_000_000_000), hour + Duration::from_secs(11_920));
+    }
 }

@@ -266,6 +266,36 @@ async fn without_room_nothing_is_copied_and_the_bytes_do_not_wait_for_ever() {
 }
 
 #[tokio::test]
+async fn what_can_never_be_completed_is_given_up_one_day() {
+    let rig = bucket().await;
+    let upload = begin(&rig, &json!({"bytes": 4, "public_id": "a"})).await;
+    put(&url(&upload, 1), "four").await;
+    rig.relay().set(Fault::Answer(StatusCode::SERVICE_UNAVAILABLE));
+    problem(&complete(&rig, &id(&upload)).await, 503, "store-unavailable");
+    rig.sql("UPDATE uploads SET state = 'completing'").await;
+    let mut rounds = 0;
+    let seen = loop {
+        // Time passes, and each job fails as often as it may.
+        rig.sql("UPDATE uploads SET due_at = now()").await;
+        let _ = rig.try_worker().await;
+        let failed = "UPDATE jobs SET state = 'failed', finished_at = now() WHERE state IN ('queued', 'delayed')";
+        rounds += rig.sql(failed).await;
+        rig.relay().heal();
+        let seen = look(&rig, &id(&upload)).await;
+        rig.relay().set(Fault::Answer(StatusCode::SERVICE_UNAVAILABLE));
+        if seen["state"] != "completing" || rounds > 20 {
+            break seen;
+        }
+    };
+    assert_eq!((rounds, &seen["state"]), (8, &"failed".into()), "{seen}");
+    assert_eq!(seen["error"]["code"], "store-unavailable");
+    rig.relay().heal();
+    problem(&complete(&rig, &id(&upload)).await, 409, "upload-state");
+    rig.sql("UPDATE uploads SET due_at = now()").await;
+    assert_swept(&rig).await;
+}
+
+#[tokio::test]
 async fn a_name_that_somebody_else_has_got_meanwhile() {
     for rig in both(&[]).await {
         let bytes = noise(PART + 1, 8);
