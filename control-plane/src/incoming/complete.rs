@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::parts::{self, NamedPart};
 use super::record::{self, Protocol, State, Upload, interval};
+use super::sweep::is_left;
 use super::{Incoming, bucket, whole_path};
 use crate::etag::Condition;
 use crate::media::{self, Intake, Library, NewMedia, Row, Taken};
@@ -90,15 +91,21 @@ pub async fn complete(
 ) -> Result<Upload, ApiError> {
     let tenant = mandate.tenant;
     let database = incoming.library.database();
-    let mut upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
+    let mut upload = record::find(&mut transaction, id).await?;
     if upload.is_partial() {
         return Err(ApiError::UploadState("a part of another one"));
     }
+    let is_left = is_left(&mut transaction, &upload).await?;
+    drop(transaction);
     if upload.state == State::Open {
         gather(incoming, tenant, &upload, named).await?;
+    }
+    if upload.state == State::Open || is_left {
         let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
         // Somebody else may have done so meanwhile.
-        if record::lock(&mut transaction, id).await?.state == State::Open {
+        let now = record::lock(&mut transaction, id).await?;
+        if now.state == upload.state && now.job == upload.job {
             begin(&mut transaction, id, upload.bytes.unwrap_or_default()).await?;
         }
         upload = record::find(&mut transaction, id).await?;

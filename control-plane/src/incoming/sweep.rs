@@ -171,6 +171,16 @@ async fn give_up(library: &Library, tenant: TenantKey, id: Uuid) -> Result<bool,
     Ok(false)
 }
 
+/// Whether the job that was to complete an upload has ended without a medium: nobody is at it until somebody says what is to become of
+/// it, or a worker looks.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub(super) async fn is_left(transaction: &mut TenantTransaction, upload: &Upload) -> Result<bool, ApiError> {
+    let has_job = upload.state == State::Completing && upload.job.is_some();
+    Ok(has_job && job_of(transaction, upload).await?.is_none_or(JobState::is_over))
+}
+
 /// How the job is that completes an upload. `None` where there is none, or none any more.
 async fn job_of(transaction: &mut TenantTransaction, upload: &Upload) -> Result<Option<JobState>, ApiError> {
     let Some(job) = upload.job else { return Ok(None) };
