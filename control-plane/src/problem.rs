@@ -178,6 +178,9 @@ pub enum ApiError {
     /// An upload that is in another state.
     #[error("the upload is {0}")]
     UploadState(&'static str),
+    /// Bytes for an upload that is put together of others.
+    #[error("the upload is put together of others, and takes no bytes itself")]
+    UploadFinal,
     /// Bytes for another place than the one where an upload goes on.
     #[error("the upload goes on at {offset}")]
     UploadOffset {
@@ -333,6 +336,7 @@ impl ApiError {
             Self::Busy | Self::TenantBusy { .. } => (Status::ServiceUnavailable, "busy"),
             Self::UploadGone(_) => (Status::Gone, "upload-gone"),
             Self::UploadState(_) => (Status::Conflict, "upload-state"),
+            Self::UploadFinal => (Status::Forbidden, "upload-final"),
             Self::UploadOffset { .. } => (Status::Conflict, "upload-offset"),
             Self::UploadLocked => (Status::Locked, "upload-locked"),
             Self::UploadIncomplete { .. } => (Status::Conflict, "upload-incomplete"),

@@ -118,6 +118,11 @@ impl Upload {
         self.concat.as_deref() == Some("partial")
     }
 
+    /// Whether it is put together of others.
+    pub fn is_final(&self) -> bool {
+        self.concat.as_deref() == Some("final")
+    }
+
     /// Lets those go on who bring bytes.
     ///
     /// # Errors

@@ -117,7 +117,13 @@ pub async fn create(
                 upload = incoming::find(&mut transaction, upload.id).await?;
                 offset = upload.received;
             }
-            Err(error) => return Err(error),
+            // Nobody is told where it is, so nobody could go on with it.
+            Err(error) => {
+                if let Err(left) = incoming::abort(incoming, caller.tenant, upload.id).await {
+                    tracing::debug!(%left, upload = %upload.id, "an upload that nobody knows of expires");
+                }
+                return Err(error);
+            }
         }
     }
     Ok(TusAnswer::new(Status::Created).with("Location", location).about(&upload, offset))
@@ -260,7 +266,12 @@ async fn receive(
     headers: TusHeaders,
     data: Data<'_>,
 ) -> Result<(Upload, u64), ApiError> {
-    of_tus(&incoming::find(&mut incoming.library.database().begin(mandate).await?, id).await?)?;
+    let upload = incoming::find(&mut incoming.library.database().begin(mandate).await?, id).await?;
+    of_tus(&upload)?;
+    // As its specification says ("Concatenation").
+    if upload.is_final() {
+        return Err(ApiError::UploadFinal);
+    }
     let writer = Writer::begin(incoming, mandate.tenant, id, (offset, bytes)).await?;
     let Received { offset, mut upload, is_whole, place } = writer.receive(data, headers.checksum).await?;
     if is_whole {
