@@ -319,7 +319,9 @@ async fn uploads_outlive_nothing_but_their_tenant_for_a_while() {
     put(&url(&completing, 1), "four").await;
     let admin = testkit::control_plane::ADMIN_KEY;
     ok(&rig.api.json(Method::PATCH, admin, "/v1/tenants/shop", &json!({"state": "suspended"})).await, 200);
+    problem(&put(&url(&upload, 1), "more").await, 403, "url-refused");
     assert_eq!(rig.api.delete(admin, "/v1/tenants/shop").await.status, 204);
+    problem(&put(&url(&upload, 1), "more").await, 403, "url-refused");
     eventually("the key's end", async || (complete(&rig, &id(&upload)).await.status == 401).then_some(())).await;
     rig.sql("UPDATE uploads SET expires_at = now() - interval '1 hour', due_at = now()").await;
     assert_swept(&rig).await;
