@@ -23,15 +23,15 @@ use isolation::Database;
 use storage::ObjectStore;
 
 pub use self::bytes_url::BytesUrls;
-pub use self::content::Kind;
+pub use self::content::{Kind, extension};
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
 pub use self::intake::{Intake, Taken, sweep};
 pub use self::judging::{Next, Question, ScanOrder, answer, described, next};
 pub use self::orders::{Batch, Description, FetchOrder, Step, expires_at};
 pub use self::publish::{Published, Publisher, hexadecimal};
 pub use self::record::{
-    Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_by_public_id, insert,
-    is_published, list, make_folder, published,
+    Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_all, find_by_public_id,
+    insert, is_published, list, make_folder, published,
 };
 pub use self::replace::{replace, replace_in};
 pub use self::review::{reason, reject, release, scan_again};

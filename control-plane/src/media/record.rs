@@ -1,5 +1,7 @@
 //! The row of a medium: made, found, changed, deleted. Every change ends with the pointers that it concerns.
 
+use std::collections::HashMap;
+
 use isolation::{Actor, Author, DatabaseError, Mandate, TenantKey, TenantTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -302,6 +304,15 @@ pub async fn list(
 pub async fn find(transaction: &mut TenantTransaction, id: Uuid) -> Result<Row, ApiError> {
     let row = select!("WHERE media.id = $1", id).fetch_optional(transaction.connection()).await?;
     row.ok_or(ApiError::NotFound(MEDIUM))
+}
+
+/// Those of these media that are there.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub async fn find_all(transaction: &mut TenantTransaction, ids: &[Uuid]) -> Result<HashMap<Uuid, Row>, ApiError> {
+    let rows = select!("WHERE media.id = ANY ($1)", ids).fetch_all(transaction.connection()).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
 /// The medium that a public id means.

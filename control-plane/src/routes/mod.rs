@@ -4,7 +4,9 @@
 
 mod api_keys;
 mod audit_log;
+mod collections;
 mod domains;
+mod downloads;
 mod events;
 mod folders;
 mod internal;
@@ -126,6 +128,17 @@ api! {
     folders::list,
     folders::put,
     folders::delete,
+    collections::create,
+    collections::list,
+    collections::get,
+    collections::change,
+    collections::delete,
+    collections::list_media,
+    collections::put_media,
+    collections::remove_media,
+    downloads::get,
+    downloads::create,
+    downloads::get_by_link,
     jobs::list,
     jobs::get,
     jobs::cancel,
