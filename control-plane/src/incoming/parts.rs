@@ -203,9 +203,9 @@ impl Incoming {
     /// Takes a part that a URL of ours is good for; its entity tag.
     ///
     /// # Errors
-    /// [`ApiError::UrlRefused`] when the tenant is suspended or gone, [`ApiError::UploadGone`], [`ApiError::UploadState`] when no parts are taken any more, [`ApiError::UploadLength`] for any
-    /// other number of bytes, [`ApiError::BodyCut`], [`ApiError::UploadTime`], [`ApiError::Busy`],
-    /// [`ApiError::TenantBusy`].
+    /// [`ApiError::UrlRefused`] when the tenant is suspended or gone, [`ApiError::UploadGone`], [`ApiError::UploadState`] when no parts
+    /// are taken any more, [`ApiError::UploadLength`] for any other number of bytes, [`ApiError::BodyCut`], [`ApiError::UploadTime`],
+    /// [`ApiError::Busy`], [`ApiError::TenantBusy`].
     pub async fn receive_part(&self, part: &SignedPart, data: Data<'_>) -> Result<String, ApiError> {
         let _place = self.place(part.tenant)?;
         let database = self.library.database();

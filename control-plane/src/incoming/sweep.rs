@@ -135,40 +135,42 @@ async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<bool, A
                 .await?;
         }
         _ => {
-            let job = complete::enqueue(&mut transaction, id).await?;
             // What has failed for an hour may well for longer: the next looks are after 2, 4, 8, 16 and 24 hours.
-            let put_in = sqlx::query!(
-                "UPDATE uploads SET job_id = $2, rounds = rounds + 1,
+            let counted = sqlx::query!(
+                "UPDATE uploads SET rounds = rounds + 1,
                      due_at = now() + least(interval '1 hour' * power(2, rounds), interval '1 day')
-                 WHERE id = $1 AND rounds < $3",
+                 WHERE id = $1 AND rounds < $2",
                 id,
-                job.0,
                 ROUNDS_MAX
             );
-            if put_in.execute(transaction.connection()).await?.rows_affected() == 0 {
-                drop(transaction);
-                return give_up(library, tenant, id).await;
+            if counted.execute(transaction.connection()).await?.rows_affected() == 0 {
+                give_up(&mut transaction, id).await?;
+                transaction.commit().await?;
+                return Ok(false);
             }
+            let job = complete::enqueue(&mut transaction, id).await?;
+            sqlx::query!("UPDATE uploads SET job_id = $2 WHERE id = $1", id, job.0)
+                .execute(transaction.connection())
+                .await?;
         }
     }
     transaction.commit().await?;
     Ok(true)
 }
 
-/// Ends an upload that could not be completed however often it was tried; whether there is still anybody to complete it for.
-async fn give_up(library: &Library, tenant: TenantKey, id: Uuid) -> Result<bool, ApiError> {
-    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
+/// Ends an upload that could not be completed however often it was tried.
+async fn give_up(transaction: &mut TenantTransaction, id: Uuid) -> Result<(), ApiError> {
     sqlx::query!(
         "UPDATE uploads SET state = 'failed', job_id = NULL, error_code = coalesce(error_code, 'internal'),
              error = coalesce(error, 'no worker could complete it')
-         WHERE id = $1 AND state = 'completing'",
+         WHERE id = $1",
         id
     )
     .execute(transaction.connection())
     .await?;
-    transaction.commit().await?;
+    let tenant = transaction.tenant();
     tracing::warn!(%tenant, upload = %id, rounds = ROUNDS_MAX, "an upload could not be completed, and is given up");
-    Ok(false)
+    Ok(())
 }
 
 /// Whether the job that was to complete an upload has ended without a medium: nobody is at it until somebody says what is to become of
