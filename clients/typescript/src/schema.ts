@@ -188,6 +188,102 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/collections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Collections, the newest first.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["collections_list"];
+        put?: never;
+        /**
+         * Makes a collection that nothing is in.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["collections_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/collections/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One collection, and how much is in it.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["collections_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a collection. What is in it stays.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        delete: operations["collections_delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes what is said of a collection.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        patch: operations["collections_change"];
+        trace?: never;
+    };
+    "/v1/collections/{id}/media": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is in a collection, in its order.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["collections_list_media"];
+        put?: never;
+        /**
+         * Puts media into a collection, or elsewhere in it. Where no place is named, what is new goes to the end, and what is in it stays where it is.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["collections_put_media"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/collections/{id}/media/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes media out of a collection. What is not in it is as good.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["collections_remove_media"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/docs": {
         parameters: {
             query?: never;
@@ -270,6 +366,50 @@ export interface paths {
          * @description Needs a tenant's key with the scope `delivery:write`.
          */
         post: operations["domains_verify"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/downloads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sends a collection or a folder as one archive. Nothing is compressed. What is not served by edges is left out.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["downloads_get"];
+        put?: never;
+        /**
+         * Makes a link to an archive, for somebody who has no key. What is in it is what there is when it is followed.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        post: operations["downloads_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/downloads/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sends the archive that a link leads to.
+         * @description Needs no key: the URL is signed.
+         */
+        get: operations["downloads_get_by_link"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1555,6 +1695,11 @@ export interface components {
              */
             transforms: number;
         };
+        /**
+         * @description An end of a collection.
+         * @enum {string}
+         */
+        AtEnd: "start" | "end";
         /** @description The same change to many media. */
         Batch: {
             action: components["schemas"]["Action"];
@@ -1589,6 +1734,12 @@ export interface components {
             /** @description By which it is found and purged. */
             tags?: string[];
         };
+        /** @description What becomes of a collection; what is left out stays as it is. */
+        ChangeCollection: {
+            description?: string | null;
+            metadata?: unknown;
+            name?: string | null;
+        };
         /** @description What becomes of a medium; what is left out stays as it is. */
         ChangeMedia: {
             /**
@@ -1621,10 +1772,47 @@ export interface components {
             /** @description In any script; it is kept as the DNS has it. */
             host: string;
         };
+        /** @description A collection. */
+        Collection: {
+            /** Format: date-time */
+            created_at: string;
+            description: string;
+            /**
+             * Format: uuid
+             * @description Its unchanging id.
+             */
+            id: string;
+            metadata: unknown;
+            name: string;
+            /**
+             * Format: date-time
+             * @description When it was last changed, or what is in it.
+             */
+            updated_at: string;
+        };
         /** @description That all parts were sent. */
         CompleteUpload: {
             /** @description All of them, with the tags that they were answered with. Without it, whatever has come is taken. */
             parts?: components["schemas"]["NamedPart"][] | null;
+        };
+        /** @description A collection, and how much is in it. */
+        CountedCollection: components["schemas"]["Collection"] & {
+            /**
+             * Format: int64
+             * @description Of all media in it.
+             */
+            bytes: number;
+            /** Format: int64 */
+            media_count: number;
+        };
+        /** @description What a collection is to be. */
+        CreateCollection: {
+            /** @description What it is about, at most 4096 bytes. */
+            description?: string | null;
+            /** @description A JSON object. */
+            metadata?: unknown;
+            /** @description What people call it: 1 to 255 bytes. Several may be called the same. */
+            name: string;
         };
         /** @description What a new key may do, and until when. */
         CreateKey: {
@@ -1632,6 +1820,26 @@ export interface components {
             expires_at?: string | null;
             name: string;
             scopes: components["schemas"]["Scope"][];
+        };
+        /** @description A link that is wanted. */
+        CreateLink: {
+            /**
+             * Format: uuid
+             * @description The id of a collection.
+             */
+            collection?: string | null;
+            /**
+             * Format: int32
+             * @description How long it is good for: 1 to 604800, 3600 if not said.
+             */
+            expires_in_seconds?: number | null;
+            /** @description Or the path of a folder; empty is the top. */
+            folder?: string | null;
+            format?: null | components["schemas"]["Format"];
+            /** @description Whether files that cannot be found are left out; false if not said. */
+            skip_missing?: boolean | null;
+            /** @description Whether folders within that one belong to it; true if not said. */
+            subfolders?: boolean | null;
         };
         /** @description What a key is to be called, and its secret, if there is one already. */
         CreateSigningKey: {
@@ -1828,6 +2036,11 @@ export interface components {
             created_at: string;
             path: string;
         };
+        /**
+         * @description How files are packed.
+         * @enum {string}
+         */
+        Format: "zip" | "tar";
         /** @description What is to be said of a medium. */
         Found: {
             /** @description Beside what is said already, and in its place under the same key. */
@@ -1871,6 +2084,20 @@ export interface components {
             revoked_at?: string | null;
             scopes: string[];
         };
+        /** @description A link to an archive. */
+        Link: {
+            /**
+             * Format: int64
+             * @description Bytes of all of them.
+             */
+            bytes: number;
+            /** Format: date-time */
+            expires_at: string;
+            /** @description How many files there are now. */
+            files: number;
+            /** @description Whoever has it may download the archive, without a key. */
+            url: string;
+        };
         /** @description A medium, as its tenant sees it. */
         Media: {
             /** Format: int64 */
@@ -1907,6 +2134,20 @@ export interface components {
             version: number;
             /** Format: int32 */
             width?: number | null;
+        };
+        /** @description What was put into a collection. */
+        MediaPut: {
+            /** @description How many were not in it before. */
+            added: number;
+            /** @description How many are in it now. */
+            media_count: number;
+        };
+        /** @description What was taken out of a collection. */
+        MediaRemoved: {
+            /** @description How many are in it now. */
+            media_count: number;
+            /** @description How many were in it before. */
+            removed: number;
         };
         /** @description A part as whoever completes an upload knows it. */
         NamedPart: {
@@ -1976,6 +2217,29 @@ export interface components {
             source: string;
             /** Format: date-time */
             updated_at: string;
+        };
+        /** @description A page of a list. */
+        Page_Collection: {
+            /** @description The items, in the list's order. */
+            items: {
+                /** Format: date-time */
+                created_at: string;
+                description: string;
+                /**
+                 * Format: uuid
+                 * @description Its unchanging id.
+                 */
+                id: string;
+                metadata: unknown;
+                name: string;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed, or what is in it.
+                 */
+                updated_at: string;
+            }[];
+            /** @description What asks for the next page; `null` on the last. */
+            next_cursor?: string | null;
         };
         /** @description A page of a list. */
         Page_Delivery: {
@@ -2412,6 +2676,22 @@ export interface components {
             /** @description The path of a delivery URL, with or without the tenant, in every format that it is answered in. */
             url?: string | null;
         };
+        /** @description Media for a collection, and where it is put. */
+        PutMedia: {
+            /**
+             * Format: uuid
+             * @description Right after this one.
+             */
+            after?: string | null;
+            at?: null | components["schemas"]["AtEnd"];
+            /**
+             * Format: uuid
+             * @description Right before this one.
+             */
+            before?: string | null;
+            /** @description 1 to 1000 media, in the order in which they are put there. */
+            ids: string[];
+        };
         /** @description What a registered image is to be. */
         PutOverlay: {
             /** @description As in URLs: the public id of an upload, or `@origin/path`. */
@@ -2473,6 +2753,11 @@ export interface components {
         RedeliverSince: {
             /** Format: date-time */
             since: string;
+        };
+        /** @description Media that is to be taken out of a collection. */
+        RemoveMedia: {
+            /** @description 1 to 1000 media. */
+            ids: string[];
         };
         /** @description Bytes that are to take the place of others. */
         Replacement: {
@@ -3013,6 +3298,251 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    collections_list: {
+        parameters: {
+            query?: {
+                /** @description Those only that this medium is in */
+                media?: string;
+                /** @description Items of the page, 50 if not said */
+                limit?: number;
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, newest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Collection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_create: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateCollection"];
+            };
+        };
+        responses: {
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description Its version */
+                    ETag?: string;
+                    /** @description Where it is */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Collection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    /** @description Its version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountedCollection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_delete: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is no more */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_change: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeCollection"];
+            };
+        };
+        responses: {
+            /** @description Changed */
+            200: {
+                headers: {
+                    /** @description Its version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Collection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_list_media: {
+        parameters: {
+            query?: {
+                /** @description Items of the page, 50 if not said */
+                limit?: number;
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, in the collection's order */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Media"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_put_media: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PutMedia"];
+            };
+        };
+        responses: {
+            /** @description They are in it */
+            200: {
+                headers: {
+                    /** @description The collection's version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MediaPut"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_remove_media: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RemoveMedia"];
+            };
+        };
+        responses: {
+            /** @description They are not in it */
+            200: {
+                headers: {
+                    /** @description The collection's version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MediaRemoved"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
     operation_page: {
         parameters: {
             query?: never;
@@ -3152,6 +3682,91 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Domain"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    downloads_get: {
+        parameters: {
+            query?: {
+                /** @description The id of a collection: what is in it, in its order. */
+                collection?: string;
+                /** @description Or the path of a folder; empty is the top. */
+                folder?: string;
+                /** @description Whether folders within that one belong to it; true if not said. */
+                subfolders?: boolean;
+                /** @description `zip`, if not said, or `tar`. */
+                format?: components["schemas"]["Format"];
+                /** @description Whether files that cannot be found are left out, and told of in `missing.txt`, instead of the archive being cut off; false if not said. */
+                skip_missing?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    downloads_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateLink"];
+            };
+        };
+        responses: {
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description The link */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Link"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    downloads_get_by_link: {
+        parameters: {
+            query: {
+                /** @description Whose archive it is. */
+                tenant: string;
+                /** @description That it may be downloaded. */
+                token: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
                 };
             };
             default: components["responses"]["Problem"];
