@@ -226,8 +226,8 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     ok(&api.delete(ADMIN_KEY, "/v1/tenants/shop").await, 204);
     let workers = api.database.pool(WORKER);
     for statement in [
-        "SELECT 1 FROM claim_job('{resize}', 'a worker', '1 minute')",
-        "SELECT 1 FROM claim_job('{resize,other}', 'a worker', '-1 minute')",
+        "SELECT 1 FROM claim_job('{resize}', 'a worker', '1 minute', 10)",
+        "SELECT 1 FROM claim_job('{resize,other}', 'a worker', '-1 minute', 10)",
         "SELECT 1 WHERE reap_jobs(100) > 0",
         "SELECT 1 WHERE trim_jobs(now() - interval '1 day', 100) = 0",
         "SELECT 1 FROM claim_unpublished_pointers(10)",
