@@ -18,6 +18,7 @@ mod purge;
 mod quotas;
 mod reports;
 mod signing_keys;
+mod tags;
 mod tenants;
 mod tus;
 mod uploads;
@@ -103,6 +104,7 @@ api! {
     media::change,
     media::replace,
     media::delete,
+    media::copy,
     media::batch,
     media::fetch,
     uploads::create,
@@ -124,8 +126,13 @@ api! {
     workflows::put,
     workflows::delete,
     folders::list,
+    folders::tree,
+    folders::move_to,
     folders::put,
     folders::delete,
+    tags::list,
+    tags::rename,
+    tags::delete,
     jobs::list,
     jobs::get,
     jobs::cancel,
