@@ -39,9 +39,7 @@ pub use self::intake::{Intake, Taken, sweep};
 pub use self::judging::{Next, Question, ScanOrder, answer, described, next};
 pub use self::orders::{Batch, Description, FetchOrder, FolderMove, expires_at};
 pub use self::publish::{Published, Publisher, hexadecimal};
-pub use self::record::{
-    Change, NewMedia, change, create, delete, delete_expired, insert, publish_all, published,
-};
+pub use self::record::{Change, NewMedia, change, create, delete, delete_expired, insert, publish_all, published};
 pub use self::replace::{replace, replace_in};
 pub use self::review::{reason, reject, release, scan_again};
 pub use self::row::{Media, Row, find, find_by_public_id, is_published};

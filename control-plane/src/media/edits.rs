@@ -109,7 +109,11 @@ impl EditFields {
     pub fn check(&self) -> Result<Words, ApiError> {
         let tags = |tags: &[String]| fields::tags(tags.iter().map(String::as_str));
         let words = Words {
-            folder: self.folder.as_deref().map(|path| fields::folder(path).map(|path| path.map(str::to_owned))).transpose()?,
+            folder: self
+                .folder
+                .as_deref()
+                .map(|path| fields::folder(path).map(|path| path.map(str::to_owned)))
+                .transpose()?,
             tags: self.tags.as_deref().map(tags).transpose()?,
             remove_tags: tags(&self.remove_tags)?,
             add_tags: tags(&self.add_tags)?,

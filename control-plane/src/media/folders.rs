@@ -209,7 +209,8 @@ pub(super) async fn moved(transaction: &mut TenantTransaction, from: &str, to: &
     let (bytes, deep) =
         (as_long(found.longest, from.len(), to.len()), as_long(found.deepest, levels(from), levels(to)));
     if !fields::fits_folder(bytes, deep) {
-        let why = format!("makes a path of {bytes} bytes and {deep} names out of one in it: {}", fields::folder_limits());
+        let why =
+            format!("makes a path of {bytes} bytes and {deep} names out of one in it: {}", fields::folder_limits());
         return Err(ApiError::field("to", why));
     }
     let media = count(transaction, Some(from)).await?.total.media;

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::Library;
 use super::record;
-use super::row::{self, Media};
 use super::review::{Judged, keep, locked, reject_bytes, release_bytes};
+use super::row::{self, Media};
 use crate::etag::Condition;
 use crate::problem::ApiError;
 use crate::workflows::{self, Answered, InForce, Outcome, Scan, Step, Verdict};

@@ -61,11 +61,8 @@ impl Batch {
 
     /// Whatever has this tag gets another one instead.
     pub fn rename_tag(from: &str, to: &str) -> Self {
-        let set = EditFields {
-            remove_tags: vec![from.to_owned()],
-            add_tags: vec![to.to_owned()],
-            ..EditFields::default()
-        };
+        let set =
+            EditFields { remove_tags: vec![from.to_owned()], add_tags: vec![to.to_owned()], ..EditFields::default() };
         Self { set: Some(set), ..Self::of_tag(Action::Set, from) }
     }
 

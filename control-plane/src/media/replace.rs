@@ -6,9 +6,9 @@ use uuid::Uuid;
 use super::Library;
 use super::intake::{Intake, Taken};
 use super::record;
+use super::review::{begin, to_json, touch};
 use super::row::{self, Row};
 use super::state::MediaState;
-use super::review::{begin, to_json, touch};
 use crate::etag::Condition;
 use crate::events::EventKind;
 use crate::problem::ApiError;
@@ -50,7 +50,9 @@ pub async fn replace_in(
     let scan = begin(transaction, (media, taken.revision), taken.content.kind, Occasion::Replaced).await?;
     let waits = scan.as_ref().is_some_and(Scan::holds);
     match scan {
-        Some(scan) if waits && before.state().is_some_and(MediaState::is_served) => wait_beside(transaction, media, taken, filename, &scan).await?,
+        Some(scan) if waits && before.state().is_some_and(MediaState::is_served) => {
+            wait_beside(transaction, media, taken, filename, &scan).await?
+        }
         scan => take_place(transaction, media, taken, filename, scan.as_ref()).await?,
     }
     let row = row::find(transaction, media).await?;

@@ -177,18 +177,13 @@ pub async fn list(
     responses((status = 200, description = "A page, by path", body = FolderTree))
 )]
 #[get("/folders/tree")]
-pub async fn tree(
-    caller: Caller,
-    query: TreeQuery,
-    database: &State<Database>,
-) -> Result<Json<FolderTree>, ApiError> {
+pub async fn tree(caller: Caller, query: TreeQuery, database: &State<Database>) -> Result<Json<FolderTree>, ApiError> {
     caller.needs(Scope::MediaRead)?;
     let list = List { name: "folders/tree", tenant: Some(caller.tenant) };
     let (after, parent) = (query.page.after(list)?, query.parent.as_deref());
     let mut transaction = caller.read(database).await?;
     let folder = media::count(&mut transaction, parent).await?;
-    let found =
-        media::tree(&mut transaction, parent, query.levels, after.as_deref(), query.page.look_for()).await?;
+    let found = media::tree(&mut transaction, parent, query.levels, after.as_deref(), query.page.look_for()).await?;
     let Page { items, next_cursor } = query.page.page(list, found, |folder| folder.path.clone());
     Ok(Json(FolderTree { folder, items, next_cursor }))
 }

@@ -327,8 +327,7 @@ pub async fn copy(
     library.store()?;
     let fingerprint = body.fingerprint;
     let (id, other) = (known(id)?, body.into_value().check()?);
-    let (order, is_small) =
-        CopyOrder::of(&mut library.database().begin(&caller.mandate).await?, id, other).await?;
+    let (order, is_small) = CopyOrder::of(&mut library.database().begin(&caller.mandate).await?, id, other).await?;
     if is_small {
         return upload::copy(library, &caller, (once, seal), &fingerprint, &order).await;
     }

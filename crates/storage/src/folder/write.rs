@@ -80,7 +80,11 @@ impl FolderStore {
             let mut unfinished = Unfinished::create(root)?;
             unfinished.fill(&source)?;
             let is_as_it_was = object_meta(&source.metadata().map_err(reading)?)? == meta;
-            if is_as_it_was && unfinished.size == meta.size { unfinished.finish(&to) } else { Err(StorageError::Changed) }
+            if is_as_it_was && unfinished.size == meta.size {
+                unfinished.finish(&to)
+            } else {
+                Err(StorageError::Changed)
+            }
         })
         .await
     }

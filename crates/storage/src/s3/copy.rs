@@ -95,6 +95,7 @@ async fn copy_part(
     let request = request.set_copy_source_if_match(if_match.map(str::to_owned));
     let answer = request.customize().config_override(store.with_attempt_timeout(limit)).send().await;
     let answer = answer.map_err(|error| failed(error, limit))?;
-    let etag = answer.copy_part_result.and_then(|copied| copied.e_tag).ok_or_else(|| unusable("a part without a tag"))?;
+    let etag =
+        answer.copy_part_result.and_then(|copied| copied.e_tag).ok_or_else(|| unusable("a part without a tag"))?;
     Ok(CompletedPart::builder().part_number(number).e_tag(etag).build())
 }
