@@ -54,7 +54,8 @@ pub async fn names(rig: &MediaRig, query: &str) -> Vec<String> {
 /// Keeps a row of media locked, chosen by the rest of a statement, until what this gives is dropped.
 pub async fn hold(superuser: &PgPool, rest: &str) -> Transaction<'static, Postgres> {
     let mut held = superuser.begin().await.expect("reached");
-    let statement = format!("SELECT 1 FROM media {rest} FOR UPDATE");
+    // An offset would be locked, too.
+    let statement = format!("SELECT 1 FROM media WHERE id = (SELECT id FROM media {rest}) FOR UPDATE");
     let held_one = sqlx::query(AssertSqlSafe(statement)).fetch_optional(&mut *held).await.expect("locked");
     assert!(held_one.is_some(), "{rest}: there is none");
     held
@@ -63,7 +64,7 @@ pub async fn hold(superuser: &PgPool, rest: &str) -> Transaction<'static, Postgr
 /// Has a worker begin a job and kills it, with SIGKILL, once it has noted that it has seen so many media and waits for a row that is
 /// [held](hold); then its lease has run out.
 pub async fn killed_at(rig: &MediaRig, job: &str, seen: u64) {
-    let waits = "pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE OF media%'";
+    let waits = "pg_stat_activity WHERE wait_event_type = 'Lock' AND ltrim(query, E'\\n ') LIKE 'SELECT media.id, media.public_id%'";
     let noted = format!("jobs WHERE id = '{job}' AND (checkpoint ->> 'seen')::bigint = {seen}");
     // Dropping it kills it.
     tokio::select! {

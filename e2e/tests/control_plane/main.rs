@@ -26,6 +26,7 @@ mod media_rig;
 mod migrating;
 mod moderation_guide;
 mod operating;
+mod organising_guide;
 mod partitions;
 mod plans;
 mod presets;
