@@ -69,6 +69,14 @@ impl Answer {
         Ok(Self { location: Some(location), ..Self::accepted(told)? })
     }
 
+    /// A thing is of this version now, because of what was done.
+    ///
+    /// # Errors
+    /// As [`Self::created`].
+    pub fn changed(version: i64, told: &impl Serialize) -> Result<Self, ApiError> {
+        Ok(Self { etag: Some(etag(version)), ..Self::done(told)? })
+    }
+
     /// It is done.
     ///
     /// # Errors

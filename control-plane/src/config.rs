@@ -31,6 +31,9 @@ const REPLICA_ACQUIRE: Duration = Duration::from_millis(500);
 /// Largest upload that may be allowed, in bytes: a bucket takes no more in parts of the size that is sent.
 const UPLOAD_BYTES_MAX: u64 = 50_000_000_000;
 
+/// Most bytes of a download that may be allowed.
+const DOWNLOAD_BYTES_MAX: u64 = 10_000_000_000_000;
+
 /// Shortest admin key and edge token, in bytes: nobody should guess them.
 const TOKEN_BYTES_MIN: usize = 32;
 
@@ -113,6 +116,16 @@ pub struct ControlPlaneSettings {
     pub uploads_open: u32,
     /// Uploads that are received at the same time, each with a piece of 8 MiB in memory.
     pub uploads_receiving: u32,
+    /// Archives that are sent at the same time.
+    pub downloads_running: u32,
+    /// Those of them that may be a tenant's.
+    pub downloads_of_tenant: u32,
+    /// Most files of an archive.
+    pub download_files: u32,
+    /// Most bytes of all files of an archive.
+    pub download_bytes: u64,
+    /// How long a client may take nothing of an archive.
+    pub download_stall_seconds: u64,
     /// What URLs of this API begin with; empty where that is the host that a request names.
     pub api_url: String,
     /// Who looks for what is harmful in uploads.
@@ -175,6 +188,11 @@ impl Default for ControlPlaneSettings {
             upload_hours: 24,
             uploads_open: 1000,
             uploads_receiving: 64,
+            downloads_running: 32,
+            downloads_of_tenant: 8,
+            download_files: 10_000,
+            download_bytes: 100_000_000_000,
+            download_stall_seconds: 60,
             api_url: String::new(),
             scanner: ScannerSettings::default(),
             rejected_days: 30,
@@ -258,6 +276,14 @@ impl ControlPlaneSettings {
         mistakes.unless((1..=168).contains(&hours), "upload_hours", hours, "1 to 168");
         mistakes.unless((1..=1_000_000).contains(&open), "uploads_open", open, "1 to 1000000");
         mistakes.unless((1..=10_000).contains(&receiving), "uploads_receiving", receiving, "1 to 10000");
+        let (running, of_tenant) = (self.downloads_running, self.downloads_of_tenant);
+        mistakes.unless((1..=10_000).contains(&running), "downloads_running", running, "1 to 10000");
+        mistakes.unless((1..=10_000).contains(&of_tenant), "downloads_of_tenant", of_tenant, "1 to 10000");
+        let (files, bytes) = (self.download_files, self.download_bytes);
+        mistakes.unless((1..=65_535).contains(&files), "download_files", files, "1 to 65535");
+        mistakes.unless((1..=DOWNLOAD_BYTES_MAX).contains(&bytes), "download_bytes", bytes, "1 to 10000000000000");
+        let stall = self.download_stall_seconds;
+        mistakes.unless((1..=3600).contains(&stall), "download_stall_seconds", stall, "1 to 3600");
         let is_base = |url: &str| {
             ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
                 && !url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'))

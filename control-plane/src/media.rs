@@ -30,7 +30,7 @@ use storage::ObjectStore;
 
 pub use self::bulk::{Bulk, Checkpoint, NOW_MEDIA_MAX, Tally};
 pub use self::bytes_url::BytesUrls;
-pub use self::content::Kind;
+pub use self::content::{Kind, extension};
 pub use self::copy::CopyOrder;
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
 pub use self::filter::{Filter, list};
@@ -42,7 +42,7 @@ pub use self::publish::{Published, Publisher, hexadecimal};
 pub use self::record::{Change, NewMedia, change, create, delete, delete_expired, insert, publish_all, published};
 pub use self::replace::{replace, replace_in};
 pub use self::review::{reason, reject, release, scan_again};
-pub use self::row::{Media, Row, find, find_by_public_id, is_published};
+pub use self::row::{Media, Row, find, find_all, find_by_public_id, is_published};
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;
 

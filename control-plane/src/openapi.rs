@@ -35,6 +35,8 @@ use crate::server;
         (name = "uploads", description = "Files on their way in: part by part, or resumable"),
         (name = "folders", description = "Where it is in"),
         (name = "tags", description = "What it is tagged with"),
+        (name = "collections", description = "Put together by hand"),
+        (name = "downloads", description = "Many files as one"),
         (name = "jobs", description = "What workers do with it"),
         (name = "events", description = "What has happened"),
         (name = "webhooks", description = "Where events are sent"),

@@ -154,6 +154,9 @@ pub enum ApiError {
     /// More than the tenant may store.
     #[error("it would be more than the tenant's quota of {0}: delete something, or ask the operator for more")]
     Quota(Quota),
+    /// The tenant may send nothing more this month.
+    #[error("the tenant's quota of bandwidth is used up for this month: ask the operator for more")]
+    Bandwidth,
     /// A folder with something in it.
     #[error("the folder is not empty")]
     NotEmpty,
@@ -163,9 +166,26 @@ pub enum ApiError {
         /// How many there may be.
         limit: i64,
     },
-    /// More uploads than are received at the same time.
-    #[error("too many uploads are being received; try again")]
+    /// More uploads than are received at the same time, or downloads than are sent.
+    #[error("too many files are being received or sent; try again")]
     Busy,
+    /// More downloads of a tenant than are sent at the same time.
+    #[error("{limit} downloads are being sent already: let one end")]
+    TooManyDownloads {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A download of more than is allowed.
+    #[error("it would be more than {limit} {of}: download folders or collections with less in them")]
+    DownloadTooLarge {
+        /// How many there may be.
+        limit: u64,
+        /// What is counted.
+        of: &'static str,
+    },
+    /// A download that would have nothing in it.
+    #[error("there is nothing in it that could be downloaded")]
+    DownloadEmpty,
     /// An upload that is over, without a medium.
     #[error("the upload is {0}: begin another one")]
     UploadGone(&'static str),
@@ -322,9 +342,13 @@ impl ApiError {
             Self::NoStore => (Status::NotImplemented, "no-store"),
             Self::Quota(Quota::Storage) => (Status::Forbidden, "quota-storage"),
             Self::Quota(Quota::Files) => (Status::Forbidden, "quota-files"),
+            Self::Bandwidth => (Status::TooManyRequests, "quota-bandwidth"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
             Self::TooManyUploads { .. } => (Status::TooManyRequests, "too-many-uploads"),
             Self::Busy => (Status::ServiceUnavailable, "busy"),
+            Self::TooManyDownloads { .. } => (Status::TooManyRequests, "too-many-downloads"),
+            Self::DownloadTooLarge { .. } => (Status::UnprocessableEntity, "download-too-large"),
+            Self::DownloadEmpty => (Status::NotFound, "download-empty"),
             Self::UploadGone(_) => (Status::Gone, "upload-gone"),
             Self::UploadState(_) => (Status::Conflict, "upload-state"),
             Self::UploadOffset { .. } => (Status::Conflict, "upload-offset"),

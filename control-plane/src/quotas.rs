@@ -154,6 +154,19 @@ pub async fn sweep(database: &Database) -> Result<(), ApiError> {
     }
 }
 
+/// Whether the transaction's tenant may send anything more this month, as edges are told.
+///
+/// # Errors
+/// [`ApiError::Bandwidth`].
+pub async fn check_bandwidth(transaction: &mut TenantTransaction) -> Result<(), ApiError> {
+    let exhausted = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+             SELECT FROM quota_levels WHERE quota = 'bandwidth' AND level = 100 AND month = utc_month()
+           ) AS "is_exhausted!""#
+    );
+    if exhausted.fetch_one(transaction.connection()).await? { Err(ApiError::Bandwidth) } else { Ok(()) }
+}
+
 /// Whether the tenant may store anything more: what is certain to be refused at its end need not be received. Exact only there.
 ///
 /// # Errors

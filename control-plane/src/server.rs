@@ -17,6 +17,7 @@ use crate::body::BodyTime;
 use crate::config::ControlPlaneSettings;
 use crate::cors::Cors;
 use crate::delivery::Reach;
+use crate::downloads::Downloads;
 use crate::feed::FeedHead;
 use crate::incoming::Incoming;
 use crate::media::{BytesUrls, Library};
@@ -114,6 +115,7 @@ pub fn build(
         .manage(WebhookReach(settings.webhooks.reach()))
         .manage(settings.seal())
         .manage(Incoming::new(settings, library.clone()))
+        .manage(Downloads::new(settings, library.clone(), registry)?)
         .manage(library)
         .manage(means)
         .manage(BytesUrls::new(settings))

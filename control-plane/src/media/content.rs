@@ -95,6 +95,37 @@ pub fn of(beginning: &[u8], is_text: bool) -> Content {
     Content { content_type: content_type.into(), kind: Kind::of(content_type) }
 }
 
+/// What names of files of a type end with, of the types that people meet.
+pub fn extension(content_type: &str) -> Option<&'static str> {
+    Some(match content_type {
+        "image/jpeg" => "jpg",
+        "image/png" => "png",
+        "image/gif" => "gif",
+        "image/webp" => "webp",
+        "image/avif" => "avif",
+        "image/heif" | "image/heic" => "heic",
+        "image/jxl" => "jxl",
+        "image/svg+xml" => "svg",
+        "image/tiff" => "tiff",
+        "image/bmp" => "bmp",
+        "image/x-icon" => "ico",
+        "image/vnd.adobe.photoshop" => "psd",
+        "video/mp4" => "mp4",
+        "video/webm" => "webm",
+        "video/quicktime" => "mov",
+        "video/x-matroska" => "mkv",
+        "audio/mpeg" => "mp3",
+        "audio/mp4" => "m4a",
+        "audio/ogg" => "ogg",
+        "audio/flac" => "flac",
+        "audio/wav" => "wav",
+        "application/pdf" => "pdf",
+        "application/zip" => "zip",
+        "text/plain" => "txt",
+        _ => return None,
+    })
+}
+
 /// The name that browsers know a type by.
 fn usual(content_type: &'static str) -> &'static str {
     match content_type {
@@ -202,6 +233,20 @@ mod tests {
             (b"\x01\x02\xff", "application/octet-stream", Kind::File),
         ] {
             assert_eq!(content(bytes), (expected.into(), kind), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_extension_is_that_of_what_is_found_in_the_bytes() {
+        for (bytes, expected) in [
+            (&b"\xff\xd8\xff\xe0\0\x10JFIF\0"[..], Some("jpg")),
+            (b"RIFF\x24\0\0\0WEBPVP8 ", Some("webp")),
+            (b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41", Some("mp4")),
+            (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", Some("svg")),
+            (b"hello", Some("txt")),
+            (b"\x01\x02\xff", None),
+        ] {
+            assert_eq!(extension(&content(bytes).0), expected, "{bytes:?}");
         }
     }
 

@@ -4,7 +4,9 @@
 
 mod api_keys;
 mod audit_log;
+mod collections;
 mod domains;
+mod downloads;
 mod events;
 mod folders;
 mod internal;
@@ -133,6 +135,17 @@ api! {
     tags::list,
     tags::rename,
     tags::delete,
+    collections::create,
+    collections::list,
+    collections::get,
+    collections::change,
+    collections::delete,
+    collections::list_media,
+    collections::put_media,
+    collections::remove_media,
+    downloads::get,
+    downloads::create,
+    downloads::get_by_link,
     jobs::list,
     jobs::get,
     jobs::cancel,

@@ -207,6 +207,13 @@ async fn view(
 #[derive(Debug)]
 pub struct Host(Option<String>);
 
+impl Host {
+    /// It.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Host {
     type Error = ();
@@ -262,7 +269,7 @@ pub async fn create(
     };
     let upload = incoming.ready(caller.tenant, upload).await?;
     let urls = match upload.state {
-        incoming::State::Open => incoming.part_urls(caller.tenant, &upload, None, host.0.as_deref()).await?,
+        incoming::State::Open => incoming.part_urls(caller.tenant, &upload, None, host.name()).await?,
         _ => Vec::new(),
     };
     answer.with_body(&view(incoming, &caller, upload, urls).await?)
@@ -323,7 +330,7 @@ pub async fn part_urls(
         return Err(ApiError::field("numbers", format!("are 1 to {PART_URLS_MAX}")));
     }
     let upload = incoming.ready(caller.tenant, found(incoming, caller.tenant, id).await?).await?;
-    let urls = incoming.part_urls(caller.tenant, &upload, Some(numbers), host.0.as_deref()).await?;
+    let urls = incoming.part_urls(caller.tenant, &upload, Some(numbers), host.name()).await?;
     Ok(Json(PartUrls { urls }))
 }
 

@@ -14,9 +14,10 @@ use crate::support::ok;
 use crate::upload_rig::base64;
 
 /// Lists of a tenant's.
-const LISTS: [&str; 15] = [
+const LISTS: [&str; 16] = [
     "/v1/api-keys",
     "/v1/audit-log",
+    "/v1/collections",
     "/v1/domains",
     "/v1/events",
     "/v1/folders",
@@ -57,6 +58,7 @@ struct Theirs {
     uploads: [String; 2],
     webhook: String,
     event: String,
+    collection: String,
     /// Cursors of its lists, by path.
     cursors: BTreeMap<&'static str, String>,
 }
@@ -174,6 +176,23 @@ fn examples(method: &str, path: &str, theirs: &Theirs) -> Vec<(String, Given, Ex
             let found = (format!("{path}?parent=theirs"), Given::Nothing, Refused);
             std::iter::once(found).chain(example(method, path, theirs)).collect()
         }
+        // Ids of theirs in a collection of theirs, and in one of the asker's.
+        ("post", "/v1/collections/{id}/media" | "/v1/collections/{id}/media/remove") => {
+            let of_theirs = path.replace("{id}", &theirs.collection);
+            vec![(of_theirs, Given::Json(json!({"ids": [medium]})), Refused)]
+        }
+        ("get", "/v1/collections") => {
+            let found = (format!("{path}?media={medium}"), Given::Nothing, Own);
+            std::iter::once(found).chain(example(method, path, theirs)).collect()
+        }
+        ("get", "/v1/downloads") => vec![
+            (format!("{path}?collection={}", theirs.collection), Given::Nothing, Refused),
+            (format!("{path}?folder=theirs"), Given::Nothing, Refused),
+        ],
+        ("post", "/v1/downloads") => vec![
+            (path.to_owned(), Given::Json(json!({"collection": theirs.collection})), Refused),
+            (path.to_owned(), Given::Json(json!({"folder": "theirs"})), Refused),
+        ],
         ("post", "/v1/media/{id}/scan") => vec![(format!("/v1/media/{medium}/scan"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/cancel") => vec![(format!("/v1/jobs/{job}/cancel"), Given::Nothing, Refused)],
         ("post", "/v1/jobs/{id}/retry") => vec![(format!("/v1/jobs/{job}/retry"), Given::Nothing, Refused)],
@@ -224,6 +243,15 @@ fn example(method: &str, path: &str, theirs: &Theirs) -> Option<(String, Given, 
             let query = format!("tenant={}&token={}", theirs.tenant, "A".repeat(92));
             (format!("/v1/media/{}/bytes?{query}", theirs.medium), None, Refused)
         }
+        ("get", "/v1/downloads/link") => {
+            (format!("{path}?tenant={}&token={}", theirs.tenant, "A".repeat(92)), None, Refused)
+        }
+        ("get" | "delete", "/v1/collections/{id}") => (path.replace("{id}", &theirs.collection), None, Refused),
+        ("get", "/v1/collections/{id}/media") => (path.replace("{id}", &theirs.collection), None, Refused),
+        ("patch", "/v1/collections/{id}") => {
+            (path.replace("{id}", &theirs.collection), Some(json!({"name": "of the asker"})), Refused)
+        }
+        ("post", "/v1/collections") => (path.into(), Some(json!({"name": "theirs"})), Own),
         // The asker has none of this kind.
         ("get" | "delete", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), None, Refused),
         ("put", "/v1/workflows/{kind}") => ("/v1/workflows/file".into(), Some(json!({"steps": []})), Own),
@@ -274,6 +302,7 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
         async |method: Method, target: &str, body: Value| ok(&api.json(method, &tenant.key, target, &body).await, 201);
     let key = make(Method::POST, "/v1/api-keys", json!({"name": "secretname", "scopes": ["media:read"]})).await;
     let (mut media, mut jobs, mut webhooks) = (Vec::new(), Vec::new(), Vec::new());
+    let mut collections = Vec::new();
     for name in ["theirs", "theirs2"] {
         make(Method::POST, "/v1/signing-keys", json!({"kid": name})).await;
         make(Method::PUT, &format!("/v1/presets/{name}"), json!({"ops": "w=7331"})).await;
@@ -286,8 +315,15 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
         let form = TestForm::file(b"7331").text("public_id", name).text("folder", name).text("tags", "theirs,theirs2");
         let form = form.text("metadata", "{\"secretname\": 7331}");
         media.push(id(&ok(&api.send(&form.request(Method::POST, "/v1/media", &tenant.key)).await, 201)));
+        collections.push(id(&make(Method::POST, "/v1/collections", json!({"name": "secretname"})).await));
         let order = json!({"action": "tag", "tags": ["secretname"], "ids": media});
         jobs.push(id(&ok(&api.json(Method::POST, &tenant.key, "/v1/media/batch", &order).await, 202)));
+    }
+    for one in &collections {
+        ok(
+            &api.json(Method::POST, &tenant.key, &format!("/v1/collections/{one}/media"), &json!({"ids": media})).await,
+            200,
+        );
     }
     ok(&api.json(Method::PUT, &tenant.key, "/v1/policy", &json!({"unsigned": {"widths": [7331]}})).await, 200);
     rig.worker().await;
@@ -316,6 +352,7 @@ async fn fill(rig: &MediaRig, tenant: &TestTenant) -> Theirs {
         job,
         webhook,
         event,
+        collection: collections.swap_remove(0),
         uploads: [id(&direct), tus],
         cursors,
     }
@@ -425,6 +462,7 @@ fn tells_nothing(answer: &Response, theirs: &Theirs, tenant: &TestTenant, asked:
         &theirs.job,
         &theirs.webhook,
         &theirs.event,
+        &theirs.collection,
         direct,
         tus,
         &tenant.id,

@@ -27,6 +27,8 @@ const ROWS: &str = "
     INSERT INTO folders (tenant_id, path) VALUES ('$T', 'f');
     INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, tags)
         VALUES ('$T', '$T', 'm', 'f', 'image', '$T', 'image/png', 1, sha256('$T'), '{t}');
+    INSERT INTO collections (tenant_id, id, name) VALUES ('$T', '$T', 'c');
+    INSERT INTO collection_media (tenant_id, collection_id, media_id, position) VALUES ('$T', '$T', '$T', 0);
     INSERT INTO usage_days (tenant_id, day) VALUES ('$T', '2026-01-01');
     INSERT INTO quotas (tenant_id, files) VALUES ('$T', 100);
     INSERT INTO quota_levels (tenant_id, quota, month, level, told) VALUES ('$T', 'files', '2026-01-01', 0, 0);

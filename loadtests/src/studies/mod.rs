@@ -5,6 +5,7 @@
 
 mod animation;
 mod api;
+mod collections;
 mod efforts;
 mod encoders;
 mod ops;
@@ -68,6 +69,8 @@ pub enum StudyName {
     Animation,
     /// What the API of the control plane takes.
     Api,
+    /// What a collection takes as one archive.
+    Collections,
     /// What a large upload over a link that breaks takes.
     Uploads,
     /// What it takes to count what tenants use.
@@ -137,6 +140,7 @@ impl StudyName {
             Self::Ops => "OPS.md",
             Self::Animation => "ANIMATION.md",
             Self::Api => "API.md",
+            Self::Collections => "COLLECTIONS.md",
             Self::Uploads => "UPLOADS.md",
             Self::Usage => "USAGE.md",
             Self::Webhooks => "WEBHOOKS.md",
@@ -150,7 +154,7 @@ impl StudyName {
     pub async fn study(self, tools: &StudyTools, proxy: &PathBuf, quick: bool) -> anyhow::Result<String> {
         let programs = match self {
             Self::Api => vec![&tools.control_plane, proxy],
-            Self::Usage | Self::Uploads | Self::Webhooks => vec![&tools.control_plane],
+            Self::Collections | Self::Usage | Self::Uploads | Self::Webhooks => vec![&tools.control_plane],
             _ => vec![&tools.encode, &tools.libvips_ops, &tools.shrink, &tools.vipsthumbnail, &tools.time],
         };
         for program in programs {
@@ -175,6 +179,10 @@ impl StudyName {
             Self::Usage => {
                 let study = usage::study(&tools.control_plane, quick);
                 return of_control_plane(self, "Counting what tenants use", study, quick).await;
+            }
+            Self::Collections => {
+                let study = collections::study(&tools.control_plane, quick);
+                return of_control_plane(self, "A collection as one archive", study, quick).await;
             }
             Self::Uploads => {
                 let study = uploads::study(&tools.control_plane, quick);

@@ -23,6 +23,7 @@ use super::known;
 use crate::media::{BytesUrls, Library};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
+use crate::streamed::streamed;
 
 /// What makes a URL good.
 #[derive(IntoParams)]
@@ -87,7 +88,8 @@ impl<'r> Responder<'r, 'static> for Download {
         response.header(ContentType::Binary).header(Header::new("Content-Length", self.body.len().to_string()));
         response.header(Header::new("Content-Disposition", "attachment"));
         response.header(Header::new("Content-Security-Policy", "default-src 'none'; sandbox"));
-        response.streamed_body(self).ok()
+        streamed(&mut response, self);
+        response.ok()
     }
 }
 

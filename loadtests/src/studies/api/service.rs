@@ -142,6 +142,11 @@ impl Service {
         Connection::open(self.address).await
     }
 
+    /// The folder that uploads are kept in, where there is no bucket.
+    pub fn uploads(&self) -> PathBuf {
+        self.home.path().join("uploads")
+    }
+
     /// CPU time so far.
     ///
     /// # Errors
