@@ -76,7 +76,7 @@ impl Downloads {
         Ok(contents)
     }
 
-    /// Begins to send an archive.
+    /// An archive, to be sent.
     ///
     /// # Errors
     /// [`ApiError::NoStore`], and [`ApiError::Busy`] or [`ApiError::TooManyDownloads`] when too many are being sent.
@@ -87,7 +87,7 @@ impl Downloads {
             ended.with_label_values(&[end.as_str()]).inc();
             tokio::spawn(count(database, tenant, sent));
         };
-        Ok(sending::start(self.library.store()?.clone(), tenant, contents, self.stall, (place, account)))
+        Ok(sending::pieces(self.library.store()?.clone(), tenant, contents, self.stall, (place, account)))
     }
 
     fn seal(&self) -> &Seal {

@@ -188,6 +188,102 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/collections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Collections, the newest first.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["collections_list"];
+        put?: never;
+        /**
+         * Makes a collection that nothing is in.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["collections_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/collections/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One collection, and how much is in it.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["collections_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a collection. What is in it stays.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        delete: operations["collections_delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes what is said of a collection.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        patch: operations["collections_change"];
+        trace?: never;
+    };
+    "/v1/collections/{id}/media": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is in a collection, in its order.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["collections_list_media"];
+        put?: never;
+        /**
+         * Puts media into a collection, or elsewhere in it. Where no place is named, what is new goes to the end, and what is in it stays where it is.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["collections_put_media"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/collections/{id}/media/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes media out of a collection. What is not in it is as good.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["collections_remove_media"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/docs": {
         parameters: {
             query?: never;
@@ -276,6 +372,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/downloads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sends a collection or a folder as one archive. Nothing is compressed. What is not served by edges is left out.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["downloads_get"];
+        put?: never;
+        /**
+         * Makes a link to an archive, for somebody who has no key. What is in it is what there is when it is followed.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        post: operations["downloads_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/downloads/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sends the archive that a link leads to.
+         * @description Needs no key: the URL is signed.
+         */
+        get: operations["downloads_get_by_link"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -328,46 +468,6 @@ export interface paths {
          * @description Needs a tenant's key with the scope `media:read`.
          */
         get: operations["folders_list"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/folders/move": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Gives a folder another name or place, with all that is in it.
-         * @description Needs a tenant's key with the scope `media:write`.
-         */
-        post: operations["folders_move_to"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/folders/tree": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Folders with how much is in them, by their paths.
-         * @description Needs a tenant's key with the scope `media:read`.
-         */
-        get: operations["folders_tree"];
         put?: never;
         post?: never;
         delete?: never;
@@ -606,26 +706,6 @@ export interface paths {
         get: operations["media_get_bytes"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/media/{id}/copy": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Makes a medium of the bytes of another one. What is left out is said of it as of the other one, but for the public id.
-         * @description Needs a tenant's key with the scope `media:write`.
-         */
-        post: operations["media_copy"];
         delete?: never;
         options?: never;
         head?: never;
@@ -999,66 +1079,6 @@ export interface paths {
          * @description Needs a tenant's key with the scope `delivery:write`.
          */
         delete: operations["signing_keys_delete"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/tags": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Tags, by their names.
-         * @description Needs a tenant's key with the scope `media:read`.
-         */
-        get: operations["tags_list"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/tags/rename": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Gives a tag another name. If there is one of that name, both become one.
-         * @description Needs a tenant's key with the scope `media:write`.
-         */
-        post: operations["tags_rename"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/tags/{tag}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        /**
-         * Takes a tag away from all that has it.
-         * @description Needs a tenant's key with the scope `media:write`.
-         */
-        delete: operations["tags_delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1626,7 +1646,7 @@ export interface components {
             id: string;
         };
         /** @enum {string} */
-        Action: "delete" | "tag" | "untag" | "move" | "set";
+        Action: "delete" | "tag" | "untag" | "move";
         /** @description How much was used. */
         Amounts: {
             /**
@@ -1675,13 +1695,16 @@ export interface components {
              */
             transforms: number;
         };
-        /** @description The same to many media: to those of these ids, or to all that a filter has. */
+        /**
+         * @description An end of a collection.
+         * @enum {string}
+         */
+        AtEnd: "start" | "end";
+        /** @description The same change to many media. */
         Batch: {
             action: components["schemas"]["Action"];
-            filter?: null | components["schemas"]["FilterFields"];
             folder?: string | null;
-            ids?: string[] | null;
-            set?: null | components["schemas"]["EditFields"];
+            ids: string[];
             tags?: string[] | null;
         };
         /** @description A file that is to come. */
@@ -1710,6 +1733,12 @@ export interface components {
             sha256?: string | null;
             /** @description By which it is found and purged. */
             tags?: string[];
+        };
+        /** @description What becomes of a collection; what is left out stays as it is. */
+        ChangeCollection: {
+            description?: string | null;
+            metadata?: unknown;
+            name?: string | null;
         };
         /** @description What becomes of a medium; what is left out stays as it is. */
         ChangeMedia: {
@@ -1743,37 +1772,47 @@ export interface components {
             /** @description In any script; it is kept as the DNS has it. */
             host: string;
         };
+        /** @description A collection. */
+        Collection: {
+            /** Format: date-time */
+            created_at: string;
+            description: string;
+            /**
+             * Format: uuid
+             * @description Its unchanging id.
+             */
+            id: string;
+            metadata: unknown;
+            name: string;
+            /**
+             * Format: date-time
+             * @description When it was last changed, or what is in it.
+             */
+            updated_at: string;
+        };
         /** @description That all parts were sent. */
         CompleteUpload: {
             /** @description All of them, with the tags that they were answered with. Without it, whatever has come is taken. */
             parts?: components["schemas"]["NamedPart"][] | null;
         };
-        /** @description How much there is. */
-        Count: {
+        /** @description A collection, and how much is in it. */
+        CountedCollection: components["schemas"]["Collection"] & {
             /**
              * Format: int64
-             * @description How many bytes they have.
+             * @description Of all media in it.
              */
             bytes: number;
-            /**
-             * Format: int64
-             * @description How many media.
-             */
-            media: number;
+            /** Format: int64 */
+            media_count: number;
         };
-        /** @description A folder, and how much is in it. */
-        CountedFolder: {
-            /**
-             * Format: date-time
-             * @description `null` for the top, which was always there.
-             */
-            created_at?: string | null;
-            /** @description In itself. */
-            own: components["schemas"]["Count"];
-            /** @description Names with slashes between them; empty is the top. */
-            path: string;
-            /** @description With all folders that are in it. */
-            total: components["schemas"]["Count"];
+        /** @description What a collection is to be. */
+        CreateCollection: {
+            /** @description What it is about, at most 4096 bytes. */
+            description?: string | null;
+            /** @description A JSON object. */
+            metadata?: unknown;
+            /** @description What people call it: 1 to 255 bytes. Several may be called the same. */
+            name: string;
         };
         /** @description What a new key may do, and until when. */
         CreateKey: {
@@ -1781,6 +1820,26 @@ export interface components {
             expires_at?: string | null;
             name: string;
             scopes: components["schemas"]["Scope"][];
+        };
+        /** @description A link that is wanted. */
+        CreateLink: {
+            /**
+             * Format: uuid
+             * @description The id of a collection.
+             */
+            collection?: string | null;
+            /**
+             * Format: int32
+             * @description How long it is good for: 1 to 604800, 3600 if not said.
+             */
+            expires_in_seconds?: number | null;
+            /** @description Or the path of a folder; empty is the top. */
+            folder?: string | null;
+            format?: null | components["schemas"]["Format"];
+            /** @description Whether files that cannot be found are left out; false if not said. */
+            skip_missing?: boolean | null;
+            /** @description Whether folders within that one belong to it; true if not said. */
+            subfolders?: boolean | null;
         };
         /** @description What a key is to be called, and its secret, if there is one already. */
         CreateSigningKey: {
@@ -1877,24 +1936,6 @@ export interface components {
             proved_at?: string | null;
             record: components["schemas"]["TxtRecord"];
         };
-        /** @description The same as it is ordered; what is left out stays as it is. */
-        EditFields: {
-            /** @description Added then. */
-            add_tags?: string[];
-            /**
-             * Format: date-time
-             * @description `null` takes it away.
-             */
-            expires_at?: string | null;
-            /** @description Empty is the top. */
-            folder?: string | null;
-            /** @description Put over what each has, key by key; `null` takes a key away. */
-            metadata?: Record<string, never>;
-            /** @description Taken away first. */
-            remove_tags?: string[];
-            /** @description All that each has, before the others are taken away and added. */
-            tags?: string[] | null;
-        };
         /** @description Who is asked. */
         Endpoint: {
             /** @description Of which media: those that were `created`, `replaced`, or whose scan was `requested`; all if it is left out. */
@@ -1968,21 +2009,6 @@ export interface components {
              */
             file: string;
         };
-        /** @description The same as it is asked for: each medium has all of what is said. */
-        FilterFields: {
-            /** @description Those in this folder, and in none within it; empty is the top. */
-            folder?: string | null;
-            /** @description `image`, `video`, `audio`, `document` or `file`. */
-            kind?: string | null;
-            /** @description What their public ids begin with. */
-            public_id_prefix?: string | null;
-            /** @description Those whose replacement is `quarantined` or `rejected`. */
-            replacement?: string | null;
-            /** @description `quarantined`, `processing`, `playable`, `ready`, `failed` or `rejected`. */
-            state?: string | null;
-            /** @description Those with this tag. */
-            tag?: string | null;
-        };
         /** @description What a step thinks. */
         Finding: {
             /**
@@ -2010,20 +2036,11 @@ export interface components {
             created_at: string;
             path: string;
         };
-        /** @description A folder of another name, or in another place, with all that is in it. */
-        FolderMove: {
-            from: string;
-            to: string;
-        };
-        /** @description A page of the tree of folders, and how much is in each. */
-        FolderTree: {
-            /** @description What was asked for: the top, or a folder. */
-            folder: components["schemas"]["CountedFolder"];
-            /** @description Those within it. */
-            items: components["schemas"]["CountedFolder"][];
-            /** @description What asks for the next page; `null` on the last. */
-            next_cursor?: string | null;
-        };
+        /**
+         * @description How files are packed.
+         * @enum {string}
+         */
+        Format: "zip" | "tar";
         /** @description What is to be said of a medium. */
         Found: {
             /** @description Beside what is said already, and in its place under the same key. */
@@ -2067,6 +2084,20 @@ export interface components {
             revoked_at?: string | null;
             scopes: string[];
         };
+        /** @description A link to an archive. */
+        Link: {
+            /**
+             * Format: int64
+             * @description Bytes of all of them.
+             */
+            bytes: number;
+            /** Format: date-time */
+            expires_at: string;
+            /** @description How many files there are now. */
+            files: number;
+            /** @description Whoever has it may download the archive, without a key. */
+            url: string;
+        };
         /** @description A medium, as its tenant sees it. */
         Media: {
             /** Format: int64 */
@@ -2103,6 +2134,20 @@ export interface components {
             version: number;
             /** Format: int32 */
             width?: number | null;
+        };
+        /** @description What was put into a collection. */
+        MediaPut: {
+            /** @description How many were not in it before. */
+            added: number;
+            /** @description How many are in it now. */
+            media_count: number;
+        };
+        /** @description What was taken out of a collection. */
+        MediaRemoved: {
+            /** @description How many are in it now. */
+            media_count: number;
+            /** @description How many were in it before. */
+            removed: number;
         };
         /** @description A part as whoever completes an upload knows it. */
         NamedPart: {
@@ -2172,6 +2217,29 @@ export interface components {
             source: string;
             /** Format: date-time */
             updated_at: string;
+        };
+        /** @description A page of a list. */
+        Page_Collection: {
+            /** @description The items, in the list's order. */
+            items: {
+                /** Format: date-time */
+                created_at: string;
+                description: string;
+                /**
+                 * Format: uuid
+                 * @description Its unchanging id.
+                 */
+                id: string;
+                metadata: unknown;
+                name: string;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed, or what is in it.
+                 */
+                updated_at: string;
+            }[];
+            /** @description What asks for the next page; `null` on the last. */
+            next_cursor?: string | null;
         };
         /** @description A page of a list. */
         Page_Delivery: {
@@ -2458,25 +2526,6 @@ export interface components {
             next_cursor?: string | null;
         };
         /** @description A page of a list. */
-        Page_Tag: {
-            /** @description The items, in the list's order. */
-            items: {
-                /**
-                 * Format: int64
-                 * @description How many bytes they have.
-                 */
-                bytes: number;
-                /**
-                 * Format: int64
-                 * @description How many media.
-                 */
-                media: number;
-                tag: string;
-            }[];
-            /** @description What asks for the next page; `null` on the last. */
-            next_cursor?: string | null;
-        };
-        /** @description A page of a list. */
         Page_Tenant: {
             /** @description The items, in the list's order. */
             items: {
@@ -2627,6 +2676,22 @@ export interface components {
             /** @description The path of a delivery URL, with or without the tenant, in every format that it is answered in. */
             url?: string | null;
         };
+        /** @description Media for a collection, and where it is put. */
+        PutMedia: {
+            /**
+             * Format: uuid
+             * @description Right after this one.
+             */
+            after?: string | null;
+            at?: null | components["schemas"]["AtEnd"];
+            /**
+             * Format: uuid
+             * @description Right before this one.
+             */
+            before?: string | null;
+            /** @description 1 to 1000 media, in the order in which they are put there. */
+            ids: string[];
+        };
         /** @description What a registered image is to be. */
         PutOverlay: {
             /** @description As in URLs: the public id of an upload, or `@origin/path`. */
@@ -2689,10 +2754,10 @@ export interface components {
             /** Format: date-time */
             since: string;
         };
-        /** @description Another name for a tag. */
-        RenameTag: {
-            from: string;
-            to: string;
+        /** @description Media that is to be taken out of a collection. */
+        RemoveMedia: {
+            /** @description 1 to 1000 media. */
+            ids: string[];
         };
         /** @description Bytes that are to take the place of others. */
         Replacement: {
@@ -2787,38 +2852,6 @@ export interface components {
             timeout_seconds?: number;
             /** @description Whether the medium is not delivered before this has passed. */
             wait?: boolean;
-        };
-        /** @description A tag, and what has it. */
-        Tag: {
-            /**
-             * Format: int64
-             * @description How many bytes they have.
-             */
-            bytes: number;
-            /**
-             * Format: int64
-             * @description How many media.
-             */
-            media: number;
-            tag: string;
-        };
-        /** @description What has come of it. */
-        Tally: {
-            /**
-             * Format: int64
-             * @description Media that are as they were to be.
-             */
-            done: number;
-            /**
-             * Format: int64
-             * @description Ids that are none of a medium, or not any more.
-             */
-            missing: number;
-            /**
-             * Format: int64
-             * @description Media of which it would have been more than may be said.
-             */
-            refused: number;
         };
         /** @description A tenant, as the operator sees it. */
         Tenant: {
@@ -3265,6 +3298,251 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    collections_list: {
+        parameters: {
+            query?: {
+                /** @description Those only that this medium is in */
+                media?: string;
+                /** @description Items of the page, 50 if not said */
+                limit?: number;
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, newest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Collection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_create: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateCollection"];
+            };
+        };
+        responses: {
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description Its version */
+                    ETag?: string;
+                    /** @description Where it is */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Collection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    /** @description Its version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountedCollection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_delete: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is no more */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_change: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeCollection"];
+            };
+        };
+        responses: {
+            /** @description Changed */
+            200: {
+                headers: {
+                    /** @description Its version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Collection"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_list_media: {
+        parameters: {
+            query?: {
+                /** @description Items of the page, 50 if not said */
+                limit?: number;
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, in the collection's order */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Media"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_put_media: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PutMedia"];
+            };
+        };
+        responses: {
+            /** @description They are in it */
+            200: {
+                headers: {
+                    /** @description The collection's version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MediaPut"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    collections_remove_media: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+                /** @description Only if it is of this version, or, `*`, there is one */
+                "If-Match"?: string;
+                /** @description `*`: only if there is none */
+                "If-None-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RemoveMedia"];
+            };
+        };
+        responses: {
+            /** @description They are not in it */
+            200: {
+                headers: {
+                    /** @description The collection's version */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MediaRemoved"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
     operation_page: {
         parameters: {
             query?: never;
@@ -3409,6 +3687,91 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    downloads_get: {
+        parameters: {
+            query?: {
+                /** @description The id of a collection: what is in it, in its order. */
+                collection?: string;
+                /** @description Or the path of a folder; empty is the top. */
+                folder?: string;
+                /** @description Whether folders within that one belong to it; true if not said. */
+                subfolders?: boolean;
+                /** @description `zip`, if not said, or `tar`. */
+                format?: components["schemas"]["Format"];
+                /** @description Whether files that cannot be found are left out, and told of in `missing.txt`, instead of the archive being cut off; false if not said. */
+                skip_missing?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    downloads_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateLink"];
+            };
+        };
+        responses: {
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description The link */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Link"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    downloads_get_by_link: {
+        parameters: {
+            query: {
+                /** @description Whose archive it is. */
+                tenant: string;
+                /** @description That it may be downloaded. */
+                token: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
     events_list: {
         parameters: {
             query?: {
@@ -3487,75 +3850,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Folder"];
-                };
-            };
-            default: components["responses"]["Problem"];
-        };
-    };
-    folders_move_to: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
-                "Idempotency-Key"?: string;
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["FolderMove"];
-            };
-        };
-        responses: {
-            /** @description What has come of it */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Tally"];
-                };
-            };
-            /** @description The job that moves many */
-            202: {
-                headers: {
-                    /** @description Where it is */
-                    Location?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["JobView"];
-                };
-            };
-            default: components["responses"]["Problem"];
-        };
-    };
-    folders_tree: {
-        parameters: {
-            query?: {
-                /** @description Those within this one; empty, or left out, is the top */
-                parent?: string;
-                /** @description Up to so many levels below it, 1 to 32; 1 if not said */
-                levels?: number;
-                /** @description Items of the page, 50 if not said */
-                limit?: number;
-                /** @description `next_cursor` of the page before */
-                cursor?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page, by path */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FolderTree"];
                 };
             };
             default: components["responses"]["Problem"];
@@ -3992,51 +4286,6 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
-                };
-            };
-            default: components["responses"]["Problem"];
-        };
-    };
-    media_copy: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
-                "Idempotency-Key"?: string;
-            };
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ChangeMedia"];
-            };
-        };
-        responses: {
-            /** @description Made */
-            201: {
-                headers: {
-                    /** @description Its version */
-                    ETag?: string;
-                    /** @description Where it is */
-                    Location?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Media"];
-                };
-            };
-            /** @description The job that makes a large one */
-            202: {
-                headers: {
-                    /** @description Where it is */
-                    Location?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["JobView"];
                 };
             };
             default: components["responses"]["Problem"];
@@ -4788,108 +5037,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
-            };
-            default: components["responses"]["Problem"];
-        };
-    };
-    tags_list: {
-        parameters: {
-            query?: {
-                /** @description What they begin with */
-                prefix?: string;
-                /** @description Items of the page, 50 if not said */
-                limit?: number;
-                /** @description `next_cursor` of the page before */
-                cursor?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page, by name */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Page_Tag"];
-                };
-            };
-            default: components["responses"]["Problem"];
-        };
-    };
-    tags_rename: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
-                "Idempotency-Key"?: string;
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["RenameTag"];
-            };
-        };
-        responses: {
-            /** @description What has come of it */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Tally"];
-                };
-            };
-            /** @description The job that does it to many */
-            202: {
-                headers: {
-                    /** @description Where it is */
-                    Location?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["JobView"];
-                };
-            };
-            default: components["responses"]["Problem"];
-        };
-    };
-    tags_delete: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description A slash in it is encoded */
-                tag: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description What has come of it */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Tally"];
-                };
-            };
-            /** @description The job that does it to many */
-            202: {
-                headers: {
-                    /** @description Where it is */
-                    Location?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["JobView"];
-                };
             };
             default: components["responses"]["Problem"];
         };

@@ -73,7 +73,7 @@ impl Format {
         match self {
             Self::Zip => {
                 let made = Made::default();
-                Archive::Zip(ZipWriter::new_stream(made.clone()), made)
+                Archive::Zip(Box::new(ZipWriter::new_stream(made.clone())), made)
             }
             Self::Tar => Archive::Tar(Vec::new()),
         }
@@ -82,7 +82,7 @@ impl Format {
 
 /// An archive that is being made.
 pub(super) enum Archive {
-    Zip(ZipWriter<StreamWriter<Made>>, Made),
+    Zip(Box<ZipWriter<StreamWriter<Made>>>, Made),
     Tar(Vec<u8>),
 }
 

@@ -175,15 +175,25 @@ async fn of_collection(
 }
 
 async fn of_top(transaction: &mut TenantTransaction, with_subfolders: bool, limit: i64) -> Result<Vec<Row>, ApiError> {
-    let rows = sqlx::query_as!(
-        Row,
-        "SELECT id, revision, public_id, filename, content_type, folder, bytes, stored_at FROM media
-         WHERE ($1 OR folder IS NULL) AND is_served(state)
-         ORDER BY folder NULLS FIRST, id LIMIT $2",
-        with_subfolders,
-        limit
-    );
-    Ok(rows.fetch_all(transaction.connection()).await?)
+    let connection = transaction.connection();
+    let rows = if with_subfolders {
+        let rows = sqlx::query_as!(
+            Row,
+            "SELECT id, revision, public_id, filename, content_type, folder, bytes, stored_at FROM media
+             WHERE is_served(state) ORDER BY folder, id LIMIT $1",
+            limit
+        );
+        rows.fetch_all(connection).await?
+    } else {
+        let rows = sqlx::query_as!(
+            Row,
+            "SELECT id, revision, public_id, filename, content_type, folder, bytes, stored_at FROM media
+             WHERE folder IS NULL AND is_served(state) ORDER BY id LIMIT $1",
+            limit
+        );
+        rows.fetch_all(connection).await?
+    };
+    Ok(rows)
 }
 
 async fn of_folder(

@@ -62,15 +62,24 @@ enum SendError {
     Archive(#[from] io::Error),
 }
 
-/// The bytes of an archive as they are made.
+/// The bytes of an archive, which is begun when the first of them are asked for: an answer without a body asks for none.
 pub struct Pieces {
+    begin: Option<Box<dyn FnOnce(Taker) + Send>>,
     coming: mpsc::Receiver<Option<Bytes>>,
     piece: Bytes,
     is_over: bool,
 }
 
+/// Where pieces go. `None` is the end of the archive: what ends without it is not whole.
+type Taker = mpsc::Sender<Option<Bytes>>;
+
 impl AsyncRead for Pieces {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(begin) = self.begin.take() {
+            let (taker, coming) = mpsc::channel(PIECES);
+            self.coming = coming;
+            begin(taker);
+        }
         while self.piece.is_empty() && !self.is_over {
             match ready!(self.coming.poll_recv(cx)) {
                 Some(Some(piece)) => self.piece = piece,
@@ -85,37 +94,38 @@ impl AsyncRead for Pieces {
     }
 }
 
-/// Begins to send. `place` is held until the end, and `account` hears of it, with the bytes that were taken.
-pub(super) fn start<P: Send + 'static>(
+/// An archive that is sent as it is asked for. `place` is held until its end, of which `account` hears, with the bytes that were taken.
+pub(super) fn pieces<P: Send + 'static>(
     store: ObjectStore,
     tenant: TenantKey,
     contents: Contents,
     stall: Duration,
     (place, account): (P, impl FnOnce(u64, End) + Send + 'static),
 ) -> Pieces {
-    let (taker, coming) = mpsc::channel(PIECES);
-    tokio::spawn(async move {
-        let mut sender = Sender { store, tenant, taker, stall, sent: 0 };
-        let archive = contents.name.clone();
-        let end = match sender.send_all(contents).await {
-            Ok(()) => End::Whole,
-            Err(SendError::Left) => End::Left,
-            Err(error) => {
-                tracing::error!(%error, %tenant, archive, "an archive was cut off");
-                End::Failed
-            }
-        };
-        account(sender.sent, end);
-        drop(place);
-    });
-    Pieces { coming, piece: Bytes::new(), is_over: false }
+    let begin = move |taker| {
+        tokio::spawn(async move {
+            let mut sender = Sender { store, tenant, taker, stall, sent: 0 };
+            let archive = contents.name.clone();
+            let end = match sender.send_all(contents).await {
+                Ok(()) => End::Whole,
+                Err(SendError::Left) => End::Left,
+                Err(error) => {
+                    tracing::error!(%error, %tenant, archive, "an archive was cut off");
+                    End::Failed
+                }
+            };
+            account(sender.sent, end);
+            drop(place);
+        });
+    };
+    let (_, coming) = mpsc::channel(1);
+    Pieces { begin: Some(Box::new(begin)), coming, piece: Bytes::new(), is_over: false }
 }
 
 struct Sender {
     store: ObjectStore,
     tenant: TenantKey,
-    /// `None` is the end of the archive: what ends without it is not whole.
-    taker: mpsc::Sender<Option<Bytes>>,
+    taker: Taker,
     stall: Duration,
     sent: u64,
 }

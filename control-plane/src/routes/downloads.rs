@@ -1,7 +1,7 @@
 //! `/v1/downloads`: all of a collection or a folder as one archive, with a key or by a link that is good for a while.
 
 use isolation::{Database, Mandate, TenantKey};
-use rocket::http::{ContentType, Header, Method};
+use rocket::http::{ContentType, Header};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{Responder, Response, Result as Rendered};
 use rocket::{State, get, post};
@@ -120,11 +120,9 @@ impl<'r> Responder<'r, 'r> for Download<'r> {
         if let Some(length) = contents.length() {
             response.header(Header::new("Content-Length", length.to_string()));
         }
-        if request.method() != Method::Head {
-            match downloads.send(tenant, contents) {
-                Ok(pieces) => streamed(&mut response, pieces),
-                Err(error) => return error.respond_to(request),
-            }
+        match downloads.send(tenant, contents) {
+            Ok(pieces) => streamed(&mut response, pieces),
+            Err(error) => return error.respond_to(request),
         }
         response.ok()
     }

@@ -235,7 +235,7 @@ async fn without_a_master_key_there_are_no_links() {
 async fn a_file_that_is_missing_cuts_the_archive_off_or_is_left_out() {
     let rig = MediaRig::start().await;
     for name in ["a.txt", "b.txt", "missing.txt"] {
-        store(&rig, name, "x", name.repeat(10_000).as_bytes()).await;
+        store(&rig, name, "x", name.repeat(600_000).as_bytes()).await;
     }
     let media = ok(&rig.api.get(&rig.shop.key, "/v1/media?folder=x").await, 200);
     let lost = media["items"].as_array().expect("a list").iter().find(|medium| medium["filename"] == "b.txt");
@@ -244,7 +244,7 @@ async fn a_file_that_is_missing_cuts_the_archive_off_or_is_left_out() {
     for format in ["zip", "tar"] {
         let (announced, came) = until_it_ends(&rig, &format!("folder=x&format={format}")).await;
         assert!(came.len() < announced.expect("it is known"), "{} came", came.len());
-        assert!(came.len() > 50_000, "what comes before it is sent: {}", came.len());
+        assert!(came.len() > 1_000_000, "what comes before it is sent: {}", came.len());
         let (announced, came) = until_it_ends(&rig, &format!("folder=x&format={format}&skip_missing=true")).await;
         assert_eq!(announced, None);
         let came = unchunked(&came);
@@ -339,7 +339,6 @@ async fn a_tenant_has_so_many_archives_at_once_and_of_such_a_size() {
     };
     let held = begin(&rig.shop.key).await;
     problem(&download(&rig, "folder=x").await, 429, "too-many-downloads");
-    assert_eq!(rig.api.send(&head(&rig.shop.key, "folder=x")).await.status, 200, "it sends nothing");
     let mut others = Vec::new();
     for slug in ["blog", "news"] {
         let other = rig.api.tenant(slug).await;
@@ -382,7 +381,7 @@ async fn archives_count_as_bandwidth() {
     let archive = download(&rig, "folder=x").await;
     let used = eventually("it is counted", async || {
         let used = body(&rig.api.get(&rig.shop.key, "/v1/usage").await);
-        let sum = |name: &str| used["total"][name].as_u64().unwrap_or_else(|| panic!("{used}"));
+        let sum = |name: &str| used["totals"][name].as_u64().unwrap_or_else(|| panic!("{used}"));
         (sum("requests") > 0).then(|| (sum("requests"), sum("bytes")))
     })
     .await;

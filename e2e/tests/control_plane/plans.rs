@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 use sqlx::{PgPool, Row};
-use testkit::control_plane::{ADMIN_KEY, ControlPlane};
+use testkit::control_plane::{ADMIN_KEY, ControlPlane, TestTenant};
 use testkit::database::{TestDatabase, WORKER};
 use testkit::http::Request;
 use testkit::receiver::Receiver;
@@ -51,6 +51,9 @@ const SEED: &str = "
     INSERT INTO media_counts (tenant_id, kind, name, media, bytes)
         SELECT tenant_id, 'folder', 'f' || n, 1, 1 FROM rows
         UNION ALL SELECT tenant_id, 'tag', 't' || n, 20, 20 FROM rows WHERE n <= 10;
+    INSERT INTO collections (tenant_id, id, name) SELECT tenant_id, id, 'x' FROM rows;
+    INSERT INTO collection_media (tenant_id, collection_id, media_id, position)
+        SELECT tenant_id, md5(t || '/' || n % 20 + 1)::uuid, id, n FROM rows;
     INSERT INTO pointers (tenant_id, public_id, generation, published, try_at)
         SELECT tenant_id, 'm' || n, 1, least(n - 1, 1), now() FROM rows;
     INSERT INTO stored_objects (tenant_id, media_id, revision, state, due_at)
@@ -79,6 +82,47 @@ async fn whole_reads(superuser: &PgPool) -> BTreeMap<String, i64> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
+/// All that is done with collections and downloads.
+async fn collect(api: &ControlPlane, superuser: &PgPool, shop: &TestTenant) {
+    let send = async |method: Method, target: &str, body: Value, status: u16| {
+        ok(&api.json(method, &shop.key, target, &body).await, status)
+    };
+    ok(&api.json(Method::PUT, &shop.key, "/v1/folders/a", &json!({})).await, 201);
+    for (number, folder) in [(1, Some("a")), (2, None)] {
+        let medium = sqlx::query(
+            "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256)
+             VALUES ($1::uuid, $2::uuid, $3, $4, 'image', gen_random_uuid(), 'image/png', 1, sha256(''))",
+        );
+        let id = format!("00000000-0000-7000-8000-{number:012}");
+        let medium = medium.bind(&shop.id).bind(id).bind(format!("of-shop-{number}")).bind(folder);
+        medium.execute(superuser).await.expect("the row is good");
+    }
+    let ids = json!({"ids": ["00000000-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002"]});
+    let made = send(Method::POST, "/v1/collections", json!({"name": "x"}), 201).await;
+    let collection = made["id"].as_str().expect("an id");
+    let path = format!("/v1/collections/{collection}");
+    send(Method::POST, &format!("{path}/media"), ids.clone(), 200).await;
+    send(Method::PATCH, &path, json!({"name": "y"}), 200).await;
+    for target in [
+        "/v1/collections",
+        "/v1/collections?media=00000000-0000-7000-8000-000000000001",
+        &path,
+        &format!("{path}/media"),
+    ] {
+        ok(&api.get(&shop.key, target).await, 200);
+    }
+    for wanted in [
+        json!({"collection": collection}),
+        json!({"folder": "a"}),
+        json!({"folder": ""}),
+        json!({"folder": "", "subfolders": false}),
+    ] {
+        send(Method::POST, "/v1/downloads", wanted, 201).await;
+    }
+    send(Method::POST, &format!("{path}/media/remove"), ids, 200).await;
+    ok(&api.delete(&shop.key, &path).await, 204);
+}
+
 #[tokio::test]
 async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     let database = TestDatabase::new().await;
@@ -98,6 +142,8 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "media",
         "media_tags",
         "media_counts",
+        "collections",
+        "collection_media",
         "folders",
         "pointers",
         "stored_objects",
@@ -173,6 +219,7 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     ] {
         ok(&api.get(&shop.key, target).await, 200);
     }
+    collect(&api, &superuser, &shop).await;
     let of_shop = format!("/v1/operator/audit-log?tenant={}", shop.id);
     for target in ["/v1/tenants?limit=1000", "/v1/tenants/tenant-500", "/v1/operator/audit-log", &of_shop] {
         ok(&api.get(ADMIN_KEY, target).await, 200);
