@@ -76,6 +76,11 @@ impl IntoParams for Once {
 }
 
 impl Once {
+    /// A request that takes no key, because doing it again is as good.
+    pub fn each_time() -> Self {
+        Self { route: String::new(), target: String::new(), key: None }
+    }
+
     /// Begins a transaction of the tenant in which the request is to be done, unless it has been. The caller has checked that it may be.
     ///
     /// # Errors

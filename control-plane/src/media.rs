@@ -4,10 +4,15 @@
 //! Bytes come first, then the row, then the pointer: whoever is killed in between, nothing that was acknowledged is lost, and what
 //! nothing leads to is swept (`migrations/0004_media.sql`). Must not know HTTP, so that workers use it as routes do.
 
+mod bulk;
 mod bytes_url;
 mod content;
+mod copy;
 mod dimensions;
+mod edits;
 mod fields;
+mod filter;
+mod folders;
 mod intake;
 mod judging;
 mod orders;
@@ -15,6 +20,7 @@ mod publish;
 mod record;
 mod replace;
 mod review;
+mod row;
 mod state;
 
 use std::time::Duration;
@@ -22,20 +28,21 @@ use std::time::Duration;
 use isolation::Database;
 use storage::ObjectStore;
 
+pub use self::bulk::{Bulk, Checkpoint, NOW_MEDIA_MAX, Tally};
 pub use self::bytes_url::BytesUrls;
 pub use self::content::{Kind, extension};
+pub use self::copy::CopyOrder;
 pub use self::fields::{Fields, filename, folder, metadata, public_id, tag, tags, time_to_come};
+pub use self::filter::{Filter, list};
+pub use self::folders::{CountedFolder, count, make_folder, tree};
 pub use self::intake::{Intake, Taken, sweep};
 pub use self::judging::{Next, Question, ScanOrder, answer, described, next};
-pub use self::orders::{Batch, Description, FetchOrder, Step, expires_at};
+pub use self::orders::{Batch, Description, FetchOrder, FolderMove, expires_at};
 pub use self::publish::{Published, Publisher, hexadecimal};
-pub use self::record::{
-    Change, Filter, Media, NewMedia, Row, change, create, delete, delete_expired, find, find_all, find_by_public_id,
-    insert, is_published, list, make_folder, published,
-};
+pub use self::record::{Change, NewMedia, change, create, delete, delete_expired, insert, publish_all, published};
 pub use self::replace::{replace, replace_in};
 pub use self::review::{reason, reject, release, scan_again};
-pub use self::state::MediaState;
+pub use self::row::{Media, Row, find, find_all, find_by_public_id, is_published};
 use crate::config::ControlPlaneSettings;
 use crate::problem::ApiError;
 

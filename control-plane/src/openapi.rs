@@ -34,6 +34,7 @@ use crate::server;
         (name = "media", description = "What a tenant has uploaded"),
         (name = "uploads", description = "Files on their way in: part by part, or resumable"),
         (name = "folders", description = "Where it is in"),
+        (name = "tags", description = "What it is tagged with"),
         (name = "collections", description = "Put together by hand"),
         (name = "downloads", description = "Many files as one"),
         (name = "jobs", description = "What workers do with it"),

@@ -2,7 +2,7 @@
 //!
 //! Whoever changes that locks the media first and then the collection: whoever deletes a medium begins with that, too.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use isolation::TenantTransaction;
 use uuid::Uuid;
@@ -123,7 +123,8 @@ pub async fn list_members(
         there.fetch_optional(transaction.connection()).await?.ok_or(ApiError::NotFound(COLLECTION))?;
     }
     let ids: Vec<Uuid> = places.iter().map(|place| place.media_id).collect();
-    let mut rows = media::find_all(transaction, &ids).await?;
+    let rows = media::find_all(transaction, &ids).await?;
+    let mut rows: HashMap<Uuid, Row> = rows.into_iter().map(|row| (row.id, row)).collect();
     let row = |id| rows.remove(&id);
     let mut members = Vec::with_capacity(places.len());
     members.extend(
@@ -144,9 +145,10 @@ fn check(ids: &[Uuid]) -> Result<(), ApiError> {
     }
 }
 
-/// Those of these media that are there. They cannot be deleted before this transaction ends.
+/// Those of these media that are there. They cannot be deleted before this transaction ends. They are locked in the order in which
+/// edits lock them.
 async fn lock_media(transaction: &mut TenantTransaction, ids: &[Uuid]) -> Result<Vec<Uuid>, ApiError> {
-    let found = sqlx::query_scalar!("SELECT id FROM media WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE", ids);
+    let found = sqlx::query_scalar!("SELECT id FROM media WHERE id = ANY ($1) ORDER BY id DESC FOR KEY SHARE", ids);
     Ok(found.fetch_all(transaction.connection()).await?)
 }
 

@@ -3,6 +3,7 @@
 //! Must not name a type under which a browser would run what is in it, but for SVG, which edges send with a policy that forbids it:
 //! HTML, XML and scripts are plain text here.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -75,7 +76,7 @@ fn is_document(content_type: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// The content type.
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// The kind.
     pub kind: Kind,
 }
@@ -91,7 +92,7 @@ pub fn of(beginning: &[u8], is_text: bool) -> Content {
         Some(found) if !found.starts_with("text/") => usual(found),
         _ => "application/octet-stream",
     };
-    Content { content_type, kind: Kind::of(content_type) }
+    Content { content_type: content_type.into(), kind: Kind::of(content_type) }
 }
 
 /// What names of files of a type end with, of the types that people meet.
@@ -206,7 +207,7 @@ impl TextCheck {
 mod tests {
     use super::*;
 
-    fn content(bytes: &[u8]) -> (&'static str, Kind) {
+    fn content(bytes: &[u8]) -> (Cow<'static, str>, Kind) {
         let mut check = TextCheck::default();
         check.update(bytes);
         let found = of(bytes, check.is_text());
@@ -231,7 +232,7 @@ mod tests {
             (b"BM\x3a\0\0\0\0\0\0\0", "image/bmp", Kind::Image),
             (b"\x01\x02\xff", "application/octet-stream", Kind::File),
         ] {
-            assert_eq!(content(bytes), (expected, kind), "{bytes:?}");
+            assert_eq!(content(bytes), (expected.into(), kind), "{bytes:?}");
         }
     }
 
@@ -245,7 +246,7 @@ mod tests {
             (b"hello", Some("txt")),
             (b"\x01\x02\xff", None),
         ] {
-            assert_eq!(extension(content(bytes).0), expected, "{bytes:?}");
+            assert_eq!(extension(&content(bytes).0), expected, "{bytes:?}");
         }
     }
 
@@ -274,7 +275,7 @@ mod tests {
             "\u{feff}<?xml version=\"1.0\"?>\n<!-- <html> -->\n<!DOCTYPE svg PUBLIC \"x\" \"y\">\n<svg>",
             "<!DOCTYPE svg [ <!ENTITY a \"b\"> ]>\n<svg:svg >",
         ] {
-            assert_eq!(content(text.as_bytes()), ("image/svg+xml", Kind::Image), "{text}");
+            assert_eq!(content(text.as_bytes()), ("image/svg+xml".into(), Kind::Image), "{text}");
         }
     }
 

@@ -53,16 +53,22 @@ pub fn folder(text: &str) -> Result<Option<&str>, ApiError> {
         return Ok(None);
     }
     let is_name = |name: &str| !matches!(name, "" | "." | "..") && name.trim() == name;
-    let is_allowed = text.len() <= FOLDER_BYTES_MAX
+    let is_allowed = fits_folder(text.len(), text.split('/').count())
         && !text.chars().any(char::is_control)
-        && text.split('/').all(is_name)
-        && text.split('/').count() <= FOLDERS_DEEP_MAX;
-    let why = || {
-        format!(
-            "is at most {FOLDER_BYTES_MAX} bytes: up to {FOLDERS_DEEP_MAX} names with \"/\" between them, none of them \"\", \".\" or \"..\", without control characters"
-        )
-    };
-    if is_allowed { Ok(Some(text)) } else { Err(ApiError::field("folder", why())) }
+        && text.split('/').all(is_name);
+    if is_allowed { Ok(Some(text)) } else { Err(ApiError::field("folder", folder_limits())) }
+}
+
+/// Whether a folder may have a path of so many bytes and names.
+pub fn fits_folder(bytes: usize, names: usize) -> bool {
+    bytes <= FOLDER_BYTES_MAX && names <= FOLDERS_DEEP_MAX
+}
+
+/// What the path of a folder may be.
+pub fn folder_limits() -> String {
+    format!(
+        "is at most {FOLDER_BYTES_MAX} bytes: up to {FOLDERS_DEEP_MAX} names with \"/\" between them, none of them \"\", \".\" or \"..\", without control characters"
+    )
 }
 
 /// One tag.

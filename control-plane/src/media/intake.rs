@@ -110,6 +110,31 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// Has the store write the object: a copy of that of a medium, which has so many bytes.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] when it is not there any more; [`ApiError::Store`].
+    pub async fn copy(&self, media: Uuid, revision: Uuid, bytes: i64) -> Result<(), ApiError> {
+        let from = object_path(self.tenant.as_uuid(), media, revision);
+        match self.library.store()?.copy(&from, &self.path()).await {
+            Ok(stored) if stored.size == bytes.unsigned_abs() => Ok(()),
+            Ok(_) => Err(ApiError::Internal),
+            // The medium has other bytes, or none, for an hour at least.
+            Err(StorageError::NotFound | StorageError::Changed) => Err(ApiError::Conflict),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> TenantKey {
+        self.tenant
+    }
+
+    /// Which object it is.
+    pub fn revision(&self) -> Uuid {
+        self.revision
+    }
+
     /// Gives the object to a medium, if `transaction`, which makes it lead to the object, commits.
     ///
     /// # Errors
@@ -126,7 +151,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Nothing comes of it, for this reason. If this fails, or was never called, the object is found later.
-    pub async fn give_up(self, reason: &ApiError) {
+    pub async fn give_up(&self, reason: &ApiError) {
         // Its announcement may be gone by then, while the object came late. Otherwise, only what is announced is doomed: when an
         // answer to a commit did not come, a medium may lead to the object.
         let is_late = matches!(reason, ApiError::UploadTime);
@@ -212,7 +237,7 @@ impl Meter {
     fn finish(self, revision: Uuid) -> Result<Taken, ApiError> {
         let content = content::of(&self.beginning, self.text.is_text());
         let is_image = content.kind == content::Kind::Image;
-        let size = is_image.then(|| dimensions::of(&self.beginning, content.content_type)).flatten();
+        let size = is_image.then(|| dimensions::of(&self.beginning, &content.content_type)).flatten();
         let bytes = i64::try_from(self.bytes).map_err(|_| ApiError::Internal)?;
         Ok(Taken { revision, content, bytes, sha256: self.hash.finalize().into(), size })
     }

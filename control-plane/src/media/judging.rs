@@ -10,8 +10,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Library;
-use super::record::{self, Media};
+use super::record;
 use super::review::{Judged, keep, locked, reject_bytes, release_bytes};
+use super::row::{self, Media};
 use crate::etag::Condition;
 use crate::problem::ApiError;
 use crate::workflows::{self, Answered, InForce, Outcome, Scan, Step, Verdict};
@@ -179,7 +180,7 @@ async fn settle(
         Outcome::Release => release_bytes(library, &mut transaction, judged, scan).await?,
         Outcome::Goes => keep(&mut transaction, judged, scan).await?,
     }
-    let row = record::find(&mut transaction, judged.media).await?;
+    let row = row::find(&mut transaction, judged.media).await?;
     transaction.commit().await?;
     if !row.is_published() {
         record::published(library, tenant, row, None).await?;
@@ -194,5 +195,5 @@ async fn settle(
 pub async fn described(library: &Library, tenant: TenantKey, media: Uuid) -> Result<Media, ApiError> {
     let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     let slug = sqlx::query_scalar!("SELECT slug FROM tenants").fetch_one(transaction.connection()).await?;
-    Ok(record::find(&mut transaction, media).await?.seen_by(library, &slug))
+    Ok(row::find(&mut transaction, media).await?.seen_by(library, &slug))
 }

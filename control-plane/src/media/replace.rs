@@ -5,8 +5,10 @@ use uuid::Uuid;
 
 use super::Library;
 use super::intake::{Intake, Taken};
-use super::record::{self, Row};
+use super::record;
 use super::review::{begin, to_json, touch};
+use super::row::{self, Row};
+use super::state::MediaState;
 use crate::etag::Condition;
 use crate::events::EventKind;
 use crate::problem::ApiError;
@@ -43,15 +45,17 @@ pub async fn replace_in(
     filename: Option<&str>,
 ) -> Result<Row, ApiError> {
     let media = intake.media;
-    let before = record::lock(transaction, media, condition).await?;
+    let before = row::lock(transaction, media, condition).await?;
     intake.settle(transaction).await?;
     let scan = begin(transaction, (media, taken.revision), taken.content.kind, Occasion::Replaced).await?;
     let waits = scan.as_ref().is_some_and(Scan::holds);
     match scan {
-        Some(scan) if waits && before.is_served => wait_beside(transaction, media, taken, filename, &scan).await?,
+        Some(scan) if waits && before.state().is_some_and(MediaState::is_served) => {
+            wait_beside(transaction, media, taken, filename, &scan).await?
+        }
         scan => take_place(transaction, media, taken, filename, scan.as_ref()).await?,
     }
-    let row = record::find(transaction, media).await?;
+    let row = row::find(transaction, media).await?;
     let kind = if waits { EventKind::MediaQuarantined } else { EventKind::MediaReplaced };
     record::tell(intake.library, transaction, kind, row.clone()).await?;
     Ok(row)
@@ -75,7 +79,7 @@ async fn take_place(
         media,
         taken.content.kind.as_str(),
         taken.revision,
-        taken.content.content_type,
+        &taken.content.content_type,
         taken.bytes,
         &taken.sha256[..],
         taken.size.map(|size| size.0),
@@ -108,7 +112,7 @@ async fn wait_beside(
         media,
         taken.content.kind.as_str(),
         taken.revision,
-        taken.content.content_type,
+        &taken.content.content_type,
         taken.bytes,
         &taken.sha256[..],
         taken.size.map(|size| size.0),

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::content::Kind;
 use super::judging::ScanOrder;
-use super::record::{self, Row};
+use super::record;
+use super::row::{self, Row};
 use super::state::MediaState;
 use super::{Library, fields, intake};
 use crate::etag::Condition;
@@ -184,7 +185,7 @@ pub(super) async fn release_bytes(
     if !judged.is_held() {
         return Ok(());
     }
-    let row = record::find(transaction, media).await?;
+    let row = row::find(transaction, media).await?;
     if judged.is_replacement {
         record::tell(library, transaction, EventKind::MediaReplaced, row.clone()).await?;
     }
@@ -212,7 +213,7 @@ pub(super) async fn reject_bytes(
     .await?;
     let rejected = Judged { state: MediaState::Rejected, scan: None, ..*judged };
     keep(transaction, &rejected, scan).await?;
-    let row = record::find(transaction, media).await?;
+    let row = row::find(transaction, media).await?;
     record::tell(library, transaction, EventKind::MediaRejected, row).await
 }
 
@@ -288,7 +289,7 @@ pub async fn scan_again(
     scan.job = Some(job);
     keep(transaction, &judged, &mut scan).await?;
     if is_back {
-        let row = record::find(transaction, media).await?;
+        let row = row::find(transaction, media).await?;
         record::tell(library, transaction, EventKind::MediaQuarantined, row).await?;
     }
     Ok(jobs::JobId(job))
@@ -339,7 +340,7 @@ pub async fn release(
     give_up(transaction, Some(&scan)).await?;
     scan.decide(Verdict::Passed, reason);
     release_bytes(library, transaction, &judged, &mut scan).await?;
-    record::find(transaction, media).await
+    row::find(transaction, media).await
 }
 
 /// Keeps bytes from being served, whatever their workflow says: those that wait to take the place of others, if there are some, else the
@@ -364,5 +365,5 @@ pub async fn reject(
     give_up(transaction, Some(&scan)).await?;
     scan.decide(Verdict::Rejected, reason);
     reject_bytes(library, transaction, &judged, &mut scan).await?;
-    record::find(transaction, media).await
+    row::find(transaction, media).await
 }

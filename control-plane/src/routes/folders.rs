@@ -4,17 +4,26 @@ use isolation::{Database, DatabaseError};
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
-use rocket::{State, delete, get, put};
+use rocket::{State, delete, get, post, put};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::RestOfPath;
+use super::jobs::{self, JobView, NewWork};
+use super::media::payload;
+use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
-use crate::media;
+use crate::body::Body;
+use crate::idempotency::Once;
+use crate::media::{self, Bulk, CountedFolder, FolderMove, Library, Tally};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
+use crate::sealing::Seal;
+
+/// Most levels of the tree in one answer: as deep as folders may be.
+const LEVELS_MAX: u8 = 32;
 
 /// A folder.
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,6 +61,52 @@ impl<'r> FromRequest<'r> for FolderQuery {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         Exchange::outcome(request, Self::parse(query_fields(request)))
     }
+}
+
+/// Which part of the tree is asked for.
+pub struct TreeQuery {
+    /// The folders within this one; `None` is the top.
+    parent: Option<String>,
+    /// Up to so many levels below it.
+    levels: u8,
+    page: PageQuery,
+}
+
+impl TreeQuery {
+    fn parse<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ApiError> {
+        let (mut parent, mut levels, mut rest) = (None, 1, Vec::new());
+        for (name, value) in fields {
+            match name {
+                "parent" => parent = media::folder(value)?.map(str::to_owned),
+                "levels" => {
+                    let given = value.parse().ok().filter(|levels| (1..=LEVELS_MAX).contains(levels));
+                    levels = given.ok_or_else(|| ApiError::field("levels", format!("is 1 to {LEVELS_MAX}")))?;
+                }
+                _ => rest.push((name, value)),
+            }
+        }
+        Ok(Self { parent, levels, page: PageQuery::parse(rest)? })
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for TreeQuery {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        Exchange::outcome(request, Self::parse(query_fields(request)))
+    }
+}
+
+/// A page of the tree of folders, and how much is in each.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FolderTree {
+    /// What was asked for: the top, or a folder.
+    folder: CountedFolder,
+    /// Those within it.
+    items: Vec<CountedFolder>,
+    /// What asks for the next page; `null` on the last.
+    next_cursor: Option<String>,
 }
 
 /// The folder that a path names.
@@ -108,6 +163,54 @@ pub async fn list(
         }
     };
     Ok(Json(query.page.page(list, found, |folder| folder.path.clone())))
+}
+
+/// Folders with how much is in them, by their paths.
+#[utoipa::path(
+    tag = "folders",
+    security(("tenantKey" = ["media:read"])),
+    params(
+        ("parent" = Option<String>, Query, description = "Those within this one; empty, or left out, is the top"),
+        ("levels" = Option<u8>, Query, description = "Up to so many levels below it, 1 to 32; 1 if not said"),
+        PageQuery
+    ),
+    responses((status = 200, description = "A page, by path", body = FolderTree))
+)]
+#[get("/folders/tree")]
+pub async fn tree(caller: Caller, query: TreeQuery, database: &State<Database>) -> Result<Json<FolderTree>, ApiError> {
+    caller.needs(Scope::MediaRead)?;
+    let list = List { name: "folders/tree", tenant: Some(caller.tenant) };
+    let (after, parent) = (query.page.after(list)?, query.parent.as_deref());
+    let mut transaction = caller.read(database).await?;
+    let folder = media::count(&mut transaction, parent).await?;
+    let found = media::tree(&mut transaction, parent, query.levels, after.as_deref(), query.page.look_for()).await?;
+    let Page { items, next_cursor } = query.page.page(list, found, |folder| folder.path.clone());
+    Ok(Json(FolderTree { folder, items, next_cursor }))
+}
+
+/// Gives a folder another name or place, with all that is in it.
+#[utoipa::path(
+    tag = "folders",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body = FolderMove,
+    responses(
+        (status = 200, description = "What has come of it", body = Tally),
+        (status = 202, description = "The job that moves many", body = JobView, headers(("Location" = String, description = "Where it is")))
+    )
+)]
+#[post("/folders/move", data = "<body>")]
+pub async fn move_to(
+    caller: Caller,
+    once: Once,
+    body: Body<FolderMove>,
+    library: &State<Library>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
+    caller.needs(Scope::MediaWrite)?;
+    let bulk = Bulk::of_move(&body)?;
+    let work = NewWork { kind: FolderMove::JOB, payload: payload(&*body)?, fingerprint: &body.fingerprint };
+    jobs::edit(&caller, once, (&bulk, "folder"), work, library, seal).await
 }
 
 /// Makes a folder, and those that it is in.

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::answer::Answer;
 use crate::auth::{Caller, Scope};
-use crate::idempotency::{Begun, Fingerprint, Once};
+use crate::idempotency::{Begun, Fingerprint, Once, Work};
+use crate::media::{self, Bulk, Library, NOW_MEDIA_MAX};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
@@ -79,14 +80,46 @@ pub async fn enqueue(
     database: &Database,
     seal: &Seal,
 ) -> Result<Answer, ApiError> {
-    let NewWork { kind, payload, fingerprint } = work;
-    let mut work = match once.begin(database, seal, &caller.mandate, fingerprint).await? {
-        Begun::First(work) => work,
+    match once.begin(database, seal, &caller.mandate, work.fingerprint).await? {
+        Begun::First(begun) => accept(begun, work).await,
+        Begun::Again(answer) => Ok(answer),
+    }
+}
+
+/// The same where it is begun.
+async fn accept(mut begun: Work, work: NewWork<'_>) -> Result<Answer, ApiError> {
+    let id = jobs::enqueue(begun.transaction(), &NewJob::new(work.kind, work.payload)).await?;
+    let job = told(begun.transaction(), id).await?.into_inner();
+    begun.commit(Answer::accepted_at(format!("/v1/jobs/{id}"), &job)?).await
+}
+
+/// Does what concerns few media at once, and puts a job in for what concerns many. There has to be something that it concerns, or there is no
+/// such thing.
+///
+/// # Errors
+/// Those of [`Once::begin`], [`Bulk::size`] and [`Bulk::all`]; [`ApiError::NotFound`].
+pub async fn edit(
+    caller: &Caller,
+    once: Once,
+    (bulk, thing): (&Bulk, &'static str),
+    work: NewWork<'_>,
+    library: &Library,
+    seal: &Seal,
+) -> Result<Answer, ApiError> {
+    library.store()?;
+    let mut begun = match once.begin(library.database(), seal, &caller.mandate, work.fingerprint).await? {
+        Begun::First(begun) => begun,
         Begun::Again(answer) => return Ok(answer),
     };
-    let id = jobs::enqueue(work.transaction(), &NewJob::new(kind, payload)).await?;
-    let job = told(work.transaction(), id).await?.into_inner();
-    work.commit(Answer::accepted_at(format!("/v1/jobs/{id}"), &job)?).await
+    match bulk.size(begun.transaction()).await? {
+        0 => return Err(ApiError::NotFound(thing)),
+        1..=NOW_MEDIA_MAX => {}
+        _ => return accept(begun, work).await,
+    }
+    let (tally, public_ids) = bulk.all(library, begun.transaction()).await?;
+    let answer = begun.commit(Answer::done(&tally)?).await?;
+    media::publish_all(library, caller.tenant, &public_ids).await?;
+    Ok(answer)
 }
 
 /// Which jobs are asked for.

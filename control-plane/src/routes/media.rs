@@ -22,7 +22,7 @@ use crate::auth::{Caller, Scope};
 use crate::body::Body;
 use crate::etag::Condition;
 use crate::idempotency::Once;
-use crate::media::{self, Batch, Change, FetchOrder, Filter, Library, Media, MediaState, Published, Row};
+use crate::media::{self, Batch, Change, CopyOrder, FetchOrder, Filter, Library, Media, Published, Row};
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::requests::{Exchange, query_fields};
@@ -133,35 +133,11 @@ impl MediaQuery {
         let mut filter = Filter::default();
         let mut rest = Vec::new();
         for (name, value) in fields {
-            match name {
-                "folder" => filter.folder = Some(media::folder(value)?.map(str::to_owned)),
-                "tag" => {
-                    filter.tag = Some(media::tag(value).map_err(|_| ApiError::field("tag", "is a tag"))?.to_owned())
-                }
-                "kind" => {
-                    let why = "is image, video, audio, document or file";
-                    filter.kind = Some(value.parse().map_err(|()| ApiError::field("kind", why))?);
-                }
-                "state" => {
-                    let why = "is quarantined, processing, playable, ready, failed or rejected";
-                    filter.state = Some(value.parse().map_err(|()| ApiError::field("state", why))?);
-                }
-                "replacement" => {
-                    let state = value.parse().ok().filter(|state: &MediaState| !state.is_served());
-                    let refused = || ApiError::field("replacement", "is quarantined or rejected");
-                    filter.replacement = Some(state.ok_or_else(refused)?);
-                }
-                // Whatever a public id can begin with is a public id by itself, but for a slash at its end.
-                "public_id_prefix" => {
-                    media::public_id(value.strip_suffix('/').unwrap_or(value))
-                        .map_err(|_| ApiError::field("public_id_prefix", "is what a public id begins with"))?;
-                    filter.public_id_prefix = Some(value.to_owned());
-                }
-                "limit" | "cursor" => rest.push((name, value)),
-                _ => {
-                    let known = "only \"folder\", \"tag\", \"kind\", \"state\", \"replacement\", \"public_id_prefix\", \"limit\" and \"cursor\" are known here";
-                    return Err(ApiError::field("query", known));
-                }
+            if matches!(name, "limit" | "cursor") {
+                rest.push((name, value));
+            } else if !filter.add(name, value)? {
+                let known = "only \"folder\", \"tag\", \"kind\", \"state\", \"replacement\", \"public_id_prefix\", \"limit\" and \"cursor\" are known here";
+                return Err(ApiError::field("query", known));
             }
         }
         Ok(Self { filter, page: PageQuery::parse(rest)? })
@@ -269,7 +245,7 @@ pub async fn change(
     caller.needs(Scope::MediaWrite)?;
     library.store()?;
     let (id, change) = (known(id)?, body.into_value().check()?);
-    let row = media::change(library, &caller.mandate, id, condition, |_| Ok(Some(change))).await?;
+    let row = media::change(library, &caller.mandate, id, condition, change).await?;
     Ok(Versioned::new(row.version, row.seen_by(library, &caller.slug)))
 }
 
@@ -327,6 +303,38 @@ pub async fn delete(
     })
 }
 
+/// Makes a medium of the bytes of another one. What is left out is said of it as of the other one, but for the public id.
+#[utoipa::path(
+    tag = "media",
+    security(("tenantKey" = ["media:write"])),
+    params(Once),
+    request_body = ChangeMedia,
+    responses(
+        (status = 201, description = "Made", body = Media, headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is"))),
+        (status = 202, description = "The job that makes a large one", body = JobView, headers(("Location" = String, description = "Where it is")))
+    )
+)]
+#[post("/media/<id>/copy", data = "<body>")]
+pub async fn copy(
+    caller: Caller,
+    once: Once,
+    id: &str,
+    body: Body<ChangeMedia>,
+    library: &State<Library>,
+    seal: &State<Seal>,
+) -> Result<Answer, ApiError> {
+    caller.needs(Scope::MediaWrite)?;
+    library.store()?;
+    let fingerprint = body.fingerprint;
+    let (id, other) = (known(id)?, body.into_value().check()?);
+    let (order, is_small) = CopyOrder::of(&mut library.database().begin(&caller.mandate).await?, id, other).await?;
+    if is_small {
+        return upload::copy(library, &caller, (once, seal), &fingerprint, &order).await;
+    }
+    let work = NewWork { kind: CopyOrder::JOB, payload: payload(&order)?, fingerprint: &fingerprint };
+    jobs::enqueue(&caller, once, work, library.database(), seal).await
+}
+
 /// Changes many media alike, later.
 #[utoipa::path(
     tag = "media",
@@ -373,7 +381,8 @@ pub async fn fetch(
     jobs::enqueue(&caller, once, work, library.database(), seal).await
 }
 
-fn payload(order: &impl Serialize) -> Result<Value, ApiError> {
+/// What a worker is told.
+pub fn payload(order: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(order).map_err(|_| ApiError::Internal)
 }
 

@@ -20,6 +20,7 @@ mod purge;
 mod quotas;
 mod reports;
 mod signing_keys;
+mod tags;
 mod tenants;
 mod tus;
 mod uploads;
@@ -105,6 +106,7 @@ api! {
     media::change,
     media::replace,
     media::delete,
+    media::copy,
     media::batch,
     media::fetch,
     uploads::create,
@@ -126,8 +128,13 @@ api! {
     workflows::put,
     workflows::delete,
     folders::list,
+    folders::tree,
+    folders::move_to,
     folders::put,
     folders::delete,
+    tags::list,
+    tags::rename,
+    tags::delete,
     collections::create,
     collections::list,
     collections::get,

@@ -1,7 +1,8 @@
 //! Jobs about media: taken one at a time, done while their lease is renewed, ended with what came of it.
 //!
 //! A job may be begun again at any point, by another worker, while the first one only seems to be dead. So whatever is done twice must
-//! be the same as done once: a batch is changes that are made already, and a fetch makes the medium that has the job's own id.
+//! be the same as done once: what is done to many media notes how far it is with each step, and a fetch makes the medium that has the job's
+//! own id.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -18,9 +19,10 @@ use uuid::Uuid;
 
 use super::scans::Judge;
 use crate::config::ControlPlaneSettings;
-use crate::etag::Condition;
 use crate::incoming::{self, COMPLETE_JOB, CompleteOrder, State as UploadState};
-use crate::media::{self, Batch, Change, FetchOrder, Intake, Library, NewMedia, ScanOrder, Step};
+use crate::media::{
+    self, Batch, Bulk, Checkpoint, CopyOrder, FetchOrder, FolderMove, Intake, Library, NewMedia, ScanOrder,
+};
 use crate::problem::ApiError;
 use crate::quotas;
 
@@ -48,7 +50,7 @@ impl Lane {
 /// Each kind has hands of its own: servers that files are fetched from, and whoever is asked about bytes, may take long, and large
 /// uploads do.
 pub const LANES: [Lane; 4] = [
-    Lane { kinds: &[Batch::JOB], lines: 2 },
+    Lane { kinds: &[Batch::JOB, FolderMove::JOB, CopyOrder::JOB], lines: 2 },
     Lane { kinds: &[COMPLETE_JOB], lines: 2 },
     Lane { kinds: &[FetchOrder::JOB], lines: 4 },
     Lane { kinds: &[ScanOrder::JOB], lines: 4 },
@@ -90,6 +92,15 @@ impl From<ApiError> for NotDone {
             tracing::warn!(cause, "a job was not done: {error}");
         }
         Self::Failed(failure, error.detail())
+    }
+}
+
+impl From<JobsError> for NotDone {
+    fn from(error: JobsError) -> Self {
+        match error {
+            JobsError::LeaseLost => Self::Lost,
+            error => ApiError::from(error).into(),
+        }
     }
 }
 
@@ -172,7 +183,9 @@ impl Runner {
 
     async fn perform(&self, lease: &Lease, progress: &Progress) -> Result<Value, NotDone> {
         match lease.kind.as_str() {
-            Batch::JOB => self.batch(lease, &order(lease)?, progress).await,
+            Batch::JOB => self.bulk(lease, &Bulk::of_batch(&order(lease)?)?, progress).await,
+            FolderMove::JOB => self.bulk(lease, &Bulk::of_move(&order(lease)?)?, progress).await,
+            CopyOrder::JOB => self.copy(lease, &order(lease)?).await,
             COMPLETE_JOB => self.complete(lease, &order(lease)?, progress).await,
             ScanOrder::JOB => self.judge.judge(lease, order(lease)?, progress).await,
             _ => self.fetch(lease, &order(lease)?).await,
@@ -212,38 +225,26 @@ impl Runner {
         Ok(word)
     }
 
-    async fn batch(&self, lease: &Lease, order: &Batch, progress: &Progress) -> Result<Value, NotDone> {
-        let (ids, step) = order.check()?;
-        let (mut done, mut missing, mut refused) = (0, 0, 0);
-        for (at, id) in ids.iter().enumerate() {
-            progress.set(at, ids.len());
-            match self.step(lease, *id, &step).await {
-                Ok(()) => done += 1,
-                Err(ApiError::NotFound(_)) => missing += 1,
-                Err(ApiError::Field { .. }) => refused += 1,
-                Err(error) => return Err(error.into()),
+    /// Step by step, each with a note of how far that is.
+    async fn bulk(&self, lease: &Lease, bulk: &Bulk, progress: &Progress) -> Result<Value, NotDone> {
+        let noted = lease.checkpoint.clone().map(serde_json::from_value::<Checkpoint>).transpose();
+        let unreadable = |error| NotDone::Failed(Failure::Final, format!("the checkpoint cannot be read: {error}"));
+        let mut checkpoint = noted.map_err(unreadable)?.unwrap_or_default();
+        while !checkpoint.is_over {
+            let mut transaction = self.begin(lease).await?;
+            if checkpoint.total.is_none() {
+                checkpoint.total = Some(bulk.size(&mut transaction).await?);
             }
+            let public_ids = bulk.step(&self.library, &mut transaction, &mut checkpoint).await?;
+            let note = serde_json::to_value(&checkpoint).map_err(|_| ApiError::Internal)?;
+            lease.note(&mut transaction, note).await?;
+            transaction.commit().await.map_err(ApiError::from)?;
+            // Who dies before this leaves it to the rounds.
+            media::publish_all(&self.library, lease.tenant, &public_ids).await?;
+            let Checkpoint { seen, total, .. } = checkpoint;
+            progress.set(seen as usize, total.unwrap_or_default().max(seen) as usize);
         }
-        Ok(json!({ "done": done, "missing": missing, "refused": refused }))
-    }
-
-    async fn step(&self, lease: &Lease, id: Uuid, step: &Step) -> Result<(), ApiError> {
-        let mandate = &lease.mandate();
-        if let Step::Delete = step {
-            media::delete(&self.library, mandate, id, Condition::None).await?;
-            return Ok(());
-        }
-        let change = |before: &[String]| {
-            let kept = |tag: &&String| !matches!(step, Step::Untag(tags) if tags.contains(tag));
-            let added = if let Step::Tag(tags) = step { &tags[..] } else { &[] };
-            let tags = media::tags(before.iter().filter(kept).chain(added).map(String::as_str))?;
-            let tags = (tags != before).then_some(tags);
-            let folder = if let Step::Move(folder) = step { Some(folder.clone()) } else { None };
-            let changes = tags.is_some() || folder.is_some();
-            Ok(changes.then(|| Change { tags, folder, ..Change::default() }))
-        };
-        media::change(&self.library, mandate, id, Condition::None, change).await?;
-        Ok(())
+        Ok(json!(checkpoint.tally))
     }
 
     async fn fetch(&self, lease: &Lease, order: &FetchOrder) -> Result<Value, NotDone> {
@@ -268,14 +269,40 @@ impl Runner {
             media::create(&self.library, &lease.mandate(), &new).await?;
             Ok(())
         };
-        match made.await {
-            Ok(()) => Ok(result),
-            Err(not_done) => {
-                intake.give_up(&ApiError::Conflict).await;
-                // Somebody else has done it meanwhile.
-                if self.is_there(lease, id).await? { Ok(result) } else { Err(not_done) }
-            }
+        let made = made.await;
+        self.or_somebody_else(lease, &intake, made).await.map(|()| result)
+    }
+
+    async fn copy(&self, lease: &Lease, order: &CopyOrder) -> Result<Value, NotDone> {
+        let id = lease.id.0;
+        let result = json!({ "media": id });
+        // A worker that was not heard of any more had done it.
+        if self.is_there(lease, id).await? {
+            return Ok(result);
         }
+        quotas::check_room(self.library.database(), lease.tenant).await?;
+        let intake = Intake::begin(&self.library, lease.tenant, id).await?;
+        let made = async {
+            let revision = order.take(&self.library, &intake).await?;
+            let mut transaction = self.begin(lease).await?;
+            let row = order.insert(&mut transaction, &intake, revision).await?;
+            transaction.commit().await?;
+            media::published(&self.library, lease.tenant, row, None).await
+        };
+        let made = made.await.map(drop).map_err(NotDone::from);
+        self.or_somebody_else(lease, &intake, made).await.map(|()| result)
+    }
+
+    /// What has come of a medium that has the job's id: somebody else may have made it meanwhile.
+    async fn or_somebody_else(
+        &self,
+        lease: &Lease,
+        intake: &Intake<'_>,
+        made: Result<(), NotDone>,
+    ) -> Result<(), NotDone> {
+        let Err(not_done) = made else { return Ok(()) };
+        intake.give_up(&ApiError::Conflict).await;
+        if self.is_there(lease, lease.id.0).await? { Ok(()) } else { Err(not_done) }
     }
 
     async fn complete(&self, lease: &Lease, order: &CompleteOrder, progress: &Progress) -> Result<Value, NotDone> {

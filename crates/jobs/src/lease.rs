@@ -27,6 +27,8 @@ pub struct Lease {
     pub attempt: i16,
     /// The span that it was put in by.
     pub trace: Option<Carried>,
+    /// How far somebody has [noted](Lease::note) that it has come.
+    pub checkpoint: Option<Value>,
     pub(crate) token: i64,
     pub(crate) time: Duration,
 }
@@ -92,6 +94,23 @@ impl Lease {
         .fetch_optional(transaction.connection())
         .await?;
         if held.is_none() { Err(JobsError::LeaseLost) } else { Ok(()) }
+    }
+
+    /// Notes how far the job has come, if `transaction` commits: what was done until then belongs into the same transaction. Whoever goes on
+    /// with the job is told, after a failure or when it is tried again, too.
+    ///
+    /// # Errors
+    /// [`JobsError::LeaseLost`]: then the transaction must not commit.
+    pub async fn note(&self, transaction: &mut TenantTransaction, checkpoint: Value) -> Result<(), JobsError> {
+        let changed = sqlx::query!(
+            "UPDATE jobs SET checkpoint = $3 WHERE id = $1 AND token = $2 AND state = 'running'",
+            self.id.0,
+            self.token,
+            checkpoint
+        )
+        .execute(transaction.connection())
+        .await?;
+        if changed.rows_affected() == 0 { Err(JobsError::LeaseLost) } else { Ok(()) }
     }
 
     /// The job is done, if `transaction` commits: what came of it belongs into the same transaction.

@@ -36,7 +36,7 @@ impl Queue {
         let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
         let row = sqlx::query!(
             r#"SELECT tenant_id AS "tenant_id!", id AS "id!", kind AS "kind!", payload AS "payload!", attempts AS "attempts!",
-                 token AS "token!", trace
+                 token AS "token!", trace, checkpoint
                FROM claim_job($1, $2, $3, $4)"#,
             &kinds[..],
             self.worker,
@@ -52,6 +52,7 @@ impl Queue {
             payload: row.payload,
             attempt: row.attempts,
             trace: row.trace.as_deref().and_then(Carried::from_text),
+            checkpoint: row.checkpoint,
             token: row.token,
             time: self.lease,
         }))

@@ -61,7 +61,7 @@ pub enum StorageError {
         /// How the connection ended, if it was one.
         source: Option<BoxError>,
     },
-    /// The object was overwritten while it was read: the bytes may be of both versions.
+    /// The object was overwritten while it was read or copied: the bytes may be of both versions.
     #[error("the object changed while it was read")]
     Changed,
     /// The store cannot be reached, is overloaded or failed inside.

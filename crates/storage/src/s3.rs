@@ -4,6 +4,7 @@
 //! pause within a body have limits, attempts are counted, and refusals (4xx) are not retried.
 
 mod config;
+mod copy;
 mod error;
 mod list;
 mod multipart;

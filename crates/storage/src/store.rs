@@ -90,6 +90,18 @@ impl ObjectStore {
         }
     }
 
+    /// Stores what is under `from` under `to` as well, without its bytes coming here: an object of its own, which nothing that
+    /// becomes of the other one changes. Gives its size. As with [`ObjectStore::put`], it is there as a whole or not at all.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] if there is no such object, [`StorageError::Changed`] if it is replaced meanwhile, and those of `put`.
+    pub async fn copy(&self, from: &ObjectPath, to: &ObjectPath) -> Result<Stored, StorageError> {
+        match self {
+            Self::Folder(store) => store.copy(from, to).await,
+            Self::S3(store) => store.copy(from, to).await,
+        }
+    }
+
     /// Removes an object. Removing what is not there succeeds.
     ///
     /// # Errors

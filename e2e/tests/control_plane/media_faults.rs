@@ -35,13 +35,6 @@ fn in_background(rig: &MediaRig, request: Request) -> tokio::task::JoinHandle<()
     tokio::spawn(async move { drop(send(addr, &request).await) })
 }
 
-fn patch(rig: &MediaRig, id: &str, change: &serde_json::Value) -> Request {
-    Request::new(Method::PATCH, format!("/v1/media/{id}"))
-        .header("authorization", format!("Bearer {}", rig.shop.key))
-        .header("content-type", "application/json")
-        .body(change.to_string())
-}
-
 #[tokio::test]
 async fn killed_while_bytes_are_on_their_way() {
     let rig = bucket().await;
@@ -101,7 +94,7 @@ async fn killed_between_the_row_and_the_pointer() {
     let made = ok(&rig.post(TestForm::file(b"x").text("public_id", "old")).await, 201);
     rig.relay().set(Fault::StallBeforeHead);
     let before = rig.relay().requests();
-    let sent = in_background(&rig, patch(&rig, &id(&made), &json!({"public_id": "new"})));
+    let sent = in_background(&rig, rig.patch_request(&id(&made), &json!({"public_id": "new"})));
     rig.relay().wait_for_requests(before + 1).await.expect("a pointer's request");
     let rig = rig.restart_after_crash().await;
     rig.relay().heal();

@@ -239,6 +239,14 @@ impl MediaRig {
         self.api.json(Method::PATCH, &self.shop.key, &format!("/v1/media/{id}"), change).await
     }
 
+    /// A request that changes what is said of a medium.
+    pub fn patch_request(&self, id: &str, change: &Value) -> Request {
+        Request::new(Method::PATCH, format!("/v1/media/{id}"))
+            .header("authorization", format!("Bearer {}", self.shop.key))
+            .header("content-type", "application/json")
+            .body(change.to_string())
+    }
+
     /// Deletes a medium.
     pub async fn delete(&self, id: &str) -> Response {
         self.api.delete(&self.shop.key, &format!("/v1/media/{id}")).await
@@ -279,6 +287,39 @@ impl MediaRig {
     pub async fn count(&self, from: &str) -> i64 {
         let statement = format!("SELECT count(*) FROM {from}");
         sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&self.superuser().await).await.expect("read")
+    }
+
+    /// Puts media into the database behind everybody's back, of 10 bytes each, in this folder (empty is the top) and with these tags, as
+    /// Postgres writes an array. Their bytes are nowhere, their pointers count as written,
+    /// and they are older than all others.
+    pub async fn seed(&self, count: usize, folder: &str, tags: &str) {
+        let (shop, ends) = (&self.shop.id, folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]));
+        for end in ends.filter(|end| *end > 0) {
+            let path = &folder[..end];
+            self.sql(&format!(
+                "INSERT INTO folders (tenant_id, path) VALUES ('{shop}', '{path}') ON CONFLICT DO NOTHING"
+            ))
+            .await;
+        }
+        self.sql(&format!(
+            "INSERT INTO media (tenant_id, id, public_id, folder, kind, revision, content_type, bytes, sha256, tags)
+             SELECT '{shop}', id, id, nullif('{folder}', ''), 'image', id, 'image/png', 10, sha256(''), '{tags}'
+             FROM (SELECT overlay(gen_random_uuid()::text PLACING '00000000' FROM 1)::uuid AS id FROM generate_series(1, {count})) AS ids"
+        ))
+        .await;
+        self.sql("UPDATE pointers SET published = generation").await;
+    }
+
+    /// Fails unless folders and tags have as many media and bytes as is counted.
+    pub async fn assert_counts(&self) {
+        let is = "SELECT tenant_id, 'folder' AS kind, coalesce(folder, '') AS name, count(*) AS media, sum(bytes)::bigint AS bytes
+                  FROM media GROUP BY 1, 3
+                  UNION ALL
+                  SELECT tenant_id, 'tag', tag, count(*), sum(bytes)::bigint FROM media, unnest(tags) AS all_tags (tag) GROUP BY 1, 3";
+        let counted = "SELECT tenant_id, kind, name, media, bytes FROM media_counts";
+        for (one, other) in [(is, counted), (counted, is)] {
+            assert_eq!(self.count(&format!("(({one}) EXCEPT ALL ({other})) AS wrong")).await, 0, "{one}");
+        }
     }
 
     /// Lets time pass: what waits for its time is due.

@@ -14,7 +14,7 @@ use crate::auth::Caller;
 use crate::etag::Condition;
 use crate::form::{self, Form, Part};
 use crate::idempotency::{Begun, Fingerprint, Once};
-use crate::media::{self, Fields, Intake, Library, Media, NewMedia, Row, Taken};
+use crate::media::{self, CopyOrder, Fields, Intake, Library, Media, NewMedia, Row, Taken};
 use crate::problem::ApiError;
 use crate::quotas;
 use crate::sealing::Seal;
@@ -76,7 +76,46 @@ pub async fn create(
         let row = media::published(library, caller.tenant, row, None).await?;
         Ok((made(library, caller, row)?, false))
     };
-    match done.await {
+    let done = done.await;
+    end(library, caller, intake, done).await
+}
+
+/// A medium out of another one.
+///
+/// # Errors
+/// Whatever is wrong with the other one, the store or the database.
+pub async fn copy(
+    library: &Library,
+    caller: &Caller,
+    (once, seal): (Once, &Seal),
+    fingerprint: &Fingerprint,
+    order: &CopyOrder,
+) -> Result<Answer, ApiError> {
+    quotas::check_room(library.database(), caller.tenant).await?;
+    let intake = Intake::begin(library, caller.tenant, Uuid::now_v7()).await?;
+    let done = async {
+        let revision = order.take(library, &intake).await?;
+        let mut work = match once.begin(library.database(), seal, &caller.mandate, fingerprint).await? {
+            Begun::First(work) => work,
+            Begun::Again(answer) => return Ok((answer, true)),
+        };
+        let row = order.insert(work.transaction(), &intake, revision).await?;
+        work.commit(made(library, caller, row.clone())?).await?;
+        let row = media::published(library, caller.tenant, row, None).await?;
+        Ok((made(library, caller, row)?, false))
+    };
+    let done = done.await;
+    end(library, caller, intake, done).await
+}
+
+/// What is answered. Nothing comes of the bytes when it was answered before, or failed.
+async fn end(
+    library: &Library,
+    caller: &Caller,
+    intake: Intake<'_>,
+    done: Result<(Answer, bool), ApiError>,
+) -> Result<Answer, ApiError> {
+    match done {
         Ok((answer, false)) => Ok(answer),
         Ok((answer, true)) => {
             intake.give_up(&ApiError::Conflict).await;

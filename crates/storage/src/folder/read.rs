@@ -45,7 +45,7 @@ fn open(root: &Root, path: &ObjectPath, options: &GetOptions) -> Result<Object, 
     Ok(Object { meta, range, body })
 }
 
-fn open_file(root: &Root, path: &ObjectPath) -> Result<File, StorageError> {
+pub(super) fn open_file(root: &Root, path: &ObjectPath) -> Result<File, StorageError> {
     // Without O_NONBLOCK, opening a pipe waits for a writer; without O_NOCTTY, a terminal could become ours.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     root.dir.open_with(path.as_str(), OpenOptions::new().read(true).custom_flags(flags)).map_err(reading)

@@ -69,6 +69,8 @@ pub struct S3Limits {
     pub attempts: u32,
     /// Size of the parts of an upload of unknown length.
     pub part_size: PartSize,
+    /// Size of what the server copies in one go; what is larger it copies in parts of this size. Default 256 MiB.
+    pub copy_size: PartSize,
 }
 
 impl Default for S3Limits {
@@ -78,6 +80,7 @@ impl Default for S3Limits {
             read_timeout: Duration::from_secs(5),
             attempts: 3,
             part_size: PartSize::default(),
+            copy_size: PartSize(256 * 1024 * 1024),
         }
     }
 }

@@ -61,6 +61,8 @@ where
         (404, None | Some("NoSuchKey" | "NotFound")) => StorageError::NotFound,
         (401, code) => StorageError::CredentialsRefused { code: code.unwrap_or("401").to_owned(), source },
         (403, _) => StorageError::AccessDenied { source },
+        // We name the version of what is to be copied: it is another one by now.
+        (412, _) => StorageError::Changed,
         // A success that the SDK could not make sense of.
         (429 | 500.. | 200..300, _) => StorageError::Unavailable { source },
         _ => StorageError::Rejected { source },

@@ -107,16 +107,16 @@ where
 }
 
 /// An upload that the server keeps until it is completed or aborted. Dropping it aborts it in the background.
-struct Upload {
-    store: S3Store,
-    key: String,
-    id: String,
+pub(super) struct Upload {
+    pub(super) store: S3Store,
+    pub(super) key: String,
+    pub(super) id: String,
     /// Completed or aborted.
     over: bool,
 }
 
 impl Upload {
-    async fn begin(store: S3Store, key: String, options: PutOptions) -> Result<Self, StorageError> {
+    pub(super) async fn begin(store: S3Store, key: String, options: PutOptions) -> Result<Self, StorageError> {
         let id = begin(&store, &key, options).await?;
         Ok(Self { store, key, id, over: false })
     }
@@ -146,7 +146,8 @@ impl Upload {
         self.complete(sent).await
     }
 
-    async fn complete(&mut self, parts: Vec<CompletedPart>) -> Result<Option<String>, StorageError> {
+    /// Puts the parts together. Gives the entity tag.
+    pub(super) async fn complete(&mut self, parts: Vec<CompletedPart>) -> Result<Option<String>, StorageError> {
         let limit = self.store.completion_timeout();
         let answer = self
             .store
@@ -166,7 +167,7 @@ impl Upload {
         Ok(answer.e_tag)
     }
 
-    async fn abort(mut self) {
+    pub(super) async fn abort(mut self) {
         self.over = true;
         abort(self.store.clone(), self.key.clone(), self.id.clone()).await;
     }

@@ -16,6 +16,8 @@ for_each_store! {
     a_stream_over_the_limit_stores_nothing
     a_stream_that_fails_stores_nothing
     readers_see_one_whole_version
+    a_copy_is_an_object_of_its_own
+    what_is_not_there_is_not_copied
 }
 
 const MIB: usize = 1024 * 1024;
@@ -113,4 +115,30 @@ async fn readers_see_one_whole_version(place: Place) {
         }
     };
     tokio::join!(writer, reader);
+}
+
+async fn a_copy_is_an_object_of_its_own(place: Place) {
+    for len in [0, 1, 9 * MIB] {
+        let bytes = noise(len);
+        put(&place.store, "from/ä b+c%20", bytes.clone()).await;
+        let stored = place.store.copy(&path("from/ä b+c%20"), &path("to/deep/é")).await.unwrap();
+        assert_eq!(stored.size, len as u64);
+        assert_eq!(stored.etag, place.store.head(&path("to/deep/é")).await.unwrap().etag);
+        put(&place.store, "from/ä b+c%20", "others").await;
+        assert!(read(&place.store, "to/deep/é").await == bytes, "{len} bytes");
+        place.store.delete(&path("from/ä b+c%20")).await.unwrap();
+        assert!(read(&place.store, "to/deep/é").await == bytes, "{len} bytes");
+    }
+    assert_eq!(place.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+async fn what_is_not_there_is_not_copied(place: Place) {
+    put(&place.store, "a/b", "x").await;
+    put(&place.store, "to", "old").await;
+    for missing in ["c", "a", "a/c"] {
+        let refused = place.store.copy(&path(missing), &path("to")).await;
+        assert!(matches!(refused, Err(StorageError::NotFound)), "{missing}: {refused:?}");
+    }
+    assert_eq!(read(&place.store, "to").await, "old");
+    assert_eq!(place.leftovers(), Vec::<std::path::PathBuf>::new());
 }

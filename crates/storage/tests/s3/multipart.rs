@@ -1,4 +1,4 @@
-//! Uploads in parts: whole, failed, dropped.
+//! Uploads and copies in parts: whole, failed, dropped.
 
 use std::io;
 
@@ -20,7 +20,7 @@ struct Uploads {
 async fn uploads() -> Uploads {
     let place = s3().await;
     let relay = FaultyRelay::start(place.server_address()).await.unwrap();
-    let limits = S3Limits { part_size: PartSize::MIN, attempts: 1, ..S3Limits::default() };
+    let limits = S3Limits { part_size: PartSize::MIN, copy_size: PartSize::MIN, attempts: 1, ..S3Limits::default() };
     let store = S3Store::new(S3Config { limits, ..config(&relay.url()) }).unwrap().into();
     Uploads { place, relay, store }
 }
@@ -89,4 +89,36 @@ async fn an_upload_that_is_dropped_is_aborted() {
     }
     uploads.place.wait_for_leftovers(0).await;
     assert!(matches!(get(&uploads.place.store, "film").await, Err(StorageError::NotFound)));
+}
+
+#[tokio::test]
+async fn what_is_large_is_copied_in_parts() {
+    let uploads = uploads().await;
+    for (len, requests) in [(PART, 2), (PART + 1, 5), (6 * PART + 12_345, 10)] {
+        let bytes = noise(len);
+        put(&uploads.place.store, "film", bytes.clone()).await;
+        let before = uploads.relay.requests();
+        let stored = uploads.store.copy(&path("film"), &path("copy")).await.unwrap();
+        // A look, and the copy; or a look, begin, the parts, complete.
+        assert_eq!((uploads.relay.requests() - before, stored.size), (requests, len as u64));
+        assert!(read(&uploads.place.store, "copy").await == bytes, "{len} bytes");
+    }
+    assert_eq!(uploads.place.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_copy_in_parts_that_fails_is_aborted() {
+    let uploads = uploads().await;
+    put(&uploads.place.store, "film", noise(3 * PART)).await;
+    put(&uploads.place.store, "copy", "old").await;
+    let (from, to) = (path("film"), path("copy"));
+    let break_it = async {
+        // A look, and begun: what fails is a part, or at the latest the end.
+        uploads.relay.wait_for_requests(2).await.unwrap();
+        uploads.relay.set_for(1, Fault::Answer(StatusCode::INTERNAL_SERVER_ERROR));
+    };
+    let (answer, ()) = tokio::join!(uploads.store.copy(&from, &to), break_it);
+    assert!(matches!(answer, Err(StorageError::Unavailable { .. })), "{answer:?}");
+    uploads.place.wait_for_leftovers(0).await;
+    assert_eq!(read(&uploads.place.store, "copy").await, "old");
 }
