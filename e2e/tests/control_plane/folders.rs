@@ -198,7 +198,8 @@ async fn moves_that_are_not_allowed() {
     );
     assert_eq!(paths(&rig).await, before);
     // As deep and as long as may be.
-    ok(&post(&rig, "/v1/folders/move", &json!({"from": "deep", "to": ["x"; 12].join("/")})).await, 200);
+    let deep = ["x"; 12].join("/");
+    ok(&post(&rig, "/v1/folders/move", &json!({"from": "deep", "to": deep})).await, 200);
     ok(&post(&rig, "/v1/folders/move", &json!({"from": "long", "to": "x".repeat(111)})).await, 200);
 }
 
