@@ -7,7 +7,6 @@ mod archive;
 mod contents;
 mod link;
 mod names;
-mod places;
 mod sending;
 
 use std::sync::Arc;
@@ -19,10 +18,10 @@ use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 pub use self::archive::Format;
 pub use self::contents::{Contents, Source, Wanted};
 pub use self::link::LINK_SECONDS_MAX;
-use self::places::Places;
 pub use self::sending::Pieces;
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
+use crate::places::{Full, Place, Places};
 use crate::problem::ApiError;
 use crate::quotas;
 use crate::sealing::Seal;
@@ -35,6 +34,7 @@ pub struct Downloads {
     files_max: usize,
     bytes_max: u64,
     places: Arc<Places>,
+    running: IntGauge,
     stall: Duration,
     seal: Seal,
     ended: IntCounterVec,
@@ -56,7 +56,8 @@ impl Downloads {
             library,
             files_max: settings.download_files as usize,
             bytes_max: settings.download_bytes,
-            places: Arc::new(Places::new(all as usize, of_tenant as usize, running)),
+            places: Arc::new(Places::new(all as usize, of_tenant as usize)),
+            running,
             stall: Duration::from_secs(settings.download_stall_seconds),
             seal: settings.seal(),
             ended,
@@ -81,7 +82,11 @@ impl Downloads {
     /// # Errors
     /// [`ApiError::NoStore`], and [`ApiError::Busy`] or [`ApiError::TooManyDownloads`] when too many are being sent.
     pub fn send(&self, tenant: TenantKey, contents: Contents) -> Result<Pieces, ApiError> {
-        let place = Places::take(&self.places, tenant)?;
+        let place = Places::take(&self.places, tenant).map_err(|full| match full {
+            Full::Tenant => ApiError::TooManyDownloads { limit: self.places.of_tenant() },
+            Full::All => ApiError::Busy,
+        })?;
+        let place = Counted::new(place, &self.running);
         let (database, ended) = (self.library.database().clone(), self.ended.clone());
         let account = move |sent, end: sending::End| {
             ended.with_label_values(&[end.as_str()]).inc();
@@ -92,6 +97,25 @@ impl Downloads {
 
     fn seal(&self) -> &Seal {
         &self.seal
+    }
+}
+
+/// A place that is counted for as long as it is taken.
+struct Counted {
+    _place: Place,
+    running: IntGauge,
+}
+
+impl Counted {
+    fn new(place: Place, running: &IntGauge) -> Self {
+        running.inc();
+        Self { _place: place, running: running.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.running.dec();
     }
 }
 
