@@ -476,6 +476,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/folders/move": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives a folder another name or place, with all that is in it.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["folders_move_to"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/folders/tree": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Folders with how much is in them, by their paths.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["folders_tree"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/folders/{path}": {
         parameters: {
             query?: never;
@@ -706,6 +746,26 @@ export interface paths {
         get: operations["media_get_bytes"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/media/{id}/copy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a medium of the bytes of another one. What is left out is said of it as of the other one, but for the public id.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["media_copy"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1079,6 +1139,66 @@ export interface paths {
          * @description Needs a tenant's key with the scope `delivery:write`.
          */
         delete: operations["signing_keys_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tags, by their names.
+         * @description Needs a tenant's key with the scope `media:read`.
+         */
+        get: operations["tags_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tags/rename": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives a tag another name. If there is one of that name, both become one.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        post: operations["tags_rename"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tags/{tag}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Takes a tag away from all that has it.
+         * @description Needs a tenant's key with the scope `media:write`.
+         */
+        delete: operations["tags_delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1646,7 +1766,7 @@ export interface components {
             id: string;
         };
         /** @enum {string} */
-        Action: "delete" | "tag" | "untag" | "move";
+        Action: "delete" | "tag" | "untag" | "move" | "set";
         /** @description How much was used. */
         Amounts: {
             /**
@@ -1700,11 +1820,13 @@ export interface components {
          * @enum {string}
          */
         AtEnd: "start" | "end";
-        /** @description The same change to many media. */
+        /** @description The same to many media: to those of these ids, or to all that a filter has. */
         Batch: {
             action: components["schemas"]["Action"];
+            filter?: null | components["schemas"]["FilterFields"];
             folder?: string | null;
-            ids: string[];
+            ids?: string[] | null;
+            set?: null | components["schemas"]["EditFields"];
             tags?: string[] | null;
         };
         /** @description A file that is to come. */
@@ -1795,6 +1917,19 @@ export interface components {
             /** @description All of them, with the tags that they were answered with. Without it, whatever has come is taken. */
             parts?: components["schemas"]["NamedPart"][] | null;
         };
+        /** @description How much there is. */
+        Count: {
+            /**
+             * Format: int64
+             * @description How many bytes they have.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description How many media.
+             */
+            media: number;
+        };
         /** @description A collection, and how much is in it. */
         CountedCollection: components["schemas"]["Collection"] & {
             /**
@@ -1804,6 +1939,20 @@ export interface components {
             bytes: number;
             /** Format: int64 */
             media_count: number;
+        };
+        /** @description A folder, and how much is in it. */
+        CountedFolder: {
+            /**
+             * Format: date-time
+             * @description `null` for the top, which was always there.
+             */
+            created_at?: string | null;
+            /** @description In itself. */
+            own: components["schemas"]["Count"];
+            /** @description Names with slashes between them; empty is the top. */
+            path: string;
+            /** @description With all folders that are in it. */
+            total: components["schemas"]["Count"];
         };
         /** @description What a collection is to be. */
         CreateCollection: {
@@ -1936,6 +2085,24 @@ export interface components {
             proved_at?: string | null;
             record: components["schemas"]["TxtRecord"];
         };
+        /** @description The same as it is ordered; what is left out stays as it is. */
+        EditFields: {
+            /** @description Added then. */
+            add_tags?: string[];
+            /**
+             * Format: date-time
+             * @description `null` takes it away.
+             */
+            expires_at?: string | null;
+            /** @description Empty is the top. */
+            folder?: string | null;
+            /** @description Put over what each has, key by key; `null` takes a key away. */
+            metadata?: Record<string, never>;
+            /** @description Taken away first. */
+            remove_tags?: string[];
+            /** @description All that each has, before the others are taken away and added. */
+            tags?: string[] | null;
+        };
         /** @description Who is asked. */
         Endpoint: {
             /** @description Of which media: those that were `created`, `replaced`, or whose scan was `requested`; all if it is left out. */
@@ -2009,6 +2176,21 @@ export interface components {
              */
             file: string;
         };
+        /** @description The same as it is asked for: each medium has all of what is said. */
+        FilterFields: {
+            /** @description Those in this folder, and in none within it; empty is the top. */
+            folder?: string | null;
+            /** @description `image`, `video`, `audio`, `document` or `file`. */
+            kind?: string | null;
+            /** @description What their public ids begin with. */
+            public_id_prefix?: string | null;
+            /** @description Those whose replacement is `quarantined` or `rejected`. */
+            replacement?: string | null;
+            /** @description `quarantined`, `processing`, `playable`, `ready`, `failed` or `rejected`. */
+            state?: string | null;
+            /** @description Those with this tag. */
+            tag?: string | null;
+        };
         /** @description What a step thinks. */
         Finding: {
             /**
@@ -2035,6 +2217,20 @@ export interface components {
             /** Format: date-time */
             created_at: string;
             path: string;
+        };
+        /** @description A folder of another name, or in another place, with all that is in it. */
+        FolderMove: {
+            from: string;
+            to: string;
+        };
+        /** @description A page of the tree of folders, and how much is in each. */
+        FolderTree: {
+            /** @description What was asked for: the top, or a folder. */
+            folder: components["schemas"]["CountedFolder"];
+            /** @description Those within it. */
+            items: components["schemas"]["CountedFolder"][];
+            /** @description What asks for the next page; `null` on the last. */
+            next_cursor?: string | null;
         };
         /**
          * @description How files are packed.
@@ -2526,6 +2722,25 @@ export interface components {
             next_cursor?: string | null;
         };
         /** @description A page of a list. */
+        Page_Tag: {
+            /** @description The items, in the list's order. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description How many bytes they have.
+                 */
+                bytes: number;
+                /**
+                 * Format: int64
+                 * @description How many media.
+                 */
+                media: number;
+                tag: string;
+            }[];
+            /** @description What asks for the next page; `null` on the last. */
+            next_cursor?: string | null;
+        };
+        /** @description A page of a list. */
         Page_Tenant: {
             /** @description The items, in the list's order. */
             items: {
@@ -2759,6 +2974,11 @@ export interface components {
             /** @description 1 to 1000 media. */
             ids: string[];
         };
+        /** @description Another name for a tag. */
+        RenameTag: {
+            from: string;
+            to: string;
+        };
         /** @description Bytes that are to take the place of others. */
         Replacement: {
             /** Format: int64 */
@@ -2852,6 +3072,38 @@ export interface components {
             timeout_seconds?: number;
             /** @description Whether the medium is not delivered before this has passed. */
             wait?: boolean;
+        };
+        /** @description A tag, and what has it. */
+        Tag: {
+            /**
+             * Format: int64
+             * @description How many bytes they have.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description How many media.
+             */
+            media: number;
+            tag: string;
+        };
+        /** @description What has come of it. */
+        Tally: {
+            /**
+             * Format: int64
+             * @description Media that are as they were to be.
+             */
+            done: number;
+            /**
+             * Format: int64
+             * @description Ids that are none of a medium, or not any more.
+             */
+            missing: number;
+            /**
+             * Format: int64
+             * @description Media of which it would have been more than may be said.
+             */
+            refused: number;
         };
         /** @description A tenant, as the operator sees it. */
         Tenant: {
@@ -3855,6 +4107,75 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    folders_move_to: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FolderMove"];
+            };
+        };
+        responses: {
+            /** @description What has come of it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tally"];
+                };
+            };
+            /** @description The job that moves many */
+            202: {
+                headers: {
+                    /** @description Where it is */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    folders_tree: {
+        parameters: {
+            query?: {
+                /** @description Those within this one; empty, or left out, is the top */
+                parent?: string;
+                /** @description Up to so many levels below it, 1 to 32; 1 if not said */
+                levels?: number;
+                /** @description Items of the page, 50 if not said */
+                limit?: number;
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, by path */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FolderTree"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
     folders_put: {
         parameters: {
             query?: never;
@@ -4286,6 +4607,51 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    media_copy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeMedia"];
+            };
+        };
+        responses: {
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description Its version */
+                    ETag?: string;
+                    /** @description Where it is */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Media"];
+                };
+            };
+            /** @description The job that makes a large one */
+            202: {
+                headers: {
+                    /** @description Where it is */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
                 };
             };
             default: components["responses"]["Problem"];
@@ -5037,6 +5403,108 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    tags_list: {
+        parameters: {
+            query?: {
+                /** @description What they begin with */
+                prefix?: string;
+                /** @description Items of the page, 50 if not said */
+                limit?: number;
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, by name */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Tag"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    tags_rename: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Whoever sends the same again within 24 hours is answered the same, and nothing is done twice */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RenameTag"];
+            };
+        };
+        responses: {
+            /** @description What has come of it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tally"];
+                };
+            };
+            /** @description The job that does it to many */
+            202: {
+                headers: {
+                    /** @description Where it is */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    tags_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A slash in it is encoded */
+                tag: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What has come of it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tally"];
+                };
+            };
+            /** @description The job that does it to many */
+            202: {
+                headers: {
+                    /** @description Where it is */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
             };
             default: components["responses"]["Problem"];
         };
