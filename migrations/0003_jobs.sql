@@ -105,13 +105,17 @@ CREATE TRIGGER settle_dependents AFTER UPDATE OF state ON jobs
     EXECUTE FUNCTION settle_dependents();
 
 -- Gives a job to a worker: of the tenants with the fewest jobs running, the one whose next job has waited longest; of its jobs, the
--- most urgent. No row when there is none.
-CREATE FUNCTION claim_job(kinds text[], claimer text, lease interval) RETURNS SETOF jobs
+-- most urgent. No row when there is none, or only of tenants for which this worker does so many already: jobs that take long must not
+-- take all of its hands.
+CREATE FUNCTION claim_job(kinds text[], claimer text, lease interval, per_tenant integer) RETURNS SETOF jobs
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp ROWS 1 AS $$
 DECLARE
     candidate record;
     claimed jobs;
 BEGIN
+    -- One claim of a worker at a time, so that each counts the ones before.
+    PERFORM pg_advisory_xact_lock(hashtextextended('claim_job ' || claimer, 0));
+
     UPDATE jobs SET state = 'queued' FROM (
         SELECT due.tenant_id, due.id FROM jobs AS due
         WHERE due.state = 'delayed' AND due.run_at <= now()
@@ -138,7 +142,7 @@ BEGIN
             ) AS following
         ),
         running AS (
-            SELECT jobs.tenant_id, count(*) AS count FROM jobs
+            SELECT jobs.tenant_id, count(*) AS count, count(*) FILTER (WHERE jobs.worker = claimer) AS here FROM jobs
             WHERE jobs.state = 'running' AND jobs.kind = ANY (kinds) GROUP BY jobs.tenant_id
         )
         SELECT waiting.tenant_id, waiting.kind
@@ -149,6 +153,7 @@ BEGIN
             WHERE jobs.state = 'queued' AND jobs.kind = waiting.kind AND jobs.tenant_id = waiting.tenant_id
             ORDER BY jobs.priority DESC, jobs.run_at, jobs.id LIMIT 1
         ) AS next
+        WHERE coalesce(running.here, 0) < per_tenant
         ORDER BY coalesce(running.count, 0), next.run_at, next.priority DESC
     LOOP
         UPDATE jobs SET
@@ -213,6 +218,6 @@ BEGIN ATOMIC
 END;
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA public FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION claim_job(text[], text, interval), reap_jobs(integer), trim_jobs(timestamptz, integer)
+GRANT EXECUTE ON FUNCTION claim_job(text[], text, interval, integer), reap_jobs(integer), trim_jobs(timestamptz, integer)
     TO calotype_worker;
 GRANT EXECUTE ON FUNCTION job_backoff(smallint) TO calotype_worker;

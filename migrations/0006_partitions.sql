@@ -209,6 +209,16 @@ BEGIN
 END
 $$;
 
+-- Says that the worker that has a retired part is still at it; false when it is another one's by now.
+CREATE FUNCTION renew_retired_part(part uuid, holder uuid) RETURNS boolean
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+BEGIN ATOMIC
+    WITH renewed AS (
+        UPDATE retired_parts SET claimed_until = now() + interval '15 minutes' WHERE id = part AND claim = holder RETURNING 1
+    )
+    SELECT count(*) = 1 FROM renewed;
+END;
+
 -- The rows of some blocks of a retired part, as texts that the types of the columns read back.
 CREATE FUNCTION read_retired_part(part uuid, holder uuid, columns text[], first_block bigint, block_count integer)
 RETURNS SETOF text[]
@@ -217,9 +227,8 @@ SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' SET datestyle
 DECLARE
     texts text;
 BEGIN
-    UPDATE retired_parts SET claimed_until = now() + interval '15 minutes' WHERE id = part AND claim = holder;
-    IF NOT FOUND THEN
-        RAISE 'the part % is another worker''s by now', part USING ERRCODE = 'serialization_failure';
+    IF NOT renew_retired_part(part, holder) THEN
+        RAISE 'the part % is another worker''s by now', part USING ERRCODE = 'lock_not_available';
     END IF;
     SELECT string_agg(format('%I::text', name), ', ' ORDER BY place) INTO texts
     FROM unnest(columns) WITH ORDINALITY AS names (name, place);
@@ -272,7 +281,7 @@ END
 $$;
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA public FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION roll_parts(text), retire_part(text, integer), claim_retired_part(),
+GRANT EXECUTE ON FUNCTION roll_parts(text), retire_part(text, integer), claim_retired_part(), renew_retired_part(uuid, uuid),
     read_retired_part(uuid, uuid, text[], bigint, integer),
     drop_retired_part(uuid, uuid, text, bigint, bigint, bytea) TO calotype_worker;
 GRANT EXECUTE ON FUNCTION state_of_parts() TO calotype_app;

@@ -149,31 +149,50 @@ CALL audit('presets', 'preset');
 CALL audit('images', 'image');
 CALL audit('origins', 'origin');
 CALL audit('folders', 'folder', quiet => '{parent}');
-CALL audit('media', 'media', quiet => '{stored_at}');
+CALL audit('media', 'media', quiet => '{stored_at,swept}');
 -- That a key has ordered, cancelled or retried it; what it does is told under its own name.
 CALL audit('jobs', 'job', hidden => '{payload,result}',
     quiet => '{attempts,attempts_max,run_at,leased_until,started_at,finished_at,token,worker,progress,waits_for,error,trace}',
     events => 'INSERT OR UPDATE OF cancel_requested', only_if => $$current_setting('calotype.actor', true) LIKE 'key:%'$$);
 CALL audit('feed_events', 'purge', quiet => '{id,seq,kind,name,announced_at}', events => 'INSERT', only_if => $$NEW.kind = 'purge'$$);
 
--- A page of what the operator has changed, or of everything that became of one tenant, newest first. `before_at` and `before_seq` are
--- the last entry of the page before.
+-- The last of so many entries that `operator_audit_log` has to look at; none when there are fewer.
+CREATE FUNCTION operator_audit_reach(
+    wanted_tenant uuid, earliest timestamptz, before_at timestamptz, before_seq bigint, look integer
+) RETURNS TABLE (at timestamptz, seq bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp ROWS 1 AS $$
+#variable_conflict use_column
+BEGIN
+    IF wanted_tenant IS NULL THEN
+        RETURN QUERY SELECT at, seq FROM audit_log
+        WHERE actor = 'operator' AND at >= earliest AND (at, seq) < (before_at, before_seq)
+        ORDER BY at DESC, seq DESC OFFSET least(look, 100000) - 1 LIMIT 1;
+    ELSE
+        RETURN QUERY SELECT at, seq FROM audit_log
+        WHERE tenant_id = wanted_tenant AND at >= earliest AND (at, seq) < (before_at, before_seq)
+        ORDER BY at DESC, seq DESC OFFSET least(look, 100000) - 1 LIMIT 1;
+    END IF;
+END
+$$;
+
+-- A page of what the operator has changed, or of everything that became of one tenant, newest first: from `earliest` and
+-- `earliest_seq` on. `before_at` and `before_seq` are the last entry of the page before.
 CREATE FUNCTION operator_audit_log(
     wanted_tenant uuid, wanted_actor text, wanted_resource text, wanted_id text, wanted_action text,
-    earliest timestamptz, before_at timestamptz, before_seq bigint, page_size integer
+    earliest timestamptz, earliest_seq bigint, before_at timestamptz, before_seq bigint, page_size integer
 ) RETURNS SETOF audit_log
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp ROWS 100 AS $$
 BEGIN
     IF wanted_tenant IS NULL THEN
         RETURN QUERY SELECT * FROM audit_log
-        WHERE actor = 'operator' AND at >= earliest AND (at, seq) < (before_at, before_seq)
+        WHERE actor = 'operator' AND at >= earliest AND (at, seq) >= (earliest, earliest_seq) AND (at, seq) < (before_at, before_seq)
             AND (wanted_resource IS NULL OR resource = wanted_resource) AND (wanted_id IS NULL OR resource_id = wanted_id)
             AND (wanted_action IS NULL OR action = wanted_action)
             AND (wanted_actor IS NULL OR actor = wanted_actor)
         ORDER BY at DESC, seq DESC LIMIT least(page_size, 1001);
     ELSE
         RETURN QUERY SELECT * FROM audit_log
-        WHERE tenant_id = wanted_tenant AND at >= earliest AND (at, seq) < (before_at, before_seq)
+        WHERE tenant_id = wanted_tenant AND at >= earliest AND (at, seq) >= (earliest, earliest_seq) AND (at, seq) < (before_at, before_seq)
             AND (wanted_resource IS NULL OR resource = wanted_resource) AND (wanted_id IS NULL OR resource_id = wanted_id)
             AND (wanted_action IS NULL OR action = wanted_action)
             AND (wanted_actor IS NULL OR actor = wanted_actor)
@@ -183,5 +202,5 @@ END
 $$;
 
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA public FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION operator_audit_log(uuid, text, text, text, text, timestamptz, timestamptz, bigint, integer)
-    TO calotype_app;
+GRANT EXECUTE ON FUNCTION operator_audit_reach(uuid, timestamptz, timestamptz, bigint, integer),
+    operator_audit_log(uuid, text, text, text, text, timestamptz, bigint, timestamptz, bigint, integer) TO calotype_app;

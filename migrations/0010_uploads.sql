@@ -46,9 +46,16 @@ CREATE TABLE uploads (
     place integer,
     -- Who makes the medium, where that takes longer than a request.
     job_id uuid,
+    -- Who reads its bytes for that at the moment, and for how long nobody else does unless it is heard of again.
+    copier uuid,
+    copied_until timestamptz,
+    -- How many jobs workers have put in of their own accord, because the one before had failed.
+    rounds smallint NOT NULL DEFAULT 0,
     -- Why that did not work, the last time: a code of the API, and a text.
     error_code text,
     error text,
+    -- When somebody had to change something else first, for the first time. It does not expire before an hour after that.
+    refused_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     -- No URL is good for longer.
     expires_at timestamptz NOT NULL,

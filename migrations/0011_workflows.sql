@@ -22,7 +22,9 @@ ALTER TABLE media
     ADD CONSTRAINT media_state_check
         CHECK (state IN ('quarantined', 'processing', 'playable', 'ready', 'failed', 'rejected')),
     -- How its workflow has gone, and by which job; NULL where there was none.
-    ADD COLUMN scan jsonb;
+    ADD COLUMN scan jsonb,
+    -- The revision of which the bytes are deleted though it is the medium's: they were rejected, and nobody let them through in time.
+    ADD COLUMN swept uuid;
 CREATE INDEX media_in_state ON media (tenant_id, state, id);
 CREATE INDEX media_quarantined ON media (stored_at) WHERE state = 'quarantined';
 
@@ -42,13 +44,14 @@ CREATE TABLE replacements (
     width integer CHECK (width > 0),
     height integer CHECK (height > 0),
     filename text CHECK (octet_length(filename) BETWEEN 1 AND 255),
+    swept uuid,
     PRIMARY KEY (tenant_id, media_id),
     FOREIGN KEY (tenant_id, media_id) REFERENCES media ON DELETE CASCADE
 );
 CREATE INDEX replacements_in_state ON replacements (tenant_id, state, media_id);
 CREATE INDEX replacements_quarantined ON replacements (stored_at) WHERE state = 'quarantined';
 CALL isolate('replacements');
-CALL audit('replacements', 'replacement', quiet => '{stored_at}');
+CALL audit('replacements', 'replacement', quiet => '{stored_at,swept}');
 
 -- 'rejected': a medium leads to it, or a replacement, but it has not passed: it will be doomed, unless somebody lets it through after all.
 ALTER TABLE stored_objects
@@ -60,6 +63,11 @@ CREATE FUNCTION is_served(state text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN state NOT IN ('quarantined', 'rejected');
 GRANT EXECUTE ON FUNCTION is_served(text) TO calotype_app, calotype_worker;
+
+-- How many bytes a row of this size has stored.
+CREATE FUNCTION stored_bytes(bytes bigint, revision uuid, swept uuid) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN swept = revision THEN 0 ELSE bytes END;
 
 -- Has an object deleted that nothing leads to any more. Edges may be sending the bytes, or know the old pointer.
 CREATE PROCEDURE doom_object(tenant uuid, medium uuid, which uuid)
@@ -129,13 +137,64 @@ $$;
 CREATE TRIGGER follow_replacements AFTER UPDATE OR DELETE ON replacements
     FOR EACH ROW EXECUTE FUNCTION follow_replacements();
 
--- Counts bytes that wait beside others as stored, and holds them to the tenant's quota. When they take the place of the others, in one
--- statement, they are counted there and not here any more.
+-- As before, but that bytes of media may be deleted though the media are there, and that bytes which take the place of others have been
+-- counted beside those: whoever lets them be served stores nothing more. They have to be there until they have taken it.
+CREATE OR REPLACE FUNCTION count_stored() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    change record;
+    total stored_totals;
+    allowed quotas;
+    beside bigint;
+BEGIN
+    FOR change IN EXECUTE format(
+        'SELECT tenant_id, sum(bytes)::bigint AS bytes, sum(files)::bigint AS files FROM (%s) AS changes'
+        ' GROUP BY tenant_id HAVING sum(bytes) <> 0 OR sum(files) <> 0 ORDER BY tenant_id',
+        concat_ws(' UNION ALL ',
+            CASE WHEN TG_OP <> 'DELETE' THEN
+                'SELECT tenant_id, stored_bytes(bytes, revision, swept) AS bytes, 1 AS files FROM added' END,
+            CASE WHEN TG_OP <> 'INSERT' THEN
+                'SELECT tenant_id, -stored_bytes(bytes, revision, swept) AS bytes, -1 AS files FROM removed' END))
+    LOOP
+        IF TG_OP = 'INSERT' THEN
+            INSERT INTO stored_totals AS known (tenant_id, bytes, files) VALUES (change.tenant_id, change.bytes, change.files)
+            ON CONFLICT (tenant_id) DO UPDATE SET bytes = known.bytes + EXCLUDED.bytes, files = known.files + EXCLUDED.files
+            RETURNING * INTO total;
+        ELSE
+            UPDATE stored_totals SET bytes = bytes + change.bytes, files = files + change.files
+            WHERE tenant_id = change.tenant_id RETURNING * INTO total;
+            -- The tenant itself is being deleted.
+            CONTINUE WHEN NOT FOUND;
+        END IF;
+        INSERT INTO stored_days AS known (tenant_id, day, bytes, files)
+        VALUES (change.tenant_id, utc_day(), change.bytes, change.files)
+        ON CONFLICT (tenant_id, day) DO UPDATE SET bytes = known.bytes + EXCLUDED.bytes, files = known.files + EXCLUDED.files;
+        SELECT * INTO allowed FROM quotas WHERE tenant_id = change.tenant_id;
+        IF change.bytes > 0 AND total.bytes > allowed.storage_bytes THEN
+            SELECT coalesce(sum(waiting.bytes), 0) INTO beside
+            FROM added JOIN replacements AS waiting
+                ON waiting.tenant_id = added.tenant_id AND waiting.media_id = added.id AND waiting.revision = added.revision
+            WHERE added.tenant_id = change.tenant_id;
+            IF change.bytes > beside THEN
+                RAISE 'the quota of stored bytes is used up' USING ERRCODE = 'check_violation', CONSTRAINT = 'quota_storage';
+            END IF;
+        END IF;
+        IF change.files > 0 AND total.files > allowed.files THEN
+            RAISE 'the quota of files is used up' USING ERRCODE = 'check_violation', CONSTRAINT = 'quota_files';
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+-- Counts bytes that wait beside others as stored, and holds them to the tenant's quota. They are deleted here when they have taken the
+-- place of the others, in the same transaction.
 CREATE FUNCTION count_replacement() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     tenant uuid := coalesce(NEW.tenant_id, OLD.tenant_id);
-    more bigint := coalesce(NEW.bytes, 0) - coalesce(OLD.bytes, 0);
+    more bigint := coalesce(stored_bytes(NEW.bytes, NEW.revision, NEW.swept), 0)
+        - coalesce(stored_bytes(OLD.bytes, OLD.revision, OLD.swept), 0);
     total stored_totals;
 BEGIN
     UPDATE stored_totals SET bytes = bytes + more WHERE tenant_id = tenant RETURNING * INTO total;
@@ -151,7 +210,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER count_replacement AFTER INSERT OR DELETE OR UPDATE OF bytes ON replacements
+CREATE TRIGGER count_replacement AFTER INSERT OR DELETE OR UPDATE OF bytes, revision, swept ON replacements
     FOR EACH ROW EXECUTE FUNCTION count_replacement();
 
 -- How many bytes wait to be judged, and since when the oldest of them: of all tenants, for whoever runs the scanner.

@@ -116,6 +116,10 @@ pub struct ControlPlaneSettings {
     pub uploads_open: u32,
     /// Uploads that are received at the same time, each with a piece of 8 MiB in memory.
     pub uploads_receiving: u32,
+    /// How long a client may send nothing of an upload in parts, and less than it has to.
+    pub upload_wait_seconds: u64,
+    /// The least that it has to send.
+    pub upload_bytes_per_second: u64,
     /// Archives that are sent at the same time.
     pub downloads_running: u32,
     /// Those of them that may be a tenant's.
@@ -188,6 +192,8 @@ impl Default for ControlPlaneSettings {
             upload_hours: 24,
             uploads_open: 1000,
             uploads_receiving: 64,
+            upload_wait_seconds: 30,
+            upload_bytes_per_second: 1024,
             downloads_running: 32,
             downloads_of_tenant: 8,
             download_files: 10_000,
@@ -276,6 +282,9 @@ impl ControlPlaneSettings {
         mistakes.unless((1..=168).contains(&hours), "upload_hours", hours, "1 to 168");
         mistakes.unless((1..=1_000_000).contains(&open), "uploads_open", open, "1 to 1000000");
         mistakes.unless((1..=10_000).contains(&receiving), "uploads_receiving", receiving, "1 to 10000");
+        let (wait, rate) = (self.upload_wait_seconds, self.upload_bytes_per_second);
+        mistakes.unless((1..=3600).contains(&wait), "upload_wait_seconds", wait, "1 to 3600");
+        mistakes.unless((1..=1 << 30).contains(&rate), "upload_bytes_per_second", rate, "1 to 1073741824");
         let (running, of_tenant) = (self.downloads_running, self.downloads_of_tenant);
         mistakes.unless((1..=10_000).contains(&running), "downloads_running", running, "1 to 10000");
         mistakes.unless((1..=10_000).contains(&of_tenant), "downloads_of_tenant", of_tenant, "1 to 10000");

@@ -15,13 +15,15 @@ mod sweep;
 mod take_over;
 mod writer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use isolation::TenantKey;
 use storage::{ObjectPath, ObjectStore, S3Store};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use self::body::Pace;
 pub use self::checksum::Checksum;
 pub use self::complete::{COMPLETE_JOB, CompleteOrder, begin as begin_completing, complete, finish};
 pub use self::key::SignedPart;
@@ -32,6 +34,7 @@ pub use self::take_over::take_over;
 pub use self::writer::{Received, Writer};
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
+use crate::places::{Full, Place, Places};
 use crate::problem::ApiError;
 
 /// What takes uploads in.
@@ -43,7 +46,9 @@ pub struct Incoming {
     /// Most uploads of a tenant that are not over.
     pub open_max: i64,
     /// Those that may be received by us at the same time: each holds a piece of its bytes in memory.
-    receiving: Semaphore,
+    receiving: Arc<Places>,
+    /// How fast their bytes have to come.
+    pace: Pace,
     url_key: OnceCell<key::UrlKey>,
     /// What URLs of ours begin with; `None` where that is the host that a request names.
     api_url: Option<String>,
@@ -52,12 +57,14 @@ pub struct Incoming {
 impl Incoming {
     /// With these settings.
     pub fn new(settings: &ControlPlaneSettings, library: Library) -> Self {
+        let places = settings.uploads_receiving as usize;
         let api_url = settings.api_url.trim_end_matches('/');
         Self {
             library,
             lifetime: Duration::from_secs(settings.upload_hours * 3600),
             open_max: settings.uploads_open.into(),
-            receiving: Semaphore::new(settings.uploads_receiving as usize),
+            receiving: Arc::new(Places::new(places, places.div_ceil(4))),
+            pace: Pace::new(Duration::from_secs(settings.upload_wait_seconds), settings.upload_bytes_per_second),
             url_key: OnceCell::new(),
             api_url: (!api_url.is_empty()).then(|| api_url.to_owned()),
         }
@@ -77,12 +84,15 @@ impl Incoming {
         self.api_url.as_deref().unwrap_or_default()
     }
 
-    /// A place among those that are received.
+    /// A place among those that are received. A tenant has a quarter of them.
     ///
     /// # Errors
-    /// [`ApiError::Busy`].
-    fn place(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        self.receiving.try_acquire().map_err(|_| ApiError::Busy)
+    /// [`ApiError::Busy`] and [`ApiError::TenantBusy`].
+    pub fn place(&self, tenant: TenantKey) -> Result<Place, ApiError> {
+        Places::take(&self.receiving, tenant).map_err(|full| match full {
+            Full::Tenant => ApiError::TenantBusy { limit: self.receiving.of_tenant() },
+            Full::All => ApiError::Busy,
+        })
     }
 }
 

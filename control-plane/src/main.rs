@@ -23,6 +23,7 @@ mod monthly;
 mod names;
 mod openapi;
 mod page;
+mod places;
 mod problem;
 mod quotas;
 mod rates;

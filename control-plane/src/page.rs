@@ -50,6 +50,11 @@ pub struct List {
 }
 
 impl List {
+    /// What asks for what comes after an item.
+    pub fn cursor(self, key: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.mark() + key)
+    }
+
     fn mark(self) -> String {
         format!("{}/{}/", self.name, self.tenant.map(|tenant| tenant.to_string()).unwrap_or_default())
     }
@@ -91,8 +96,7 @@ impl PageQuery {
         let limit = self.limit as usize;
         let more = found.len() > limit;
         found.truncate(limit);
-        let cursor = |last: &T| URL_SAFE_NO_PAD.encode(format!("{}{}", list.mark(), key(last)));
-        let next_cursor = found.last().filter(|_| more).map(cursor);
+        let next_cursor = found.last().filter(|_| more).map(|last| list.cursor(&key(last)));
         Page { items: found, next_cursor }
     }
 

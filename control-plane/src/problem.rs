@@ -169,6 +169,12 @@ pub enum ApiError {
     /// More uploads than are received at the same time, or downloads than are sent.
     #[error("too many files are being received or sent; try again")]
     Busy,
+    /// As many uploads as one tenant may have received at the same time.
+    #[error("{limit} uploads of this tenant are being received, which is its share; try again")]
+    TenantBusy {
+        /// How many that are.
+        limit: usize,
+    },
     /// More downloads of a tenant than are sent at the same time.
     #[error("{limit} downloads are being sent already: let one end")]
     TooManyDownloads {
@@ -192,6 +198,9 @@ pub enum ApiError {
     /// An upload that is in another state.
     #[error("the upload is {0}")]
     UploadState(&'static str),
+    /// Bytes for an upload that is put together of others.
+    #[error("the upload is put together of others, and takes no bytes itself")]
+    UploadFinal,
     /// Bytes for another place than the one where an upload goes on.
     #[error("the upload goes on at {offset}")]
     UploadOffset {
@@ -345,12 +354,13 @@ impl ApiError {
             Self::Bandwidth => (Status::TooManyRequests, "quota-bandwidth"),
             Self::NotEmpty => (Status::Conflict, "not-empty"),
             Self::TooManyUploads { .. } => (Status::TooManyRequests, "too-many-uploads"),
-            Self::Busy => (Status::ServiceUnavailable, "busy"),
+            Self::Busy | Self::TenantBusy { .. } => (Status::ServiceUnavailable, "busy"),
             Self::TooManyDownloads { .. } => (Status::TooManyRequests, "too-many-downloads"),
             Self::DownloadTooLarge { .. } => (Status::UnprocessableEntity, "download-too-large"),
             Self::DownloadEmpty => (Status::NotFound, "download-empty"),
             Self::UploadGone(_) => (Status::Gone, "upload-gone"),
             Self::UploadState(_) => (Status::Conflict, "upload-state"),
+            Self::UploadFinal => (Status::Forbidden, "upload-final"),
             Self::UploadOffset { .. } => (Status::Conflict, "upload-offset"),
             Self::UploadLocked => (Status::Locked, "upload-locked"),
             Self::UploadIncomplete { .. } => (Status::Conflict, "upload-incomplete"),
@@ -383,6 +393,7 @@ impl ApiError {
         match self {
             Self::Dns(_)
             | Self::Busy
+            | Self::TenantBusy { .. }
             | Self::IdempotencyRunning
             | Self::Store(_)
             | Self::Database(DatabaseError::Unavailable(_)) => Some(RETRY_SECONDS),

@@ -191,6 +191,49 @@ pub async fn check_room(database: &Database, tenant: TenantKey) -> Result<(), Ap
     }
 }
 
+/// Whether there is room for so many bytes of a new medium, or of one that they replace. Exact only once they are stored: of those that
+/// replace others, only what is certain to be refused is.
+///
+/// # Errors
+/// [`ApiError::Quota`].
+pub async fn check_room_for(
+    database: &Database,
+    tenant: TenantKey,
+    bytes: u64,
+    replaced: Option<Uuid>,
+) -> Result<(), ApiError> {
+    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
+    let before = match replaced {
+        Some(media) => {
+            let before = sqlx::query_scalar!(
+                r#"SELECT (coalesce((SELECT bytes FROM media WHERE id = $1), 0)
+                     + coalesce((SELECT bytes FROM replacements WHERE media_id = $1), 0)) AS "before!""#,
+                media
+            );
+            before.fetch_one(transaction.connection()).await?
+        }
+        None => 0,
+    };
+    let full = sqlx::query!(
+        r#"SELECT
+             coalesce($1::bigint > 0 AND stored.bytes + $1 > limits.storage_bytes, false) AS "bytes!",
+             coalesce($2::boolean AND stored.files >= limits.files, false) AS "files!"
+           FROM quotas AS limits
+           CROSS JOIN LATERAL (
+             SELECT coalesce(sum(bytes), 0) AS bytes, coalesce(sum(files), 0) AS files FROM stored_totals
+           ) AS stored"#,
+        i64::try_from(bytes).unwrap_or(i64::MAX) - before,
+        replaced.is_none()
+    )
+    .fetch_optional(transaction.connection())
+    .await?;
+    match full {
+        Some(full) if full.bytes => Err(ApiError::Quota(Quota::Storage)),
+        Some(full) if full.files => Err(ApiError::Quota(Quota::Files)),
+        _ => Ok(()),
+    }
+}
+
 /// A quota that is held to here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quota {

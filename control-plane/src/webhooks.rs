@@ -8,15 +8,17 @@
 mod delivery;
 mod queue;
 mod record;
+mod redelivery;
 mod schedule;
 mod secret;
 mod settings;
 
-pub use self::delivery::{Delivery, DeliveryState, deliveries, find_delivery, redeliver, redeliver_since};
+pub use self::delivery::{Delivery, DeliveryState, deliveries, find_delivery};
 pub use self::queue::{Attempt, Due, End, Step, Turn, claim, due_in};
 pub use self::record::{
     Change, NewWebhook, Webhook, change, create, delete, disable, enable, find, list, reseal, rotate, test,
 };
+pub use self::redelivery::{Again, redeliver, redeliver_since};
 pub use self::schedule::Schedule;
 pub use self::secret::Secret;
 pub use self::settings::{WebhookReach, WebhookSettings};

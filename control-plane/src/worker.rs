@@ -22,11 +22,12 @@ use prometheus::Registry;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::config::ControlPlaneSettings;
 use crate::media::Library;
 use crate::quotas;
-use crate::worker::jobs::{CHANGES, Runner, SCANS};
+use crate::worker::jobs::{LANES, Lane, Runner};
 use crate::worker::parts::Parts;
 use crate::worker::webhooks::{Sender, WebhookMetrics};
 
@@ -35,9 +36,6 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// Time between two looks for jobs when there was none.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Jobs that are done at the same time, of those that change media and of those that judge bytes.
-const AT_ONCE: [(&[&str], usize); 2] = [(CHANGES, 2), (SCANS, 4)];
 
 /// Looks between two times that quotas are looked at: a minute.
 const SETTLE_EVERY: u64 = 12;
@@ -65,8 +63,8 @@ pub async fn run(settings: &ControlPlaneSettings, once: bool, registry: Registry
         worker.reap().await?;
         worker.see_to_store().await?;
         quotas::sweep(&worker.database).await?;
-        for (kinds, _) in AT_ONCE {
-            while worker.library.store().is_ok() && worker.runner.run_one(kinds).await? {}
+        for lane in LANES {
+            while worker.library.store().is_ok() && worker.runner.run_one(lane).await? {}
         }
         worker.sender.run_once().await?;
         worker.forget().await?;
@@ -110,7 +108,7 @@ struct Worker {
 impl Worker {
     fn new(settings: &ControlPlaneSettings, database: Database, registry: &Registry) -> anyhow::Result<Self> {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
-        let queue = Queue::new(database.clone(), format!("worker {}", std::process::id()), EVERY);
+        let queue = Queue::new(database.clone(), Uuid::now_v7(), EVERY);
         let library = Library::open(settings, database.clone())?;
         let (runner, parts) = (Runner::new(settings, library.clone()), Parts::new(settings, &library));
         let webhooks = WebhookMetrics::new(registry)?;
@@ -164,9 +162,9 @@ impl Worker {
             tracing::warn!("no uploads are set: jobs about media are left to others");
             return std::future::pending().await;
         }
-        let one_after_the_other = async |kinds: &[&str]| {
+        let one_after_the_other = async |lane: Lane| {
             loop {
-                match self.runner.run_one(kinds).await {
+                match self.runner.run_one(lane).await {
                     Ok(true) => continue,
                     Ok(false) => {}
                     Err(error) => tracing::warn!(cause = error.cause(), "jobs are looked for again soon: {error}"),
@@ -174,7 +172,7 @@ impl Worker {
                 sleep(LOOK_EVERY).await;
             }
         };
-        let lines = AT_ONCE.into_iter().flat_map(|(kinds, count)| std::iter::repeat_n(kinds, count));
+        let lines = LANES.into_iter().flat_map(|lane| std::iter::repeat_n(lane, lane.lines));
         stream::iter(lines).for_each_concurrent(None, one_after_the_other).await;
     }
 

@@ -245,6 +245,48 @@ async fn an_upload_is_found_delivered_and_purged() {
 }
 
 #[tokio::test]
+async fn what_has_not_passed_its_checks_is_said_not_to_be_served() {
+    let rig = Rig::start().await;
+    // Nobody listens there: what asks has no answer, and waits.
+    let step = json!({"name": "look", "http": {"url": "https://checks.example/", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}});
+    let answer = rig.api.json(Method::PUT, &rig.shop.key, "/v1/workflows/any", &json!({"steps": [step]})).await;
+    assert!(answer.status.is_success(), "{}", answer.text());
+    let assistant = Assistant::start(rig.command()).await;
+    rig.web.put("/beach.png", Page::new(picture()));
+    let url = format!("http://{}/beach.png", rig.web.address());
+    let (uploaded, ()) = tokio::join!(assistant.ok("upload_from_url", json!({"url": url, "public_id": "a"})), async {
+        eventually("the job is there", async || {
+            let jobs = body(&rig.api.get(&rig.shop.key, "/v1/jobs").await);
+            jobs["items"].as_array().is_some_and(|jobs| !jobs.is_empty()).then_some(())
+        })
+        .await;
+        rig.worker().await;
+    });
+    let waits = "it is quarantined: it is not served before its checks have passed";
+    assert_eq!((&uploaded["medium"]["state"], &uploaded["not_served"]), (&"quarantined".into(), &waits.into()));
+    let made = assistant.ok("delivery_url", json!({"public_id": "a"})).await;
+    assert_eq!(made["not_served"], waits);
+
+    let target = format!("/v1/media/{}/reject", uploaded["id"].as_str().expect("an id"));
+    let answer = rig.api.json(Method::POST, &rig.shop.key, &target, &json!({"reason": "a logo"})).await;
+    assert!(answer.status.is_success(), "{}", answer.text());
+    let medium = assistant.ok("get_media", json!({"medium": "a"})).await;
+    assert_eq!(
+        (&medium["state"], &medium["scan"]),
+        (&"rejected".into(), &json!({"verdict": "rejected", "reason": "a logo"}))
+    );
+    let made = assistant.ok("delivery_url", json!({"public_id": "a"})).await;
+    assert_eq!(made["not_served"], "it is rejected and not served: a logo");
+
+    let target = target.replace("reject", "release");
+    let answer = rig.api.json(Method::POST, &rig.shop.key, &target, &json!({"reason": "it is ours"})).await;
+    assert!(answer.status.is_success(), "{}", answer.text());
+    assert_eq!(assistant.ok("get_media", json!({"medium": "a"})).await["state"], "ready");
+    assert_eq!(assistant.ok("delivery_url", json!({"public_id": "a"})).await.get("not_served"), None);
+    assert_eq!(assistant.stop().await, "");
+}
+
+#[tokio::test]
 async fn a_url_is_signed_where_there_is_a_key() {
     let rig = Rig::start().await;
     let answer = rig.api.json(Method::POST, &rig.shop.key, "/v1/signing-keys", &json!({ "kid": "mcp" })).await;

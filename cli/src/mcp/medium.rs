@@ -13,6 +13,11 @@ pub struct Medium {
     pub public_id: String,
     /// image, video, audio, document or file.
     pub kind: String,
+    /// ready, or where its bytes are: quarantined, as they have not passed their checks yet, and rejected, as they have not passed, are not served.
+    pub state: String,
+    /// How its bytes have fared in their checks; absent where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scan: Option<Scan>,
     /// Its content type.
     pub content_type: String,
     /// Its size.
@@ -35,6 +40,30 @@ pub struct Medium {
     pub created_at: String,
     /// Where it is delivered, in its own size; the tool delivery_url makes URLs of other renditions.
     pub url: String,
+}
+
+/// How bytes have fared in their checks.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Scan {
+    /// pending, passed, rejected or unknown.
+    pub verdict: String,
+    /// Why they were rejected, or let through by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Medium {
+    /// Why it is not served; nothing when it is.
+    pub fn why_not_served(&self) -> Option<String> {
+        match self.state.as_str() {
+            "quarantined" => Some("it is quarantined: it is not served before its checks have passed".to_owned()),
+            "rejected" => {
+                let reason = self.scan.as_ref().and_then(|scan| scan.reason.as_deref()).unwrap_or("no reason is given");
+                Some(format!("it is rejected and not served: {reason}"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Media, the newest first.

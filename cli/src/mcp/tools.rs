@@ -114,6 +114,9 @@ struct Uploaded {
     /// The medium, once it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     medium: Option<Medium>,
+    /// Why it is not served, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_served: Option<String>,
 }
 
 /// Which rendition is wanted. Either public_id or source is given.
@@ -140,6 +143,9 @@ struct DeliveryUrlMade {
     /// What is done to the original, in the canonical form; absent for the original itself and for presets.
     #[serde(skip_serializing_if = "Option::is_none")]
     canonical: Option<String>,
+    /// Why nothing is served under the URL yet, or any more, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_served: Option<String>,
 }
 
 /// What is taken back: exactly one of them.
@@ -294,27 +300,30 @@ impl Tools {
         }
         let Job { id, state, error } = job;
         match state.as_str() {
-            "done" => Ok(Uploaded { medium: Some(self.medium(&id).await?), state, id }),
+            "done" => {
+                let medium = self.medium(&id).await?;
+                Ok(Uploaded { not_served: medium.why_not_served(), medium: Some(medium), state, id })
+            }
             "failed" | "cancelled" => anyhow::bail!("the upload has {state}: {}", error.unwrap_or_default()),
-            _ => Ok(Uploaded { state, id, medium: None }),
+            _ => Ok(Uploaded { state, id, medium: None, not_served: None }),
         }
     }
 
     async fn url(&self, wanted: &DeliveryUrl) -> anyhow::Result<DeliveryUrlMade> {
-        let (place, source) = match (&wanted.public_id, &wanted.source) {
+        let (place, source, not_served) = match (&wanted.public_id, &wanted.source) {
             (Some(public_id), None) => {
                 let source = path_of(public_id)?;
                 // It tells whether there is one, and where it is delivered.
                 let path = format!("/v1/media/by-public-id/{}", encoded(public_id, "/"));
                 let medium: Medium = self.0.api.get(&path).await?.json()?;
-                (Place::of_medium(&medium.url, &medium.public_id)?, source)
+                (Place::of_medium(&medium.url, &medium.public_id)?, source, medium.why_not_served())
             }
-            (None, Some(source)) => (self.0.delivery.place()?, path_of_source(source)?.to_owned()),
+            (None, Some(source)) => (self.0.delivery.place()?, path_of_source(source)?.to_owned(), None),
             _ => anyhow::bail!("give either public_id or source"),
         };
         let ops = wanted.ops.as_deref().unwrap_or("f=auto");
         let made = self.0.delivery.url(&place, ops, &source, wanted.expires_in_seconds)?;
-        Ok(DeliveryUrlMade { url: made.url, signed: made.is_signed, canonical: made.canonical })
+        Ok(DeliveryUrlMade { url: made.url, signed: made.is_signed, canonical: made.canonical, not_served })
     }
 }
 

@@ -1655,7 +1655,8 @@ export interface paths {
         put?: never;
         /**
          * Puts what has happened since then and was not delivered in the queue again: what was given up, and what has happened while the webhook
-         *     was disabled or was not there. Up to 10000 events, oldest first.
+         *     was disabled or was not there, oldest first. One request looks at up to 50000 events, and puts up to 10000 in the queue: ask again
+         *     with `next_after` until it is `null`.
          * @description Needs a tenant's key with the scope `admin`.
          */
         post: operations["webhooks_redeliver_since"];
@@ -2966,6 +2967,11 @@ export interface components {
         };
         /** @description From when on events are wanted. */
         RedeliverSince: {
+            /**
+             * Format: int64
+             * @description `next_after` of the answer before.
+             */
+            after?: number | null;
             /** Format: date-time */
             since: string;
         };
@@ -3002,8 +3008,11 @@ export interface components {
              * @description How many events.
              */
             count: number;
-            /** @description Whether there are more: ask again. */
-            more: boolean;
+            /**
+             * Format: int64
+             * @description Where to go on: ask again with this as `after`. `null` when nothing is left.
+             */
+            next_after?: number | null;
         };
         /** @description What the next secret is to be. */
         RotateSecret: {
@@ -3538,7 +3547,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page, newest first */
+            /** @description A page, newest first: shorter than asked for, or empty, where 10000 entries were looked at for it; `next_cursor` goes on */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4842,7 +4851,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page, newest first */
+            /** @description A page, newest first: shorter than asked for, or empty, where 10000 entries were looked at for it; `next_cursor` goes on */
             200: {
                 headers: {
                     [name: string]: unknown;

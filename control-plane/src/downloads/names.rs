@@ -1,6 +1,7 @@
 //! What files are called in an archive: so that every system can unpack it, and nothing lands outside of where it is unpacked.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Longest part of a path, in bytes: what file systems take.
 const PART_BYTES_MAX: usize = 255;
@@ -11,15 +12,15 @@ const DEVICES: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
 /// Names that are each given once.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// In small letters: for most desktops `A.jpg` and `a.jpg` are the same file.
-    given: HashSet<String>,
+    /// In small letters, since for most desktops `A.jpg` and `a.jpg` are the same file; and which number the next one of this name is tried with.
+    given: HashMap<String, u64>,
 }
 
 impl Names {
     /// No file will be called as this folder is, nor as those that it is in.
     pub(super) fn keep_for_folders(&mut self, folders: &str) {
         let path = safe_folders(folders).to_lowercase();
-        self.given.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+        self.given.extend(path.match_indices('/').map(|(at, _)| (path[..at].to_owned(), 2)));
     }
 
     /// A path for a file of this name, within these folders: another one than all before. Folders are made safe as names are.
@@ -30,16 +31,24 @@ impl Names {
             Some(at) if at > 0 => name.split_at(at),
             _ => (&name[..], ""),
         };
-        (1..)
-            .map(|n: u64| match n {
-                1 => format!("{folders}{name}"),
-                n => {
-                    let ending = format!(" ({n}){extension}");
-                    format!("{folders}{}{ending}", shortened(stem, PART_BYTES_MAX.saturating_sub(ending.len())))
-                }
-            })
-            .find(|path| self.given.insert(path.to_lowercase()))
-            .unwrap_or_default()
+        let plain = format!("{folders}{name}");
+        let mut number = match self.given.entry(plain.to_lowercase()) {
+            Entry::Vacant(free) => {
+                free.insert(2);
+                return plain;
+            }
+            Entry::Occupied(taken) => *taken.get(),
+        };
+        loop {
+            let ending = format!(" ({number}){extension}");
+            let path = format!("{folders}{}{ending}", shortened(stem, PART_BYTES_MAX.saturating_sub(ending.len())));
+            number += 1;
+            if let Entry::Vacant(free) = self.given.entry(path.to_lowercase()) {
+                free.insert(2);
+                self.given.insert(plain.to_lowercase(), number);
+                return path;
+            }
+        }
     }
 }
 
@@ -81,6 +90,8 @@ fn shortened(text: &str, bytes_max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -96,6 +107,14 @@ mod tests {
         assert_eq!(path("", "beach (2).jpg"), "beach (2) (2).jpg");
         assert_eq!((path("", ".profile"), path("", ".profile")), (".profile".to_owned(), ".profile (2)".to_owned()));
         assert_eq!(path("", "été"), "été");
+    }
+
+    /// Phones call all pictures the same. Were each number tried for each of them, this would take minutes.
+    #[test]
+    fn a_name_that_comes_again_and_again_is_found_another_one_at_once() {
+        let mut names = Names::default();
+        let all: HashSet<String> = (0..50_000).map(|_| names.path("", "image.jpg")).collect();
+        assert!(all.len() == 50_000 && all.contains("image (50000).jpg"));
     }
 
     #[test]

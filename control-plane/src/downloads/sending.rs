@@ -16,7 +16,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uploads::object_path;
 
 use super::archive::Archive;
@@ -28,6 +28,9 @@ const PIECES: usize = 2;
 /// Files that are asked for at the same time: the next one comes while one is sent.
 const FILES: usize = 2;
 
+/// Bytes a second that a client has to take on average.
+const SLOWEST: u64 = 16 << 10;
+
 /// Pauses before a file is gone on with that has broken off.
 const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
@@ -36,7 +39,7 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis
 pub(super) enum End {
     /// All was sent.
     Whole,
-    /// The client has left, or has not taken anything for too long.
+    /// The client has left, has not taken anything for too long, or takes too little.
     Left,
     /// A file could not be had.
     Failed,
@@ -104,7 +107,7 @@ pub(super) fn pieces<P: Send + 'static>(
 ) -> Pieces {
     let begin = move |taker| {
         tokio::spawn(async move {
-            let mut sender = Sender { store, tenant, taker, stall, sent: 0 };
+            let mut sender = Sender { store, tenant, taker, stall, waited: Duration::ZERO, sent: 0 };
             let archive = contents.name.clone();
             let end = match sender.send_all(contents).await {
                 Ok(()) => End::Whole,
@@ -127,6 +130,8 @@ struct Sender {
     tenant: TenantKey,
     taker: Taker,
     stall: Duration,
+    /// For the client.
+    waited: Duration,
     sent: u64,
 }
 
@@ -217,11 +222,13 @@ impl Sender {
         Ok(())
     }
 
-    async fn give(&self, piece: Option<Bytes>) -> Result<(), SendError> {
-        match timeout(self.stall, self.taker.send(piece)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(SendError::Left),
-        }
+    /// Waits for the client only for as long as one may wait for it, now and in all.
+    async fn give(&mut self, piece: Option<Bytes>) -> Result<(), SendError> {
+        let in_all = self.stall + Duration::from_secs(self.sent / SLOWEST);
+        let (began, limit) = (Instant::now(), self.stall.min(in_all.saturating_sub(self.waited)));
+        let given = timeout(limit, self.taker.send(piece)).await;
+        self.waited += began.elapsed();
+        given.map_err(|_| SendError::Left)?.map_err(|_| SendError::Left)
     }
 }
 

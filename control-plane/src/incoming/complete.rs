@@ -2,7 +2,10 @@
 //!
 //! They are read once, on their way to an object of the medium's own: what is hashed, measured and looked at is what is stored there,
 //! and what anybody writes below the upload's name afterwards changes nothing. The last transaction makes the medium and says so in
-//! the upload's row, under a lock: whoever does the same meanwhile finds it done, so that any number of tries makes one medium.
+//! the upload's row, under a lock: whoever does the same meanwhile finds it done, so that any number of tries makes one medium. That
+//! not all of them read the bytes for nothing, the row says who does, for as long as that one is heard of.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -10,18 +13,36 @@ use isolation::{Mandate, TenantKey, TenantTransaction};
 use jobs::{JobId, NewJob};
 use serde::{Deserialize, Serialize};
 use storage::{GetOptions, ObjectPath, StorageError, StoredPart};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::parts::{self, NamedPart};
-use super::record::{self, Protocol, State, Upload};
+use super::record::{self, Protocol, State, Upload, interval};
+use super::sweep::is_left;
 use super::{Incoming, bucket, whole_path};
 use crate::etag::Condition;
 use crate::media::{self, Intake, Library, NewMedia, Row, Taken};
+use crate::places::Place;
 use crate::problem::ApiError;
+use crate::quotas;
 
 /// Uploads that are larger are completed by a worker: reading them takes longer than proxies wait for an answer.
 const NOW_BYTES_MAX: u64 = 64 << 20;
+
+/// How long nobody else reads the bytes of an upload whose reader is not heard of any more.
+const HOLD: Duration = Duration::from_secs(15);
+
+/// Time between two times that a reader is heard of.
+const HEARD_EVERY: Duration = Duration::from_secs(3);
+
+/// How long somebody waits for another one who completes the same: longer than for one who has died.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Time between two looks at whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// So many bytes are copied in a second, however slow the store: what is larger has more time.
+const BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// The kind of jobs that complete uploads.
 pub const COMPLETE_JOB: &str = "complete_upload";
@@ -57,27 +78,34 @@ pub(super) async fn enqueue(transaction: &mut TenantTransaction, id: Uuid) -> Re
     Ok(jobs::enqueue(transaction, &NewJob::new(COMPLETE_JOB, order)).await?)
 }
 
-/// Completes an upload, or has a worker do so: then it is [`State::Completing`]. Doing it again changes nothing.
+/// Completes an upload, or has a worker do so: then it is [`State::Completing`], as when another request takes long to. Doing it again
+/// changes nothing. It needs one of the places for uploads, as it reads and writes no less.
 ///
 /// # Errors
 /// Those of [`parts::check`] and [`finish`]; what an upload has failed with is told again.
 pub async fn complete(
     incoming: &Incoming,
-    mandate: &Mandate,
+    (mandate, _place): (&Mandate, Place),
     id: Uuid,
     named: Option<&[NamedPart]>,
 ) -> Result<Upload, ApiError> {
     let tenant = mandate.tenant;
     let database = incoming.library.database();
-    let mut upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
+    let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
+    let mut upload = record::find(&mut transaction, id).await?;
     if upload.is_partial() {
         return Err(ApiError::UploadState("a part of another one"));
     }
+    let is_left = is_left(&mut transaction, &upload).await?;
+    drop(transaction);
     if upload.state == State::Open {
         gather(incoming, tenant, &upload, named).await?;
+    }
+    if upload.state == State::Open || is_left {
         let mut transaction = database.begin(&Mandate::upkeep(tenant)).await?;
         // Somebody else may have done so meanwhile.
-        if record::lock(&mut transaction, id).await?.state == State::Open {
+        let now = record::lock(&mut transaction, id).await?;
+        if now.state == upload.state && now.job == upload.job {
             begin(&mut transaction, id, upload.bytes.unwrap_or_default()).await?;
         }
         upload = record::find(&mut transaction, id).await?;
@@ -142,44 +170,123 @@ async fn is_whole_there(store: &storage::ObjectStore, path: &ObjectPath, bytes: 
     }
 }
 
-/// Makes the medium of an upload of which all bytes are there. `progress` is told how many have been read.
+/// Makes the medium of an upload of which all bytes are there. `progress` is told how many have been read. While another one does so it
+/// is waited for; if that takes long, the upload is still [`State::Completing`].
 ///
 /// # Errors
 /// [`ApiError::HashMismatch`] and others that are about the bytes: then the upload has failed. [`ApiError::Exists`] when the public id
-/// is taken, and [`ApiError::Quota`]: it can be completed again. After [`ApiError::Store`] and [`ApiError::Database`] a worker goes on.
+/// is taken, and [`ApiError::Quota`]: it can be completed again. After [`ApiError::Store`], [`ApiError::Database`] and
+/// [`ApiError::Conflict`] a worker goes on.
 pub async fn finish(
     library: &Library,
     mandate: &Mandate,
     id: Uuid,
     progress: impl Fn(u64) + Send + Sync,
 ) -> Result<Upload, ApiError> {
-    let tenant = mandate.tenant;
-    let upload = record::find(&mut library.database().begin(&Mandate::upkeep(tenant)).await?, id).await?;
-    match upload.state {
-        State::Completing => {}
-        State::Done => return Ok(upload),
-        state => return Err(ApiError::UploadState(state.as_str())),
-    }
-    let objects = objects(library, tenant, &upload).await?;
-    let intake = Intake::begin(library, tenant, upload.media).await?;
-    let made = async {
-        let taken = intake.take(Box::pin(read(library, objects, progress))).await.map_err(of_source)?;
-        check(&upload, &taken)?;
-        make(library, mandate, &upload, &intake, &taken).await
-    };
-    match timeout(library.upload_time, made).await.unwrap_or(Err(ApiError::UploadTime)) {
-        Ok(Some(row)) => {
-            media::published(library, tenant, row, None).await?;
+    let (tenant, copier, until) = (mandate.tenant, Uuid::now_v7(), Instant::now() + PATIENCE);
+    let mut has_waited = false;
+    let upload = loop {
+        let (upload, is_ours) = hold(library, tenant, (id, copier)).await?;
+        match upload.state {
+            State::Completing if is_ours => break upload,
+            State::Completing if Instant::now() < until => {}
+            State::Completing | State::Done => return Ok(upload),
+            State::Failed => return Err(failed_with(&upload)),
+            // Whoever was at it had to give it back.
+            State::Open if has_waited => return Err(ApiError::Conflict),
+            State::Open => return Err(ApiError::UploadState(upload.state.as_str())),
+            state @ (State::Expired | State::Aborted) => return Err(ApiError::UploadGone(state.as_str())),
         }
-        // Another try was faster.
-        Ok(None) => intake.give_up(&ApiError::Conflict).await,
+        has_waited = true;
+        sleep(LOOK_EVERY).await;
+    };
+    let copied = tokio::select! {
+        copied = copy(library, mandate, &upload, progress) => copied,
+        lost = keep_hold(library, tenant, (id, copier)) => Err(lost),
+    };
+    match copied {
+        Ok(row) => media::published(library, tenant, row, None).await?,
         Err(reason) => {
-            intake.give_up(&reason).await;
-            give_back(library, tenant, id, &reason).await?;
+            give_back(library, tenant, (id, copier), &reason).await?;
             return Err(reason);
         }
-    }
+    };
     record::find(&mut library.database().begin(&Mandate::upkeep(tenant)).await?, id).await
+}
+
+/// Keeps others from reading the bytes of an upload, unless somebody does already; the upload, and whether they are ours to read.
+async fn hold(library: &Library, tenant: TenantKey, (id, copier): (Uuid, Uuid)) -> Result<(Upload, bool), ApiError> {
+    let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
+    let held = sqlx::query!(
+        "UPDATE uploads SET copier = $2, copied_until = now() + $3
+         WHERE id = $1 AND state = 'completing' AND coalesce(copied_until <= now(), true)",
+        id,
+        copier,
+        interval(HOLD)
+    );
+    let is_ours = held.execute(transaction.connection()).await?.rows_affected() == 1;
+    let upload = record::find(&mut transaction, id).await?;
+    transaction.commit().await?;
+    Ok((upload, is_ours))
+}
+
+/// Is heard of until the bytes are not ours any more, or it is not known.
+async fn keep_hold(library: &Library, tenant: TenantKey, (id, copier): (Uuid, Uuid)) -> ApiError {
+    let mut heard = Instant::now();
+    loop {
+        sleep(HEARD_EVERY).await;
+        let renewed = async {
+            let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
+            // Or done, by us and at this moment.
+            let held = sqlx::query!(
+                "UPDATE uploads SET copied_until = now() + $3
+                 WHERE id = $1 AND copier = $2 AND state IN ('completing', 'done')",
+                id,
+                copier,
+                interval(HOLD)
+            );
+            let is_ours = held.execute(transaction.connection()).await?.rows_affected() == 1;
+            transaction.commit().await?;
+            Ok::<_, ApiError>(is_ours)
+        };
+        match renewed.await {
+            Ok(true) => heard = Instant::now(),
+            Ok(false) => return ApiError::Conflict,
+            // The database may be back before anybody else goes on.
+            Err(_) if heard.elapsed() < HOLD => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Reads the bytes on their way to the medium's object, and makes the medium.
+async fn copy(
+    library: &Library,
+    mandate: &Mandate,
+    upload: &Upload,
+    progress: impl Fn(u64) + Send + Sync,
+) -> Result<Row, ApiError> {
+    let tenant = mandate.tenant;
+    let (bytes, replaced) = (upload.bytes.unwrap_or_default(), upload.replaces.then_some(upload.media));
+    quotas::check_room_for(library.database(), tenant, bytes, replaced).await?;
+    let objects = objects(library, tenant, upload).await?;
+    let time = time_for(library.upload_time, bytes);
+    let intake = Intake::begin_within(library, tenant, upload.media, time).await?;
+    let made = async {
+        let taken = intake.take(Box::pin(read(library, objects, progress))).await.map_err(of_source)?;
+        check(upload, &taken)?;
+        make(library, mandate, upload, &intake, &taken).await
+    };
+    let made = timeout(time, made).await.unwrap_or(Err(ApiError::UploadTime));
+    if let Err(reason) = &made {
+        intake.give_up(reason).await;
+    }
+    made
+}
+
+/// How long so many bytes may take.
+fn time_for(upload_time: Duration, bytes: u64) -> Duration {
+    upload_time + Duration::from_secs(bytes / BYTES_PER_SECOND)
 }
 
 /// The objects that have its bytes, in their order.
@@ -242,19 +349,20 @@ fn check(upload: &Upload, taken: &Taken) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Makes the medium; `None` when it is there already.
+/// Makes the medium.
 async fn make(
     library: &Library,
     mandate: &Mandate,
     upload: &Upload,
     intake: &Intake<'_>,
     taken: &Taken,
-) -> Result<Option<Row>, ApiError> {
+) -> Result<Row, ApiError> {
     let fields = upload.description.check()?;
     let mut transaction = library.database().begin(mandate).await?;
     match record::lock(&mut transaction, upload.id).await?.state {
         State::Completing => {}
-        State::Done => return Ok(None),
+        // Another one had taken us for dead.
+        State::Done => return Err(ApiError::Conflict),
         state => return Err(ApiError::UploadState(state.as_str())),
     }
     let filename = upload.filename.as_deref();
@@ -271,11 +379,16 @@ async fn make(
     .execute(transaction.connection())
     .await?;
     transaction.commit().await?;
-    Ok(Some(row))
+    Ok(row)
 }
 
-/// Notes why no medium was made, where trying again will not help.
-async fn give_back(library: &Library, tenant: TenantKey, id: Uuid, reason: &ApiError) -> Result<(), ApiError> {
+/// Notes why no medium was made, and lets others try.
+async fn give_back(
+    library: &Library,
+    tenant: TenantKey,
+    (id, copier): (Uuid, Uuid),
+    reason: &ApiError,
+) -> Result<(), ApiError> {
     let state = match reason {
         // Somebody has to change something else first; the bytes are good.
         ApiError::Exists(_) | ApiError::Quota(_) => State::Open,
@@ -286,21 +399,42 @@ async fn give_back(library: &Library, tenant: TenantKey, id: Uuid, reason: &ApiE
         | ApiError::Field { .. }
         | ApiError::NotFound(_)
         | ApiError::Changed => State::Failed,
-        _ => return Ok(()),
+        // A worker goes on.
+        _ => State::Completing,
     };
     let mut transaction = library.database().begin(&Mandate::upkeep(tenant)).await?;
     sqlx::query!(
-        "UPDATE uploads SET state = $2, error_code = $3, error = $4, job_id = NULL,
-             expires_at = greatest(expires_at, now() + interval '1 hour'),
-             due_at = CASE WHEN $2 = 'open' THEN greatest(expires_at, now() + interval '1 hour') ELSE now() END
-         WHERE id = $1 AND state = 'completing'",
+        "UPDATE uploads SET state = $2, error_code = $3, error = $4, copier = NULL, copied_until = NULL,
+             job_id = CASE WHEN $2 = 'completing' THEN job_id END,
+             refused_at = CASE WHEN $2 = 'open' THEN given.first ELSE refused_at END,
+             expires_at = CASE WHEN $2 = 'completing' THEN expires_at ELSE given.until END,
+             due_at = CASE $2 WHEN 'completing' THEN due_at WHEN 'open' THEN given.until ELSE now() END
+         FROM (
+             SELECT coalesce(refused_at, now()) AS first,
+                 greatest(expires_at, coalesce(refused_at, now()) + interval '1 hour') AS until
+             FROM uploads WHERE id = $1
+         ) AS given
+         WHERE id = $1 AND state = 'completing' AND copier = $5",
         id,
         state.as_str(),
         reason.code(),
-        reason.detail()
+        reason.detail(),
+        copier
     )
     .execute(transaction.connection())
     .await?;
     transaction.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_uploads_have_more_time() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(time_for(hour, 1), hour);
+        assert_eq!(time_for(hour, 50_000_000_000), hour + Duration::from_secs(11_920));
+    }
 }

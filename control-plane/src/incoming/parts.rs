@@ -203,12 +203,23 @@ impl Incoming {
     /// Takes a part that a URL of ours is good for; its entity tag.
     ///
     /// # Errors
-    /// [`ApiError::UploadGone`], [`ApiError::UploadState`] when no parts are taken any more, [`ApiError::UploadLength`] for any
-    /// other number of bytes, [`ApiError::BodyCut`], [`ApiError::UploadTime`], [`ApiError::Busy`].
+    /// [`ApiError::UrlRefused`] when the tenant is suspended or gone, [`ApiError::UploadGone`], [`ApiError::UploadState`] when no parts
+    /// are taken any more, [`ApiError::UploadLength`] for any other number of bytes, [`ApiError::BodyCut`], [`ApiError::UploadTime`],
+    /// [`ApiError::Busy`], [`ApiError::TenantBusy`].
     pub async fn receive_part(&self, part: &SignedPart, data: Data<'_>) -> Result<String, ApiError> {
-        let _place = self.place()?;
+        let _place = self.place(part.tenant)?;
         let database = self.library.database();
-        let upload = record::find(&mut database.begin(&Mandate::upkeep(part.tenant)).await?, part.upload).await?;
+        let mut transaction = database.begin(&Mandate::upkeep(part.tenant)).await?;
+        // As its keys, its URLs do not work while a tenant is suspended, nor after its end.
+        let is_active = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM tenants WHERE id = $1 AND state = 'active') AS "is_active!""#,
+            part.tenant.as_uuid()
+        );
+        if !is_active.fetch_one(transaction.connection()).await? {
+            return Err(ApiError::UrlRefused);
+        }
+        let upload = record::find(&mut transaction, part.upload).await?;
+        drop(transaction);
         upload.must_be_open()?;
         let size = sizes(&upload)?.nth(usize::from(part.number).wrapping_sub(1));
         if size != Some(part.bytes) {
@@ -218,8 +229,8 @@ impl Incoming {
         let path = uploads::incoming_path(part.tenant.as_uuid(), part.upload, object);
         let store = self.library.store()?;
         let stored = async {
-            let sha256 =
-                store_hashed(store, &path, Body::open(data, part.bytes), part.bytes, self.library.upload_time).await?;
+            let body = Body::open(data, part.bytes, self.pace);
+            let sha256 = store_hashed(store, &path, body, part.bytes, self.library.upload_time).await?;
             self.keep_part(part, object, &sha256).await?;
             Ok(etag(&sha256))
         };

@@ -118,6 +118,11 @@ impl Upload {
         self.concat.as_deref() == Some("partial")
     }
 
+    /// Whether it is put together of others.
+    pub fn is_final(&self) -> bool {
+        self.concat.as_deref() == Some("final")
+    }
+
     /// Lets those go on who bring bytes.
     ///
     /// # Errors
@@ -373,10 +378,13 @@ pub async fn pieces(transaction: &mut TenantTransaction, id: Uuid) -> Result<Vec
 /// Gives an upload up. What has come of it is deleted soon.
 ///
 /// # Errors
-/// [`ApiError::NotFound`]; [`ApiError::UploadState`] when it is complete: then there is a medium, or will be.
+/// [`ApiError::NotFound`]; [`ApiError::UploadState`] when it is complete: then there is a medium, or will be, unless the job that was to
+/// make it has failed or was cancelled.
 pub async fn abort(incoming: &Incoming, tenant: TenantKey, id: Uuid) -> Result<(), ApiError> {
     let mut transaction = incoming.library.database().begin(&Mandate::upkeep(tenant)).await?;
-    match lock(&mut transaction, id).await?.state {
+    let upload = lock(&mut transaction, id).await?;
+    match upload.state {
+        State::Completing if super::sweep::is_left(&mut transaction, &upload).await? => {}
         state @ (State::Completing | State::Done) => return Err(ApiError::UploadState(state.as_str())),
         State::Open | State::Failed | State::Expired | State::Aborted => {}
     }

@@ -1,17 +1,19 @@
 //! The end of uploads: what they leave in the store is deleted, and again when no URL is good any more; those that somebody died over
 //! are gone on with.
 
-use futures_util::TryFutureExt;
-use isolation::{Mandate, TenantKey};
-use jobs::{JobId, JobState};
+use isolation::{Mandate, TenantKey, TenantTransaction};
+use jobs::{JobId, JobState, JobsError};
 use storage::{ListLimit, StorageError};
 use uploads::incoming_prefix;
 use uuid::Uuid;
 
-use super::record::{self, State};
+use super::record::{self, State, Upload};
 use super::{bucket, complete, whole_path};
 use crate::media::Library;
 use crate::problem::ApiError;
+
+/// Most jobs that are put in, each because the one before has failed: for four days.
+const ROUNDS_MAX: i16 = 8;
 
 /// An upload that a worker has to look at.
 #[derive(Debug)]
@@ -120,15 +122,7 @@ async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<bool, A
         transaction.commit().await?;
         return Ok(false);
     }
-    let job = match upload.job {
-        Some(job) => jobs::find(&mut transaction, JobId(job)).map_ok(|job| Some(job.state)).await,
-        None => Ok(None),
-    };
-    let job = match job {
-        Err(jobs::JobsError::NotFound) => None,
-        job => job?,
-    };
-    match job {
+    match job_of(&mut transaction, &upload).await? {
         Some(state) if !state.is_over() => {
             sqlx::query!("UPDATE uploads SET due_at = now() + interval '1 hour' WHERE id = $1", id)
                 .execute(transaction.connection())
@@ -141,12 +135,60 @@ async fn go_on(library: &Library, tenant: TenantKey, id: Uuid) -> Result<bool, A
                 .await?;
         }
         _ => {
+            // What has failed for an hour may well for longer: the next looks are after 2, 4, 8, 16 and 24 hours.
+            let counted = sqlx::query!(
+                "UPDATE uploads SET rounds = rounds + 1,
+                     due_at = now() + least(interval '1 hour' * power(2, rounds), interval '1 day')
+                 WHERE id = $1 AND rounds < $2",
+                id,
+                ROUNDS_MAX
+            );
+            if counted.execute(transaction.connection()).await?.rows_affected() == 0 {
+                give_up(&mut transaction, id).await?;
+                transaction.commit().await?;
+                return Ok(false);
+            }
             let job = complete::enqueue(&mut transaction, id).await?;
-            sqlx::query!("UPDATE uploads SET job_id = $2, due_at = now() + interval '1 hour' WHERE id = $1", id, job.0)
+            sqlx::query!("UPDATE uploads SET job_id = $2 WHERE id = $1", id, job.0)
                 .execute(transaction.connection())
                 .await?;
         }
     }
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Ends an upload that could not be completed however often it was tried.
+async fn give_up(transaction: &mut TenantTransaction, id: Uuid) -> Result<(), ApiError> {
+    sqlx::query!(
+        "UPDATE uploads SET state = 'failed', job_id = NULL, error_code = coalesce(error_code, 'internal'),
+             error = coalesce(error, 'no worker could complete it')
+         WHERE id = $1",
+        id
+    )
+    .execute(transaction.connection())
+    .await?;
+    let tenant = transaction.tenant();
+    tracing::warn!(%tenant, upload = %id, rounds = ROUNDS_MAX, "an upload could not be completed, and is given up");
+    Ok(())
+}
+
+/// Whether the job that was to complete an upload has ended without a medium: nobody is at it until somebody says what is to become of
+/// it, or a worker looks.
+///
+/// # Errors
+/// [`ApiError::Database`].
+pub(super) async fn is_left(transaction: &mut TenantTransaction, upload: &Upload) -> Result<bool, ApiError> {
+    let has_job = upload.state == State::Completing && upload.job.is_some();
+    Ok(has_job && job_of(transaction, upload).await?.is_none_or(JobState::is_over))
+}
+
+/// How the job is that completes an upload. `None` where there is none, or none any more.
+async fn job_of(transaction: &mut TenantTransaction, upload: &Upload) -> Result<Option<JobState>, ApiError> {
+    let Some(job) = upload.job else { return Ok(None) };
+    match jobs::find(transaction, JobId(job)).await {
+        Ok(job) => Ok(Some(job.state)),
+        Err(JobsError::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

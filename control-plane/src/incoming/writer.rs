@@ -12,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use isolation::{Mandate, TenantKey};
 use rocket::data::Data;
 use storage::{GetOptions, ObjectPath, PutOptions};
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -21,6 +20,7 @@ use super::checksum::Checksum;
 use super::record::{self, Upload, number};
 use super::take_over::{is_free, take_over};
 use super::{Incoming, complete};
+use crate::places::Place;
 use crate::problem::ApiError;
 
 /// Most bytes of an object, and what a request holds in memory.
@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Who receives bytes of an upload.
 pub struct Writer<'a> {
     incoming: &'a Incoming,
-    _place: SemaphorePermit<'a>,
+    place: Place,
     tenant: TenantKey,
     upload: Upload,
     token: Uuid,
@@ -63,7 +63,7 @@ struct Unkept {
 }
 
 /// What has come.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Received {
     /// How many bytes in all.
     pub offset: u64,
@@ -71,6 +71,8 @@ pub struct Received {
     pub upload: Upload,
     /// Whether these are all, and a medium is to be made of them.
     pub is_whole: bool,
+    /// The place that it had, for whoever goes on.
+    pub place: Place,
 }
 
 /// Why no more bytes are read.
@@ -85,19 +87,19 @@ impl<'a> Writer<'a> {
     /// Becomes the writer of an upload, at this place. `bytes` says how many there will be, where that was left open.
     ///
     /// # Errors
-    /// [`ApiError::Busy`], [`ApiError::UploadGone`], [`ApiError::UploadState`]; [`ApiError::UploadOffset`] at any other place.
+    /// [`ApiError::Busy`], [`ApiError::TenantBusy`], [`ApiError::UploadGone`], [`ApiError::UploadState`]; [`ApiError::UploadOffset`] at any other place.
     pub async fn begin(
         incoming: &'a Incoming,
         tenant: TenantKey,
         id: Uuid,
         (offset, bytes): (u64, Option<u64>),
     ) -> Result<Self, ApiError> {
-        let (place, token) = (incoming.place()?, Uuid::now_v7());
+        let (place, token) = (incoming.place(tenant)?, Uuid::now_v7());
         let database = incoming.library.database();
         let upload = record::find(&mut database.begin(&Mandate::upkeep(tenant)).await?, id).await?;
         upload.must_be_open()?;
         take_over(database, tenant, id, Some(token)).await?;
-        let mut writer = Self { incoming, _place: place, tenant, upload, token, tail: None, next: 1 };
+        let mut writer = Self { incoming, place, tenant, upload, token, tail: None, next: 1 };
         match writer.find_place(offset, bytes).await {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -140,13 +142,15 @@ impl<'a> Writer<'a> {
     pub async fn receive(mut self, data: Data<'_>, checksum: Option<Checksum>) -> Result<Received, ApiError> {
         let received = self.take_in(data, checksum).await;
         self.release().await;
-        received
+        let is_whole = received?;
+        Ok(Received { offset: self.upload.received, upload: self.upload, is_whole, place: self.place })
     }
 
-    async fn take_in(&mut self, data: Data<'_>, mut checksum: Option<Checksum>) -> Result<Received, ApiError> {
+    /// Whether all bytes of the upload are there then.
+    async fn take_in(&mut self, data: Data<'_>, mut checksum: Option<Checksum>) -> Result<bool, ApiError> {
         let end = self.upload.bytes.unwrap_or(self.incoming.library.bytes_max);
         let mut left = end.saturating_sub(self.upload.received);
-        let mut body = Body::open(data, left);
+        let mut body = Body::open(data, left, self.incoming.pace);
         let until = Instant::now() + self.incoming.library.upload_time;
         let mut unkept = Vec::new();
         let mut is_whole = false;
@@ -184,7 +188,7 @@ impl<'a> Writer<'a> {
                 // Nothing is missing any more.
                 Some(Stop::Broken(error)) if !is_whole => return Err(error),
                 Some(Stop::Broken(_) | Stop::End) => {
-                    return Ok(Received { offset: self.upload.received, upload: self.upload.clone(), is_whole });
+                    return Ok(is_whole);
                 }
             }
         }

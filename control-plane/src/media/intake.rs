@@ -53,6 +53,19 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// [`ApiError::NoStore`] and [`ApiError::Database`].
     pub async fn begin(library: &'a Library, tenant: TenantKey, media: Uuid) -> Result<Self, ApiError> {
+        Self::begin_within(library, tenant, media, library.upload_time).await
+    }
+
+    /// The same of one that may take such a time.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub async fn begin_within(
+        library: &'a Library,
+        tenant: TenantKey,
+        media: Uuid,
+        time: Duration,
+    ) -> Result<Self, ApiError> {
         library.store()?;
         let revision = Uuid::now_v7();
         let mut transaction = library.database.begin(&Mandate::upkeep(tenant)).await?;
@@ -62,7 +75,7 @@ impl<'a> Intake<'a> {
             tenant.as_uuid(),
             media,
             revision,
-            interval(library.upload_time + MARGIN)
+            interval(time + MARGIN)
         )
         .execute(transaction.connection())
         .await?;
@@ -186,6 +199,13 @@ pub async fn sweep(library: &Library, object: (Uuid, Uuid, Uuid)) -> Result<(), 
     let (tenant, media, revision) = object;
     library.store()?.delete(&object_path(tenant, media, revision)).await?;
     let mut transaction = library.database.begin(&Mandate::upkeep(tenant.into())).await?;
+    // Something leads to bytes that were rejected, but nobody can let them through any more: they are not stored.
+    sqlx::query!("UPDATE media SET swept = revision WHERE id = $1 AND revision = $2", media, revision)
+        .execute(transaction.connection())
+        .await?;
+    sqlx::query!("UPDATE replacements SET swept = revision WHERE media_id = $1 AND revision = $2", media, revision)
+        .execute(transaction.connection())
+        .await?;
     sqlx::query!(
         "DELETE FROM stored_objects WHERE media_id = $1 AND revision = $2 AND state = 'doomed'",
         media,

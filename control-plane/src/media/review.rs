@@ -166,17 +166,18 @@ pub(super) async fn release_bytes(
 ) -> Result<(), ApiError> {
     let media = judged.media;
     if judged.is_replacement {
-        // In one statement, so that they are counted in one place at every moment.
+        // They are counted beside the others until then: it takes no room that they have not.
         sqlx::query!(
-            "WITH new AS (DELETE FROM replacements WHERE media_id = $1 RETURNING *)
-             UPDATE media SET kind = new.kind, revision = new.revision, content_type = new.content_type, bytes = new.bytes,
+            "UPDATE media SET kind = new.kind, revision = new.revision, content_type = new.content_type, bytes = new.bytes,
                  sha256 = new.sha256, width = new.width, height = new.height,
                  filename = coalesce(new.filename, media.filename), stored_at = new.stored_at
-             FROM new WHERE media.id = $1 AND new.tenant_id = media.tenant_id",
+             FROM replacements AS new
+             WHERE media.id = $1 AND new.tenant_id = media.tenant_id AND new.media_id = media.id",
             media
         )
         .execute(transaction.connection())
         .await?;
+        sqlx::query!("DELETE FROM replacements WHERE media_id = $1", media).execute(transaction.connection()).await?;
     }
     let state = if judged.is_held() { MediaState::Ready } else { judged.state };
     let served = Judged { is_replacement: false, state, scan: None, ..*judged };

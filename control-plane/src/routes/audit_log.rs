@@ -22,6 +22,9 @@ use crate::requests::{Exchange, query_fields};
 /// Longest actor, kind or id that is looked for, in bytes.
 const WORD_BYTES_MAX: usize = 1024;
 
+/// Most entries that one request looks at for those that it asks for.
+const LOOK_MAX: i32 = 10_000;
+
 /// Before and after all entries.
 const EARLIEST: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const LATEST: OffsetDateTime = datetime!(9999-12-31 0:00 UTC);
@@ -99,6 +102,17 @@ impl AuditQuery {
         Ok(query)
     }
 
+    /// Whether entries that are not asked for are among those that the index gives which is gone by.
+    fn is_picky(&self) -> bool {
+        let is_left = if self.resource_id.is_some() { self.actor.is_some() } else { self.resource.is_some() };
+        is_left || self.action.is_some()
+    }
+
+    /// The first entry that may be on the page.
+    fn begin(&self, reach: Option<Reach>) -> Reach {
+        reach.unwrap_or(Reach { at: self.from, seq: i64::MIN })
+    }
+
     /// The entry that the page comes after: its time, and its number among those of that time.
     fn before(&self, list: List) -> Result<(OffsetDateTime, i64), ApiError> {
         let Some(after) = self.page.after(list)? else { return Ok((self.to, i64::MIN)) };
@@ -109,9 +123,20 @@ impl AuditQuery {
         entry.filter(|(at, _)| *at <= LATEST).ok_or(ApiError::Cursor)
     }
 
-    fn page(&self, list: List, found: Vec<Entry>) -> Page<Entry> {
-        self.page.page(list, found, |entry| format!("{}/{}", (entry.at - EARLIEST).whole_microseconds(), entry.seq))
+    /// A page that ends where it is full, else where nothing more was looked at.
+    fn page(&self, list: List, found: Vec<Entry>, reach: Option<Reach>) -> Page<Entry> {
+        let key = |at: OffsetDateTime, seq: i64| format!("{}/{seq}", (at - EARLIEST).whole_microseconds());
+        let mut page = self.page.page(list, found, |entry| key(entry.at, entry.seq));
+        page.next_cursor = page.next_cursor.or_else(|| reach.map(|reach| list.cursor(&key(reach.at, reach.seq))));
+        page
     }
+}
+
+/// The last entry that a request looks at, when there may be more behind it.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    at: OffsetDateTime,
+    seq: i64,
 }
 
 fn word(name: &'static str, value: &str) -> Result<String, ApiError> {
@@ -133,21 +158,38 @@ impl<'r> FromRequest<'r> for AuditQuery {
     }
 }
 
-/// Entries, by the rest of a statement that begins with what all have: the first six arguments.
+/// Entries from one on, by the rest of a statement that begins with what all have: the first six arguments.
 macro_rules! select {
-    ($query:expr, $before:expr, $rest:literal $(, $argument:expr)* $(,)?) => {
+    ($query:expr, $reach:expr, $before:expr, $rest:literal $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             Entry,
             r#"SELECT at, tenant_id AS tenant, actor, operation, request_id::text, client, action, resource, resource_id,
                  before, after, seq
                FROM audit_log
-               WHERE at >= $1 AND (at, seq) < ($2, $3) AND ($4::text IS NULL OR action = $4) "# + $rest
-               + " ORDER BY at DESC, seq DESC LIMIT $5",
-            $query.from,
+               WHERE at >= $1 AND (at, seq) >= ($1, $2) AND (at, seq) < ($3, $4) AND ($5::text IS NULL OR action = $5) "# + $rest
+               + " ORDER BY at DESC, seq DESC LIMIT $6",
+            $reach.at,
+            $reach.seq,
             $before.0,
             $before.1,
             $query.action,
             $query.page.look_for()
+            $(, $argument)*
+        )
+    };
+}
+
+/// How far is looked at what an index gives, which is the rest of the statement.
+macro_rules! reach {
+    ($query:expr, $before:expr, $rest:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            Reach,
+            "SELECT at, seq FROM audit_log WHERE at >= $1 AND (at, seq) < ($2, $3) " + $rest
+               + " ORDER BY at DESC, seq DESC OFFSET $4::bigint - 1 LIMIT 1",
+            $query.from,
+            $before.0,
+            $before.1,
+            i64::from(LOOK_MAX)
             $(, $argument)*
         )
     };
@@ -165,7 +207,7 @@ macro_rules! select {
         ("to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
         PageQuery
     ),
-    responses((status = 200, description = "A page, newest first", body = Page<Entry>))
+    responses((status = 200, description = "A page, newest first: shorter than asked for, or empty, where 10000 entries were looked at for it; `next_cursor` goes on", body = Page<Entry>))
 )]
 #[get("/audit-log")]
 pub async fn list(
@@ -181,26 +223,48 @@ pub async fn list(
     let before = query.before(list)?;
     let mut transaction = caller.read(database).await?;
     let connection = transaction.connection();
-    // What is rare goes by an index of its own.
-    let found = if let Some(id) = &query.resource_id {
-        let rest = select!(
-            query,
-            before,
-            "AND resource = $6 AND resource_id = $7 AND ($8::text IS NULL OR actor = $8)",
-            query.resource,
-            id,
-            query.actor
-        );
-        rest.fetch_all(connection).await?
-    } else if let Some(actor) = &query.actor {
-        let rest =
-            select!(query, before, "AND actor = $6 AND ($7::text IS NULL OR resource = $7)", actor, query.resource);
-        rest.fetch_all(connection).await?
-    } else {
-        let rest = select!(query, before, "AND ($6::text IS NULL OR resource = $6)", query.resource);
-        rest.fetch_all(connection).await?
+    // What is rare goes by an index of its own; what an index does not tell is looked for among a bounded number of entries.
+    let (id, actor) = (&query.resource_id, &query.actor);
+    let reach = match (id, actor) {
+        _ if !query.is_picky() => None,
+        (Some(id), _) => {
+            let reach = reach!(query, before, "AND resource = $5 AND resource_id = $6", query.resource, id);
+            reach.fetch_optional(&mut *connection).await?
+        }
+        (None, Some(actor)) => reach!(query, before, "AND actor = $5", actor).fetch_optional(&mut *connection).await?,
+        (None, None) => reach!(query, before, "").fetch_optional(&mut *connection).await?,
     };
-    Ok(Json(query.page(list, found)))
+    let from = query.begin(reach);
+    let found = match (id, actor) {
+        (Some(id), _) => {
+            let rest = select!(
+                query,
+                from,
+                before,
+                "AND resource = $7 AND resource_id = $8 AND ($9::text IS NULL OR actor = $9)",
+                query.resource,
+                id,
+                query.actor
+            );
+            rest.fetch_all(connection).await?
+        }
+        (None, Some(actor)) => {
+            let rest = select!(
+                query,
+                from,
+                before,
+                "AND actor = $7 AND ($8::text IS NULL OR resource = $8)",
+                actor,
+                query.resource
+            );
+            rest.fetch_all(connection).await?
+        }
+        (None, None) => {
+            let rest = select!(query, from, before, "AND ($7::text IS NULL OR resource = $7)", query.resource);
+            rest.fetch_all(connection).await?
+        }
+    };
+    Ok(Json(query.page(list, found, reach)))
 }
 
 /// What the operator has changed, of any tenant; or all that was changed of one, by its id, even if it is no more. The newest first.
@@ -216,7 +280,7 @@ pub async fn list(
         ("to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
         PageQuery
     ),
-    responses((status = 200, description = "A page, newest first", body = Page<Entry>))
+    responses((status = 200, description = "A page, newest first: shorter than asked for, or empty, where 10000 entries were looked at for it; `next_cursor` goes on", body = Page<Entry>))
 )]
 #[get("/operator/audit-log")]
 pub async fn list_for_operator(
@@ -228,24 +292,42 @@ pub async fn list_for_operator(
     let tenant = tenant.map_err(|_| ApiError::field("tenant", "is the id of a tenant"))?;
     let list = List { name: "operator-audit-log", tenant };
     let before = query.before(list)?;
+    let tenant = tenant.map(TenantKey::as_uuid);
+    let mut connection = database.read_across(admin.freshness).await?;
+    let reach = sqlx::query_as!(
+        Reach,
+        r#"SELECT at AS "at!", seq AS "seq!" FROM operator_audit_reach($1, $2, $3, $4, $5)"#,
+        tenant,
+        query.from,
+        before.0,
+        before.1,
+        LOOK_MAX
+    );
+    let reach = if query.actor.is_some() || query.resource.is_some() || query.action.is_some() {
+        reach.fetch_optional(&mut *connection).await?
+    } else {
+        None
+    };
+    let from = query.begin(reach);
     let found = sqlx::query_as!(
         Entry,
         r#"SELECT at AS "at!", tenant_id AS "tenant!", actor AS "actor!", operation, request_id::text, client,
              action AS "action!", resource AS "resource!", resource_id AS "resource_id!", before, after, seq AS "seq!"
-           FROM operator_audit_log($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
-        tenant.map(TenantKey::as_uuid),
+           FROM operator_audit_log($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
+        tenant,
         query.actor,
         query.resource,
         query.resource_id,
         query.action,
-        query.from,
+        from.at,
+        from.seq,
         before.0,
         before.1,
         query.page.look_for() as i32
     )
-    .fetch_all(&mut *database.read_across(admin.freshness).await?)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(Json(query.page(list, found)))
+    Ok(Json(query.page(list, found, reach)))
 }
 
 #[cfg(test)]

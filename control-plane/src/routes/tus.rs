@@ -21,6 +21,7 @@ use crate::etag::Condition;
 use crate::idempotency::NotKept;
 use crate::incoming::{self, Incoming, NewUpload, Protocol, Received, Upload, Writer};
 use crate::media;
+use crate::places::Place;
 use crate::problem::ApiError;
 use crate::quotas;
 
@@ -98,7 +99,7 @@ pub async fn create(
     let location = format!("{}/v1/tus/{}", incoming.base_url(), upload.id);
     let mut offset = upload.received;
     if upload.state == incoming::State::Completing {
-        upload = finish(incoming, &caller.mandate, upload).await?;
+        upload = finish(incoming, &caller.mandate, upload, incoming.place(caller.tenant)).await?;
     } else if headers.is_offset_type {
         // That not all of the first bytes could be kept is no reason to begin anew.
         match receive(incoming, &caller.mandate, (upload.id, 0, None), headers, data).await {
@@ -108,6 +109,7 @@ pub async fn create(
                 | ApiError::Busy
                 | ApiError::Database(_)
                 | ApiError::Store(_)
+                | ApiError::TenantBusy { .. }
                 | ApiError::UploadLocked
                 | ApiError::UploadTime,
             ) => {
@@ -115,7 +117,13 @@ pub async fn create(
                 upload = incoming::find(&mut transaction, upload.id).await?;
                 offset = upload.received;
             }
-            Err(error) => return Err(error),
+            // Nobody is told where it is, so nobody could go on with it.
+            Err(error) => {
+                if let Err(left) = incoming::abort(incoming, caller.tenant, upload.id).await {
+                    tracing::debug!(%left, upload = %upload.id, "an upload that nobody knows of expires");
+                }
+                return Err(error);
+            }
         }
     }
     Ok(TusAnswer::new(Status::Created).with("Location", location).about(&upload, offset))
@@ -258,20 +266,41 @@ async fn receive(
     headers: TusHeaders,
     data: Data<'_>,
 ) -> Result<(Upload, u64), ApiError> {
-    of_tus(&incoming::find(&mut incoming.library.database().begin(mandate).await?, id).await?)?;
+    let upload = incoming::find(&mut incoming.library.database().begin(mandate).await?, id).await?;
+    of_tus(&upload)?;
+    // As its specification says ("Concatenation").
+    if upload.is_final() {
+        return Err(ApiError::UploadFinal);
+    }
     let writer = Writer::begin(incoming, mandate.tenant, id, (offset, bytes)).await?;
-    let Received { offset, mut upload, is_whole } = writer.receive(data, headers.checksum).await?;
+    let Received { offset, mut upload, is_whole, place } = writer.receive(data, headers.checksum).await?;
     if is_whole {
-        upload = finish(incoming, mandate, upload).await?;
+        upload = finish(incoming, mandate, upload, Ok(place)).await?;
     }
     Ok((upload, offset))
 }
 
 /// Makes the medium, if that takes no longer than a request may.
-async fn finish(incoming: &Incoming, mandate: &Mandate, upload: Upload) -> Result<Upload, ApiError> {
-    match incoming::complete(incoming, mandate, upload.id, None).await {
+async fn finish(
+    incoming: &Incoming,
+    mandate: &Mandate,
+    upload: Upload,
+    place: Result<Place, ApiError>,
+) -> Result<Upload, ApiError> {
+    let completed = match place {
+        Ok(place) => incoming::complete(incoming, (mandate, place), upload.id, None).await,
+        Err(busy) => Err(busy),
+    };
+    match completed {
         // Its bytes are there: a worker goes on, and nobody has to send anything again.
-        Err(error @ (ApiError::Store(_) | ApiError::Database(_) | ApiError::UploadTime | ApiError::Conflict)) => {
+        Err(
+            error @ (ApiError::Busy
+            | ApiError::Conflict
+            | ApiError::Database(_)
+            | ApiError::Store(_)
+            | ApiError::TenantBusy { .. }
+            | ApiError::UploadTime),
+        ) => {
             tracing::warn!(cause = error.cause(), upload = %upload.id, "a worker completes an upload: {error}");
             Ok(Upload { state: incoming::State::Completing, ..upload })
         }

@@ -422,7 +422,8 @@ pub async fn complete(
     incoming: &State<Incoming>,
 ) -> Result<Either<Json<UploadView>, Completing>, ApiError> {
     caller.needs(Scope::MediaWrite)?;
-    let upload = incoming::complete(incoming, &caller.mandate, known(id)?, body.parts.as_deref()).await?;
+    let (id, place) = (known(id)?, incoming.place(caller.tenant)?);
+    let upload = incoming::complete(incoming, (&caller.mandate, place), id, body.parts.as_deref()).await?;
     let is_done = upload.state == incoming::State::Done;
     let view = Json(view(incoming, &caller, upload, Vec::new()).await?);
     Ok(if is_done { Either::Left(view) } else { Either::Right(Completing(view)) })

@@ -24,7 +24,7 @@ use crate::names;
 use crate::page::{List, Page, PageQuery};
 use crate::problem::ApiError;
 use crate::sealing::Seal;
-use crate::webhooks::{self, Change, NewWebhook, Secret, Webhook, WebhookReach};
+use crate::webhooks::{self, Again, Change, NewWebhook, Secret, Webhook, WebhookReach};
 
 /// What a request without a body is known by: its path says all.
 const NOTHING: Fingerprint = [0; 32];
@@ -331,6 +331,9 @@ pub async fn disable(
 pub struct RedeliverSince {
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
+    /// `next_after` of the answer before.
+    #[schema(minimum = 0)]
+    after: Option<u64>,
 }
 
 /// What was put in the queue.
@@ -338,12 +341,13 @@ pub struct RedeliverSince {
 pub struct Requeued {
     /// How many events.
     count: i64,
-    /// Whether there are more: ask again.
-    more: bool,
+    /// Where to go on: ask again with this as `after`. `null` when nothing is left.
+    next_after: Option<i64>,
 }
 
 /// Puts what has happened since then and was not delivered in the queue again: what was given up, and what has happened while the webhook
-/// was disabled or was not there. Up to 10000 events, oldest first.
+/// was disabled or was not there, oldest first. One request looks at up to 50000 events, and puts up to 10000 in the queue: ask again
+/// with `next_after` until it is `null`.
 #[utoipa::path(
     tag = "webhooks",
     security(("tenantKey" = ["admin"])),
@@ -362,12 +366,14 @@ pub async fn redeliver_since(
 ) -> Result<Answer, ApiError> {
     caller.needs(Scope::Admin)?;
     let id = known(id)?;
+    let after = body.after.map(i64::try_from).transpose();
+    let after = after.map_err(|_| ApiError::field("after", "is \"next_after\" of the answer before"))?;
     let mut work = match once.begin(database, seal, &caller.mandate, &body.fingerprint).await? {
         Begun::First(work) => work,
         Begun::Again(answer) => return Ok(answer),
     };
-    let (count, more) = webhooks::redeliver_since(work.transaction(), id, body.since).await?;
-    work.commit(Answer::accepted(&Requeued { count, more })?).await
+    let Again { count, next_after } = webhooks::redeliver_since(work.transaction(), id, body.since, after).await?;
+    work.commit(Answer::accepted(&Requeued { count, next_after })?).await
 }
 
 /// Begins what has no body.

@@ -1,4 +1,4 @@
-//! What was sent to a webhook, or is to be, as its tenant sees it; and sending it again.
+//! What was sent to a webhook, or is to be, as its tenant sees it.
 
 use std::str::FromStr;
 
@@ -8,15 +8,10 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::queue::{lock_queue, wake};
-use super::record::DISABLED;
 use crate::problem::ApiError;
 
 /// What is called when there is none.
-const DELIVERY: &str = "delivery";
-
-/// Most events that are put in a queue again by one request.
-const AGAIN_MAX: i64 = 10_000;
+pub(super) const DELIVERY: &str = "delivery";
 
 /// Where a delivery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,66 +152,4 @@ pub async fn find_delivery(
 ) -> Result<Delivery, ApiError> {
     let found = select!("WHERE webhook_id = $1 AND event_id = $2", webhook, event);
     found.fetch_optional(transaction.connection()).await?.ok_or(ApiError::NotFound(DELIVERY))
-}
-
-/// Puts a delivery in the queue once more, in its old place, with all attempts before it, if `transaction` commits.
-///
-/// # Errors
-/// [`ApiError::NotFound`], and [`ApiError::WebhookState`] when the webhook is disabled.
-pub async fn redeliver(transaction: &mut TenantTransaction, webhook: Uuid, event: Uuid) -> Result<Delivery, ApiError> {
-    begin(transaction, webhook).await?;
-    let again = sqlx::query!(
-        "UPDATE webhook_deliveries SET state = 'pending', attempts = 0, try_at = now()
-         WHERE webhook_id = $1 AND event_id = $2",
-        webhook,
-        event
-    );
-    if again.execute(transaction.connection()).await?.rows_affected() == 0 {
-        return Err(ApiError::NotFound(DELIVERY));
-    }
-    wake(transaction, webhook).await?;
-    find_delivery(transaction, webhook, event).await
-}
-
-/// Puts every event that has happened since then and is wanted in the queue, if it was not delivered and does not wait already: what was
-/// given up, and what has happened while the webhook was disabled or was not there. How many, and whether there are more.
-///
-/// # Errors
-/// [`ApiError::NotFound`], and [`ApiError::WebhookState`] when the webhook is disabled.
-pub async fn redeliver_since(
-    transaction: &mut TenantTransaction,
-    webhook: Uuid,
-    since: OffsetDateTime,
-) -> Result<(i64, bool), ApiError> {
-    begin(transaction, webhook).await?;
-    let tenant = transaction.tenant().as_uuid();
-    let again = sqlx::query!(
-        "WITH wanted AS (
-             SELECT events.id, events.created_at, events.kind, events.seq
-             FROM events JOIN webhooks ON webhooks.tenant_id = events.tenant_id AND webhooks.id = $2
-             LEFT JOIN webhook_deliveries AS known
-                 ON known.tenant_id = events.tenant_id AND known.webhook_id = $2 AND known.event_id = events.id
-                     AND known.created_at = events.created_at
-             WHERE events.created_at >= $3 AND events.seq IS NOT NULL AND events.webhook_id IS NULL
-                 AND (webhooks.kinds = '{}' OR events.kind = ANY (webhooks.kinds))
-                 AND (known.state IS NULL OR known.state = 'failed')
-             ORDER BY events.seq LIMIT $4
-         )
-         INSERT INTO webhook_deliveries (tenant_id, webhook_id, event_id, created_at, kind, seq, place)
-         SELECT $1, $2, id, created_at, kind, seq, seq FROM wanted
-         ON CONFLICT (tenant_id, webhook_id, event_id, created_at)
-         DO UPDATE SET state = 'pending', attempts = 0, try_at = now()",
-        tenant,
-        webhook,
-        since,
-        AGAIN_MAX
-    );
-    let count = i64::try_from(again.execute(transaction.connection()).await?.rows_affected()).unwrap_or(i64::MAX);
-    wake(transaction, webhook).await?;
-    Ok((count, count >= AGAIN_MAX))
-}
-
-/// Holds the queue of a webhook that is not disabled.
-async fn begin(transaction: &mut TenantTransaction, webhook: Uuid) -> Result<(), ApiError> {
-    if lock_queue(transaction, webhook).await? { Ok(()) } else { Err(ApiError::WebhookState(DISABLED)) }
 }

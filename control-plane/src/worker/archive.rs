@@ -4,6 +4,8 @@
 //! read back from the store. Whoever does it again writes the same names.
 
 use std::io::Write;
+use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -15,6 +17,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use storage::{GetOptions, ObjectPath, ObjectStore, PutOptions};
 use time::Date;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::media::hexadecimal;
@@ -25,6 +28,9 @@ const BLOCKS: i32 = 64;
 
 /// Most bytes of an object.
 const BYTES_MAX: u64 = 50_000_000_000;
+
+/// How often it is said that a part is still being written: its claim lasts for a quarter of an hour.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// A part that was taken out of its table, and is ours to write.
 #[derive(Debug)]
@@ -63,11 +69,29 @@ pub struct Archived {
     pub sha256: [u8; 32],
 }
 
-/// Writes a part and its manifest.
+/// Writes a part and its manifest. However slow the store is, the part stays ours.
 ///
 /// # Errors
-/// [`ApiError::Store`], [`ApiError::Database`], and [`ApiError::Internal`] when the store gives back something else.
+/// [`ApiError::Store`], [`ApiError::Database`], and [`ApiError::Internal`] when the store gives back something else; [`ApiError::Conflict`]
+/// when the part is another worker's by now.
 pub async fn write(database: &Database, store: &ObjectStore, part: &RetiredPart) -> Result<Archived, ApiError> {
+    let mut written = pin!(write_once(database, store, part));
+    loop {
+        match timeout(RENEW_EVERY, &mut written).await {
+            Ok(archived) => return archived,
+            // When that cannot be said, there is time until the next.
+            Err(_) if !renew(database, part).await.unwrap_or(true) => return Err(ApiError::Conflict),
+            Err(_) => {}
+        }
+    }
+}
+
+async fn renew(database: &Database, part: &RetiredPart) -> Result<bool, DatabaseError> {
+    let renewed = sqlx::query_scalar!(r#"SELECT renew_retired_part($1, $2) AS "renewed!""#, part.id, part.claim);
+    Ok(renewed.fetch_one(database.across()).await?)
+}
+
+async fn write_once(database: &Database, store: &ObjectStore, part: &RetiredPart) -> Result<Archived, ApiError> {
     let (object, manifest) = (part.path("csv.gz")?, part.path("json")?);
     let tally = Mutex::new(Tally::default());
     let body = Box::pin(compressed(database, part, &tally));

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::scans::Judge;
 use crate::config::ControlPlaneSettings;
-use crate::incoming::{self, COMPLETE_JOB, CompleteOrder};
+use crate::incoming::{self, COMPLETE_JOB, CompleteOrder, State as UploadState};
 use crate::media::{
     self, Batch, Bulk, Checkpoint, CopyOrder, FetchOrder, FolderMove, Intake, Library, NewMedia, ScanOrder,
 };
@@ -32,11 +32,29 @@ const LEASE: Duration = Duration::from_secs(30);
 /// Time between two times that it is heard of.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
-/// Jobs that change media, or make some.
-pub const CHANGES: &[&str] = &[Batch::JOB, FolderMove::JOB, FetchOrder::JOB, CopyOrder::JOB, COMPLETE_JOB];
+/// Jobs of some kinds, of which a worker does so many at the same time.
+#[derive(Debug, Clone, Copy)]
+pub struct Lane {
+    kinds: &'static [&'static str],
+    /// How many.
+    pub lines: usize,
+}
 
-/// Jobs that judge bytes: whoever is asked may take long, and must not keep the others waiting.
-pub const SCANS: &[&str] = &[ScanOrder::JOB];
+impl Lane {
+    /// Those of one tenant at most, so that what takes one of them long keeps no other waiting.
+    fn of_tenant(self) -> usize {
+        (self.lines / 2).max(1)
+    }
+}
+
+/// Each kind has hands of its own: servers that files are fetched from, and whoever is asked about bytes, may take long, and large
+/// uploads do.
+pub const LANES: [Lane; 4] = [
+    Lane { kinds: &[Batch::JOB, FolderMove::JOB, CopyOrder::JOB], lines: 2 },
+    Lane { kinds: &[COMPLETE_JOB], lines: 2 },
+    Lane { kinds: &[FetchOrder::JOB], lines: 4 },
+    Lane { kinds: &[ScanOrder::JOB], lines: 4 },
+];
 
 /// What is said of a job that was done.
 const DONE: &str = "done";
@@ -123,7 +141,7 @@ impl Progress {
 impl Runner {
     /// With these settings.
     pub fn new(settings: &ControlPlaneSettings, library: Library) -> Self {
-        let queue = Queue::new(library.database().clone(), format!("worker {}", std::process::id()), LEASE);
+        let queue = Queue::new(library.database().clone(), Uuid::now_v7(), LEASE);
         let judge = Judge::new(settings, library.clone());
         let config = FetchConfig {
             ports: settings.fetch_ports.clone(),
@@ -134,12 +152,12 @@ impl Runner {
         Self { library, queue, fetcher: Fetcher::new(config), judge }
     }
 
-    /// Does a job of one of these kinds, if there is one; whether there was.
+    /// Does a job of this lane, if there is one; whether there was.
     ///
     /// # Errors
     /// When the database cannot be asked, or not told what came of it: then the job is begun again after a while.
-    pub async fn run_one(&self, kinds: &[&str]) -> Result<bool, ApiError> {
-        let Some(lease) = self.queue.claim(kinds).await? else { return Ok(false) };
+    pub async fn run_one(&self, lane: Lane) -> Result<bool, ApiError> {
+        let Some(lease) = self.queue.claim(lane.kinds, lane.of_tenant()).await? else { return Ok(false) };
         span(&lease).over(self.run(&lease)).await;
         Ok(true)
     }
@@ -292,6 +310,10 @@ impl Runner {
         let bytes = upload.bytes.unwrap_or_default() as usize;
         let told = |read: u64| progress.set(read as usize, bytes);
         let done = incoming::finish(&self.library, &lease.mandate(), order.upload, told).await?;
+        // A request, or a worker that was thought dead, is still at it.
+        if done.state != UploadState::Done {
+            return Err(ApiError::Conflict.into());
+        }
         Ok(json!({ "upload": done.id, "media": done.media }))
     }
 

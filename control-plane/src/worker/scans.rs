@@ -169,7 +169,9 @@ impl Judge {
     }
 
     async fn ask_endpoint(&self, endpoint: &Endpoint, (body, headers): (Bytes, HeaderMap), time: Duration) -> Answered {
-        let options = PostOptions { headers, deadline: Instant::now() + time, answer_bytes_max: ANSWER_BYTES_MAX + 1 };
+        let deadline = Instant::now() + time;
+        // It may begin to answer before it has looked at everything.
+        let options = PostOptions { headers, deadline, body_time: time, answer_bytes_max: ANSWER_BYTES_MAX + 1 };
         let url = match fetch::parse_url(&endpoint.url) {
             Ok(url) => url,
             Err(error) => return not(error.to_string()),

@@ -33,6 +33,9 @@ const AT_ONCE: u32 = 128;
 /// How long a queue is worked on before others have their turn.
 const TURN_TIME: Duration = Duration::from_secs(5);
 
+/// How long is waited for the beginning of an answer's body, which decides nothing.
+const BODY_TIME: Duration = Duration::from_secs(2);
+
 /// What a lease lasts beyond an attempt.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
@@ -257,7 +260,7 @@ impl Sender {
         let headers = self.headers(turn, due, &body)?;
         let url = parse_url(&due.url)?;
         let deadline = started + self.settings.timeout();
-        let options = PostOptions { headers, deadline, answer_bytes_max: ANSWER_BYTES_MAX };
+        let options = PostOptions { headers, deadline, body_time: BODY_TIME, answer_bytes_max: ANSWER_BYTES_MAX };
         Ok(self.fetcher.post(&url, body.into(), &options).await?)
     }
 

@@ -11,16 +11,15 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
-/// How long is waited for the beginning of an answer's body once its header has come.
-const BODY_TIME: Duration = Duration::from_secs(2);
-
 /// How to post.
 #[derive(Debug, Clone)]
 pub struct PostOptions {
     /// Sent with it, its type included.
     pub headers: HeaderMap,
-    /// When the header of the answer must have come.
+    /// When the header of the answer must have come, and no more of its body is read.
     pub deadline: Instant,
+    /// How long is waited for the beginning of the answer's body once its header has come, before the deadline.
+    pub body_time: Duration,
     /// Bytes of the answer's body that are read.
     pub answer_bytes_max: usize,
 }
@@ -41,7 +40,7 @@ impl Posted {
     pub(crate) async fn read(answer: http::Response<Incoming>, options: &PostOptions) -> Self {
         let (status, retry_after) = (answer.status(), retry_after(answer.headers(), SystemTime::now()));
         let (mut body, mut beginning) = (answer.into_body(), BytesMut::new());
-        let deadline = options.deadline.min(Instant::now() + BODY_TIME);
+        let deadline = options.deadline.min(Instant::now() + options.body_time);
         while beginning.len() < options.answer_bytes_max
             && let Ok(Some(Ok(frame))) = timeout_at(deadline.into(), body.frame()).await
         {

@@ -56,9 +56,10 @@ impl From<sqlx::Error> for DatabaseError {
             Some("23505") => Self::Exists { constraint: constraint() },
             Some("23503" | "23001") => Self::Refers { constraint: constraint() },
             Some("23514") => Self::Check { constraint: constraint() },
-            Some("40001" | "40P01" | "55P03") => Self::Conflict(error),
-            // A transaction that rested for too long.
-            Some("25P03") => Self::Unavailable(error),
+            Some("40P01" | "55P03") => Self::Conflict(error),
+            // A transaction that rested for too long; and a statement that a replica has cancelled because it stood in the way of changes
+            // of the primary's. Nothing here is serializable: what else has this code does not happen.
+            Some("25P03" | "40001") => Self::Unavailable(error),
             // Connections, resources, an operator's intervention, and "cannot connect now".
             Some(code) if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) => Self::Unavailable(error),
             _ => Self::Statement(error),

@@ -21,25 +21,27 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// For a worker of this name, who is taken for dead when it is not heard of for as long as a `lease`.
+    /// For a worker of this name, which no other one has, and who is taken for dead when it is not heard of for as long as a `lease`.
     #[must_use]
-    pub fn new(database: Database, worker: impl Into<String>, lease: Duration) -> Self {
-        Self { database, worker: worker.into(), lease }
+    pub fn new(database: Database, worker: impl ToString, lease: Duration) -> Self {
+        Self { database, worker: worker.to_string(), lease }
     }
 
-    /// A job of one of these kinds, if there is one: of a tenant with the fewest running, and of its own the most urgent.
+    /// A job of one of these kinds, if there is one: of a tenant with the fewest running, and of its own the most urgent. None of a
+    /// tenant for which this worker does `per_tenant` jobs of these kinds already.
     ///
     /// # Errors
     /// [`JobsError::Database`].
-    pub async fn claim(&self, kinds: &[&str]) -> Result<Option<Lease>, JobsError> {
+    pub async fn claim(&self, kinds: &[&str], per_tenant: usize) -> Result<Option<Lease>, JobsError> {
         let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
         let row = sqlx::query!(
             r#"SELECT tenant_id AS "tenant_id!", id AS "id!", kind AS "kind!", payload AS "payload!", attempts AS "attempts!",
                  token AS "token!", trace, checkpoint
-               FROM claim_job($1, $2, $3)"#,
+               FROM claim_job($1, $2, $3, $4)"#,
             &kinds[..],
             self.worker,
-            interval(self.lease)
+            interval(self.lease),
+            i32::try_from(per_tenant).unwrap_or(i32::MAX)
         )
         .fetch_optional(self.database.across())
         .await?;

@@ -13,6 +13,9 @@ use tokio::runtime::Runtime;
 
 const LONG: Duration = Duration::from_secs(3600);
 
+/// More jobs of a tenant than any of these tests has.
+const MANY: usize = 1000;
+
 struct Rig {
     app: Database,
     worker: Database,
@@ -59,7 +62,7 @@ impl Rig {
     }
 
     async fn claim(&self, kind: &str) -> Option<Lease> {
-        self.queue.claim(&[kind]).await.expect("asked")
+        self.queue.claim(&[kind], MANY).await.expect("asked")
     }
 
     async fn complete(&self, lease: &Lease) -> Result<(), JobsError> {
@@ -219,6 +222,35 @@ async fn a_flood_of_one_tenant_does_not_hold_up_another_and_urgent_ones_go_first
     assert_eq!(tenants.iter().filter(|tenant| **tenant == small).count(), 2);
     let old = time::OffsetDateTime::now_utc();
     assert_eq!(rig.queue.trim(old).await.expect("asked"), 0, "none is over");
+}
+
+#[tokio::test]
+async fn no_tenant_has_more_than_its_share_of_a_worker() {
+    let rig = Rig::new().await;
+    let (flood, small) = (rig.tenant().await, rig.tenant().await);
+    for _ in 0..8 {
+        rig.put(flood, &job("resize")).await;
+    }
+    // All at once, as the lines of a worker ask.
+    let claim = |queue: &Queue| {
+        let queue = queue.clone();
+        tokio::spawn(async move { queue.claim(&["resize", "encode"], 2).await.expect("asked") })
+    };
+    let mut leases = Vec::new();
+    for asked in (0..6).map(|_| claim(&rig.queue)).collect::<Vec<_>>() {
+        leases.extend(asked.await.expect("no panic"));
+    }
+    assert_eq!(leases.len(), 2, "{leases:?}");
+    rig.put(flood, &job("encode")).await;
+    assert!(claim(&rig.queue).await.expect("no panic").is_none(), "another kind of the same line");
+    let other = rig.put(small, &job("resize")).await;
+    assert_eq!(claim(&rig.queue).await.expect("no panic").expect("the other's").id, other);
+    // What was done makes room, and so does another worker.
+    rig.complete(&leases.pop().expect("two")).await.expect("held");
+    assert_eq!(claim(&rig.queue).await.expect("no panic").expect("there are more").tenant, flood);
+    assert!(claim(&rig.queue).await.expect("no panic").is_none());
+    let beside = Queue::new(rig.worker.clone(), "another worker", LONG);
+    assert_eq!(claim(&beside).await.expect("no panic").expect("there are more").tenant, flood);
 }
 
 /// One thing that happens.

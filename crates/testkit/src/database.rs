@@ -136,6 +136,23 @@ impl TestReplica {
         format!("postgres://{user}@localhost/{}?host={}", self.name, self.own.folder.path().display())
     }
 
+    /// It with all rights that there are on a replica.
+    ///
+    /// # Panics
+    /// While it is down.
+    pub async fn superuser(&self) -> PgPool {
+        PgPool::connect(&self.url(SUPERUSER)).await.expect("it takes connections")
+    }
+
+    /// Changes one of its settings, of those that need no new start.
+    ///
+    /// # Panics
+    /// While it is down.
+    pub async fn set(&self, name: &str, value: &str) {
+        execute(&self.url(SUPERUSER), &format!("ALTER SYSTEM SET {name} = {value}")).await;
+        execute(&self.url(SUPERUSER), "SELECT pg_reload_conf()").await;
+    }
+
     /// Keeps it as it is, while the database goes on.
     ///
     /// # Panics

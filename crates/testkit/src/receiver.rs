@@ -24,6 +24,8 @@ pub enum Reply {
     Answer(u16, String, Bytes),
     /// The same as 200, after this time.
     Slow(Duration),
+    /// 200 at once, and this body after this time.
+    SlowBody(Duration, Bytes),
     /// Nothing: the connection stays open.
     Hang,
     /// Nothing: the connection is closed.
@@ -196,7 +198,7 @@ async fn answer(stream: TcpStream, shared: Arc<Shared>) {
             let reply = script(received.len(), &request);
             let was_taken = match reply {
                 Reply::Answer(status, ..) => (200..300).contains(&status),
-                Reply::Slow(_) | Reply::CloseInBody => true,
+                Reply::Slow(_) | Reply::SlowBody(..) | Reply::CloseInBody => true,
                 Reply::Hang | Reply::Close | Reply::EndlessHead => false,
             };
             received.push(Received { was_taken, ..request });
@@ -238,6 +240,12 @@ async fn write(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
         Reply::Slow(time) => {
             sleep(time).await;
             stream.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n").await.ok()
+        }
+        Reply::SlowBody(time, body) => {
+            let head = format!("HTTP/1.1 200 x\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).await.ok()?;
+            sleep(time).await;
+            stream.write_all(&body).await.ok()
         }
         Reply::Hang => {
             // Until the client gives up.

@@ -275,6 +275,58 @@ async fn it_is_read_by_pages_and_by_what_is_looked_for() {
 }
 
 #[tokio::test]
+async fn what_is_rare_is_looked_for_a_piece_at_a_time() {
+    let api = ControlPlane::start().await;
+    let shop = api.tenant("shop").await;
+    let superuser = PgPool::connect(&api.database.superuser_url()).await.expect("reached");
+    // What is looked for is the oldest of them, and as old as others.
+    let seed = format!(
+        "INSERT INTO audit_log (tenant_id, at, actor, action, resource, resource_id)
+         SELECT '{}', now() - interval '1 hour' - interval '1 second' * (n / 100),
+             CASE n WHEN 25000 THEN 'key:b' ELSE 'key:a' END, CASE n WHEN 25000 THEN 'delete' ELSE 'update' END,
+             CASE n WHEN 25000 THEN 'preset' ELSE 'media' END, 'x'
+         FROM generate_series(1, 25000) AS n ORDER BY n DESC;
+         INSERT INTO audit_log (tenant_id, at, actor, action, resource, resource_id)
+         SELECT tenant_id, at, actor, 'create', 'media', resource_id FROM audit_log WHERE action = 'delete';
+         ANALYZE",
+        shop.id
+    );
+    sqlx::raw_sql(AssertSqlSafe(seed)).execute(&superuser).await.expect("all rights");
+    // All that is found, and on how many pages.
+    let find = async |key: &str, query: &str| {
+        let (mut found, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let page = ok(&api.get(key, &format!("{query}{cursor}")).await, 200);
+            found.extend(page["items"].as_array().expect("a list").iter().map(short));
+            pages += 1;
+            let Some(next) = page["next_cursor"].as_str() else { return (found, pages) };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let of_shop = format!("/v1/operator/audit-log?tenant={}", shop.id);
+    for (query, pages) in [
+        ("action=delete", 3),
+        ("resource=preset", 3),
+        ("resource=preset&action=delete", 3),
+        ("actor=key:b&action=delete", 1),
+        ("resource=preset/x&action=delete", 1),
+        ("resource=preset/x&actor=key:b", 1),
+    ] {
+        let expected = vec!["delete preset x".to_owned()];
+        assert_eq!(find(&shop.key, &format!("/v1/audit-log?{query}")).await, (expected.clone(), pages), "{query}");
+        assert_eq!(find(ADMIN_KEY, &format!("{of_shop}&{query}")).await, (expected, 3), "{query}");
+    }
+    for query in ["actor=key:a&action=create", "resource=media/x&action=create", "resource=media/x&actor=key:b"] {
+        let (found, pages) = find(&shop.key, &format!("/v1/audit-log?{query}")).await;
+        let expected = if query.contains("key:a") { vec![] } else { vec!["create media x"] };
+        assert_eq!((found, pages), (expected.into_iter().map(str::to_owned).collect(), 3), "{query}");
+    }
+    // Nothing is passed over where pages are full as well.
+    let (found, pages) = find(&shop.key, "/v1/audit-log?limit=999&action=update").await;
+    assert_eq!(found.len(), 24_999, "on {pages} pages");
+}
+
+#[tokio::test]
 async fn the_guide_is_true() {
     let guide = include_str!("../../../docs/audit.md");
     let api = ControlPlane::start().await;

@@ -55,6 +55,7 @@ mod uploads;
 mod uploads_faults;
 mod uploads_guide;
 mod usage;
+mod webhook_again;
 mod webhook_faults;
 mod webhook_rig;
 mod webhooks;

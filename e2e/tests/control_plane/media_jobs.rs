@@ -3,6 +3,7 @@
 use ::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::database::TestDatabase;
+use testkit::edge::eventually;
 use testkit::faulty::{Fault, FaultyRelay};
 use testkit::web::{Page, WebServer};
 use uploads::Pointer;
@@ -39,7 +40,7 @@ async fn web() -> (MediaRig, WebServer, FaultyRelay) {
     let relay = FaultyRelay::start(server.address()).await.expect("a relay");
     let settings = [
         ("FETCH_PRIVATE", "[\"127.0.0.1\"]".to_owned()),
-        ("FETCH_PORTS", format!("[{}]", relay.address().port())),
+        ("FETCH_PORTS", format!("[{}, {}]", relay.address().port(), server.address().port())),
         ("UPLOAD_BYTES", "1000000".to_owned()),
     ];
     (MediaRig::with_folder(&settings).await, server, relay)
@@ -264,6 +265,29 @@ async fn a_worker_that_dies_over_a_job_leaves_it_to_the_next() {
     rig.all_is_due().await;
     rig.worker().await;
     rig.assert_tidy().await;
+}
+
+#[tokio::test]
+async fn fetches_that_hang_keep_no_other_tenant_waiting() {
+    let (rig, server, relay) = web().await;
+    server.put("/a", Page::new("bytes"));
+    relay.set(Fault::StallBeforeHead);
+    for _ in 0..8 {
+        order(&rig, "fetch", &json!({"url": format!("{}/a", relay.url())})).await;
+    }
+    let _worker = rig.start_worker(&[]);
+    relay.wait_for_requests(2).await.expect("its share of a worker");
+    let other = rig.api.tenant("other").await;
+    for (what, order) in [
+        ("fetch", json!({"url": format!("http://{}/a", server.address())})),
+        ("batch", json!({"action": "delete", "ids": [uuid::Uuid::now_v7()]})),
+    ] {
+        let job = ok(&rig.api.json(Method::POST, &other.key, &format!("/v1/media/{what}"), &order).await, 202);
+        let target = format!("/v1/jobs/{}", id(&job));
+        eventually(what, async || (ok(&rig.api.get(&other.key, &target).await, 200)["state"] == "done").then_some(()))
+            .await;
+    }
+    assert_eq!(relay.requests(), 2, "the others of the first tenant wait for their turn");
 }
 
 #[tokio::test]

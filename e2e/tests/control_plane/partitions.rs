@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ::http::StatusCode;
 use devstack::postgres::programs;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::database::{APP, TestDatabase, WORKER};
+use testkit::edge::eventually;
 use testkit::faulty::Fault;
 use tokio::process::Command;
 
@@ -365,6 +367,22 @@ async fn a_part_that_changes_while_it_is_archived_is_archived_anew() {
 }
 
 #[tokio::test]
+async fn a_part_stays_its_workers_however_long_the_store_takes_to_give_it_back() {
+    let rig = with_table(MediaRig::with_bucket(TestDatabase::new().await, &[]).await).await;
+    rig.sql(&rows(8, 1000)).await;
+    rig.relay().set_latency(Duration::from_millis(3500));
+    let while_it_reads_back = async {
+        rig.relay().wait_for_requests(2).await.expect("it reads back");
+        // As after a quarter of an hour.
+        forget_claims(&rig).await;
+        let renewed = "retired_parts WHERE claimed_until > now() + interval '10 minutes'";
+        eventually("the claim to be renewed", async || (rig.count(renewed).await == 1).then_some(())).await;
+    };
+    tokio::join!(rig.worker(), while_it_reads_back);
+    assert_archived(&rig, 1000).await;
+}
+
+#[tokio::test]
 async fn several_workers_archive_each_part_once() {
     let rig = with_table(MediaRig::start().await).await;
     for months in 8..14 {
@@ -387,7 +405,7 @@ async fn nobody_waits_long_for_a_part_that_somebody_reads() {
     let reader = superuser.begin_with("BEGIN; SELECT count(*) FROM measured").await.expect("begun");
     assert!(!rig.try_worker().await.status.success(), "it waits for no reader");
     let row = rows(0, 1);
-    let writing = tokio::time::timeout(std::time::Duration::from_secs(30), rig.sql(&row));
+    let writing = tokio::time::timeout(Duration::from_secs(30), rig.sql(&row));
     assert_eq!(writing.await.expect("nobody stands in the way"), 1);
     reader.rollback().await.expect("it reads no more");
     rig.worker().await;

@@ -215,13 +215,17 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
         "/v1/audit-log",
         "/v1/audit-log?resource=preset/a",
         "/v1/audit-log?actor=key:1",
+        "/v1/audit-log?action=delete",
+        "/v1/audit-log?actor=key:1&resource=preset",
+        "/v1/audit-log?resource=preset/a&action=delete",
         "/v1/audit-log?to=2020-01-31T12:00:00Z",
     ] {
         ok(&api.get(&shop.key, target).await, 200);
     }
     collect(&api, &superuser, &shop).await;
     let of_shop = format!("/v1/operator/audit-log?tenant={}", shop.id);
-    for target in ["/v1/tenants?limit=1000", "/v1/tenants/tenant-500", "/v1/operator/audit-log", &of_shop] {
+    let deleted = "/v1/operator/audit-log?action=delete";
+    for target in ["/v1/tenants?limit=1000", "/v1/tenants/tenant-500", "/v1/operator/audit-log", deleted, &of_shop] {
         ok(&api.get(ADMIN_KEY, target).await, 200);
     }
     ok(&api.delete(&shop.key, "/v1/domains/img.example").await, 204);
@@ -231,8 +235,8 @@ async fn no_request_or_worker_reads_a_table_of_tenants_from_end_to_end() {
     ok(&api.delete(ADMIN_KEY, "/v1/tenants/shop").await, 204);
     let workers = api.database.pool(WORKER);
     for statement in [
-        "SELECT 1 FROM claim_job('{resize}', 'a worker', '1 minute')",
-        "SELECT 1 FROM claim_job('{resize,other}', 'a worker', '-1 minute')",
+        "SELECT 1 FROM claim_job('{resize}', 'a worker', '1 minute', 10)",
+        "SELECT 1 FROM claim_job('{resize,other}', 'a worker', '-1 minute', 10)",
         "SELECT 1 WHERE reap_jobs(100) > 0",
         "SELECT 1 WHERE trim_jobs(now() - interval '1 day', 100) = 0",
         "SELECT 1 FROM claim_unpublished_pointers(10)",

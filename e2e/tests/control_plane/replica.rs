@@ -7,7 +7,7 @@ use testkit::edge::eventually;
 use testkit::http::Request;
 
 use crate::media_rig::{MediaRig, TestForm, id};
-use crate::support::ok;
+use crate::support::{ok, problem};
 
 /// A control plane whose database has a replica, once that is used.
 async fn rig(lag_seconds: u64) -> (MediaRig, TestReplica) {
@@ -122,6 +122,45 @@ async fn when_it_is_down_the_primary_is_read_from_and_nobody_notices() {
     replica.start_again().await;
     usable(&rig, true).await;
     eventually("what was missed", async || (length(&list().await) == 2).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_the_replica_gives_up_to_keep_up_is_asked_for_again() {
+    let (rig, replica) = rig(60).await;
+    upload(&rig, "a").await;
+    let list = async || rig.api.get(&rig.shop.key, "/v1/media").await;
+    eventually("the medium", async || (length(&ok(&list().await, 200)) == 1).then_some(())).await;
+    // Who reads waits for long, and changes of the primary's wait for nobody.
+    let slow = "CREATE OR REPLACE FUNCTION current_tenant() RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+        BEGIN
+            IF pg_is_in_recovery() THEN PERFORM pg_sleep(9); END IF;
+            RETURN nullif(current_setting('calotype.tenant', true), '')::uuid;
+        END $$";
+    rig.sql(slow).await;
+    replica.set("max_standby_streaming_delay", "0").await;
+    let of_replica = replica.superuser().await;
+    eventually("the slow reading", async || {
+        let slow = "SELECT prosrc LIKE '%pg_sleep%' FROM pg_proc WHERE proname = 'current_tenant'";
+        sqlx::query_scalar::<_, bool>(slow).fetch_one(&of_replica).await.expect("read").then_some(())
+    })
+    .await;
+    let change = async {
+        eventually("somebody to read", async || {
+            let reading = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            (sqlx::query_scalar::<_, i64>(reading).fetch_one(&of_replica).await.expect("read") > 0).then_some(())
+        })
+        .await;
+        // As a migration does.
+        rig.sql("DO $$ BEGIN LOCK TABLE media IN ACCESS EXCLUSIVE MODE; END $$").await;
+    };
+    let (given_up, ()) = tokio::join!(list(), change);
+    problem(&given_up, 503, "database-unavailable");
+    assert!(given_up.header("retry-after").is_some());
+    let conflicts = "SELECT confl_lock FROM pg_stat_database_conflicts WHERE datname = current_database()";
+    eventually("the conflict to be counted", async || {
+        (sqlx::query_scalar::<_, i64>(conflicts).fetch_one(&of_replica).await.expect("read") == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

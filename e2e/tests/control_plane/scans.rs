@@ -344,6 +344,65 @@ async fn bytes_that_wait_are_stored_bytes_like_others() {
 }
 
 #[tokio::test]
+async fn bytes_that_waited_are_let_through_whatever_the_quota_is_by_then() {
+    let scanner = Clamd::start().await;
+    let rig = rig_with(scanner.address()).await;
+    let larger = [picture(BLUE), vec![0; 1000]].concat();
+    let (first, second) = (upload(&rig, "a", &picture(RED)).await, upload(&rig, "b", &picture(RED)).await);
+    rig.worker().await;
+    for made in [&first, &second] {
+        ok(&rig.put(&id(made), &larger).await, 200);
+    }
+    rig.sql(&format!("INSERT INTO quotas (tenant_id, storage_bytes) VALUES ('{}', 10)", rig.shop.id)).await;
+    // By a person, and by the workflow.
+    ok(&ask(&rig, &first, "release", &json!({"reason": "x"})).await, 200);
+    rig.worker().await;
+    assert_eq!((rig.stored("a"), rig.stored("b")), (larger.clone(), larger.clone()));
+    let stored = format!("stored_totals WHERE bytes = {} AND files = 2", 2 * larger.len());
+    assert_eq!(rig.count(&stored).await, 1);
+    assert_eq!(rig.count("replacements").await, 0);
+    // It takes nothing more.
+    problem(&rig.put(&id(&first), &[larger, vec![0]].concat()).await, 403, "quota-storage");
+}
+
+#[tokio::test]
+async fn rejected_bytes_are_stored_until_they_are_deleted() {
+    let scanner = Clamd::start().await;
+    let rig = rig_with(scanner.address()).await;
+    let stored = async || {
+        let totals = "SELECT t.bytes, t.files, sum(d.bytes)::bigint FROM stored_totals t, stored_days d GROUP BY 1, 2";
+        let now: (i64, i64, i64) = sqlx::query_as(totals).fetch_one(&rig.superuser().await).await.expect("read");
+        assert_eq!(now.0, now.2, "by days it is as much");
+        (now.0 as usize, now.1)
+    };
+    let (good, bad) = (picture(RED), harmful(BLUE));
+    let (rejected, served) = (upload(&rig, "a", &bad).await, upload(&rig, "b", &good).await);
+    rig.worker().await;
+    ok(&rig.put(&id(&served), &bad).await, 200);
+    rig.worker().await;
+    assert_eq!(stored().await, (good.len() + 2 * bad.len(), 2));
+    let entries = rig.count("audit_log").await;
+    rig.all_is_due().await;
+    rig.worker().await;
+    assert_eq!(stored().await, (good.len(), 2));
+    assert_eq!(rig.count("audit_log").await, entries, "nobody has changed anything");
+    assert_eq!(medium(&rig, &rejected).await["bytes"], bad.len());
+    // Others in their place are stored again, and what is deleted later is not taken off twice.
+    ok(&rig.put(&id(&rejected), &good).await, 200);
+    assert_eq!(stored().await, (2 * good.len(), 2));
+    ok(&rig.put(&id(&served), &bad).await, 200);
+    assert_eq!(stored().await, (2 * good.len() + bad.len(), 2));
+    rig.worker().await;
+    rig.all_is_due().await;
+    rig.worker().await;
+    assert_eq!(stored().await, (2 * good.len(), 2));
+    for made in [&rejected, &served] {
+        assert_eq!(rig.delete(&id(made)).await.status, 204);
+    }
+    assert_eq!(stored().await, (0, 0));
+}
+
+#[tokio::test]
 async fn states_that_are_none_are_told() {
     let rig = MediaRig::start().await;
     for query in ["state=", "state=gone", "replacement=ready", "replacement=x"] {

@@ -124,7 +124,11 @@ async fn the_first_bytes_may_come_at_once() {
         has(&whole, "upload-offset", "3");
         let id = whole.header("calotype-media-id").expect("a medium").to_owned();
         assert_taken(&rig, &id, b"all").await;
+        // What is refused is not begun: nobody knows where it would be.
         problem(&rig.api.send(&create("too many", 3)).await, 422, "upload-length");
+        let damaged = create("all", 3).header("upload-checksum", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
+        problem(&rig.api.send(&damaged).await, 460, "checksum-mismatch");
+        assert_eq!(rig.count("uploads WHERE state IN ('open', 'completing')").await, 0);
     }
 }
 
@@ -210,7 +214,7 @@ async fn an_upload_is_put_together_of_others() {
         let location = whole.header("location").expect("a place").to_owned();
         let head = rig.api.send(&tus(Method::HEAD, &location, &rig.shop)).await;
         has(&head, "upload-concat", &format!("final;{one} {two}"));
-        problem(&rig.api.send(&patch(&rig, &location, 12, "more")).await, 409, "upload-state");
+        problem(&rig.api.send(&patch(&rig, &location, 12, "more")).await, 403, "upload-final");
         problem(&rig.api.send(&together(&format!("{one} {two}"))).await, 409, "exists");
         let again = tus(Method::POST, "/v1/tus", &rig.shop).header("upload-concat", format!("final;{one}"));
         problem(&rig.api.send(&again).await, 409, "upload-state");

@@ -1,15 +1,18 @@
 //! What breaks while an upload comes by tus: connections, processes, the store, the database. Whoever comes back asks how far it is,
 //! and goes on there.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
+use serde_json::json;
 use testkit::database::TestDatabase;
 use testkit::edge::eventually;
 use testkit::faulty::Fault;
-use testkit::http::send;
+use testkit::http::{send, split_url};
 
 use crate::media_rig::MediaRig;
 use crate::support::problem;
-use crate::upload_rig::{Half, append, assert_taken, both, create, id_in, look, noise, offset, patch, received};
+use crate::upload_rig::{
+    Half, append, assert_taken, begin, both, create, id_in, look, noise, offset, patch, put, received, tus, url,
+};
 
 /// More than one piece that is stored by itself.
 const LARGE: usize = 20 << 20;
@@ -223,7 +226,7 @@ async fn a_database_that_is_restarted_meanwhile() {
     assert_eq!(half.status().await, 503);
     rig.api.database.start_again().await;
     let at = eventually("how far it is", async || {
-        let answer = rig.api.send(&crate::upload_rig::tus(http::Method::HEAD, &location, &rig.shop)).await;
+        let answer = rig.api.send(&tus(Method::HEAD, &location, &rig.shop)).await;
         let offset = answer.header("upload-offset").filter(|_| answer.status == 200)?;
         Some(offset.parse::<usize>().expect("a number"))
     })
@@ -231,6 +234,48 @@ async fn a_database_that_is_restarted_meanwhile() {
     assert_eq!(at, PIECE);
     append(&rig, &location, at, bytes.slice(at..)).await;
     assert_taken(&rig, "a", &bytes).await;
+}
+
+#[tokio::test]
+async fn no_tenant_takes_all_places() {
+    let rig = MediaRig::with_folder(&[("UPLOADS_RECEIVING", "4".to_owned())]).await;
+    let mut halves = Vec::new();
+    for _ in 0..4 {
+        let location = create(&rig, 4000, &[]).await;
+        halves.push(Half::patch(&rig, &location, 0, 4000, &[1; 1000]).await);
+        eventually("a writer", async || (rig.count("uploads WHERE writer IS NOT NULL").await > 0).then_some(())).await;
+    }
+    let mine = create(&rig, 4, &[]).await;
+    let busy = rig.api.send(&patch(&rig, &mine, 0, "four")).await;
+    assert!(problem(&busy, 503, "busy").contains("its share"), "{}", busy.text());
+    assert_eq!(busy.header("retry-after"), Some("1"));
+    // Half of a direct upload has a place as well, where we take it ourselves.
+    let direct = begin(&rig, &json!({"bytes": 4})).await;
+    problem(&put(&url(&direct, 1), "four").await, 503, "busy");
+    let other = rig.api.tenant("other").await;
+    let begun = rig.api.send(&tus(Method::POST, "/v1/tus", &other).header("upload-length", "4")).await;
+    let request = tus(Method::PATCH, begun.header("location").expect("a place"), &other).header("upload-offset", "0");
+    let request = request.header("content-type", "application/offset+octet-stream").body("four");
+    assert_eq!(rig.api.send(&request).await.status, 204, "there are places for others");
+}
+
+#[tokio::test]
+async fn who_sends_byte_by_byte_is_given_up_and_what_came_is_kept() {
+    let settings = [("UPLOAD_WAIT_SECONDS", "1".to_owned()), ("UPLOAD_BYTES_PER_SECOND", "1000000".to_owned())];
+    let rig = MediaRig::with_folder(&settings).await;
+    let location = create(&rig, 4000, &[]).await;
+    let direct = begin(&rig, &json!({"bytes": 4000})).await;
+    let put = url(&direct, 1);
+    let (_, target) = split_url(&put).expect("an address");
+    for half in [
+        Half::patch(&rig, &location, 0, 4000, &[1; 1000]).await,
+        Half::send(&rig, &format!("PUT {target} HTTP/1.1\r\n"), 4000, &[1; 1000]).await,
+    ] {
+        assert_eq!(half.trickle().await, 408);
+    }
+    let kept = offset(&rig, &location).await;
+    assert!((1000..4000).contains(&kept), "{kept}");
+    append(&rig, &location, kept, vec![1; 4000 - kept]).await;
 }
 
 #[tokio::test]

@@ -162,6 +162,25 @@ impl Half {
         Self::send(rig, &head, length, bytes).await
     }
 
+    /// Sends a byte now and then until there is an answer; its status.
+    pub async fn trickle(self) -> u16 {
+        let (mut from, mut to) = self.stream.into_split();
+        let sent = async {
+            while to.write_all(&[1]).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            std::future::pending::<()>().await
+        };
+        let mut answer = [0; 12];
+        let read = async { from.read_exact(&mut answer).await.expect("an answer") };
+        let limited = tokio::time::timeout(std::time::Duration::from_secs(30), read);
+        tokio::select! {
+            () = sent => unreachable!("it ends with the answer"),
+            read = limited => read.expect("an answer in time"),
+        };
+        String::from_utf8_lossy(&answer[9..]).parse().expect("a status")
+    }
+
     /// The status of the answer.
     pub async fn status(mut self) -> u16 {
         let mut answer = vec![0; 12];

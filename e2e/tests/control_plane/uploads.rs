@@ -107,6 +107,36 @@ async fn what_takes_longer_than_a_request_is_a_workers() {
 }
 
 #[tokio::test]
+async fn whose_job_was_cancelled_is_completed_or_given_up() {
+    let rig = MediaRig::start().await;
+    let bytes = noise((64 << 20) + 1, 3);
+    let upload = begin(&rig, &json!({"bytes": bytes.len(), "public_id": "long"})).await;
+    put_all(&upload, &bytes).await;
+    let job = async || ok(&complete(&rig, &id(&upload)).await, 202)["job_id"].as_str().expect("a job").to_owned();
+    let cancel = async |job: &str| {
+        let target = format!("/v1/jobs/{job}/cancel");
+        assert_eq!(
+            ok(&rig.api.json(Method::POST, &rig.shop.key, &target, &json!({})).await, 200)["state"],
+            "cancelled"
+        );
+    };
+    let delete = async || rig.api.delete(&rig.shop.key, &format!("/v1/uploads/{}", id(&upload))).await;
+    let first = job().await;
+    cancel(&first).await;
+    let second = job().await;
+    assert_ne!(first, second);
+    problem(&delete().await, 409, "upload-state");
+    // The same when it has failed for good.
+    rig.sql("UPDATE jobs SET state = 'failed', finished_at = now() WHERE state = 'queued'").await;
+    let third = job().await;
+    assert_ne!(second, third);
+    cancel(&third).await;
+    assert_eq!(delete().await.status, 204);
+    rig.worker().await;
+    assert_eq!((rig.count("media").await, rig.incoming()), (0, Vec::<String>::new()));
+}
+
+#[tokio::test]
 async fn a_medium_gets_other_bytes() {
     for rig in both(&[]).await {
         let first = begin(&rig, &json!({"bytes": 3, "public_id": "a", "tags": ["kept"]})).await;
@@ -289,7 +319,9 @@ async fn uploads_outlive_nothing_but_their_tenant_for_a_while() {
     put(&url(&completing, 1), "four").await;
     let admin = testkit::control_plane::ADMIN_KEY;
     ok(&rig.api.json(Method::PATCH, admin, "/v1/tenants/shop", &json!({"state": "suspended"})).await, 200);
+    problem(&put(&url(&upload, 1), "more").await, 403, "url-refused");
     assert_eq!(rig.api.delete(admin, "/v1/tenants/shop").await.status, 204);
+    problem(&put(&url(&upload, 1), "more").await, 403, "url-refused");
     eventually("the key's end", async || (complete(&rig, &id(&upload)).await.status == 401).then_some(())).await;
     rig.sql("UPDATE uploads SET expires_at = now() - interval '1 hour', due_at = now()").await;
     assert_swept(&rig).await;

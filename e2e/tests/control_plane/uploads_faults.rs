@@ -219,6 +219,83 @@ async fn many_who_complete_the_same_at_once_make_one_medium() {
 }
 
 #[tokio::test]
+async fn of_many_who_complete_the_same_at_once_one_reads_it() {
+    let rig = MediaRig::start().await;
+    let upload = begin(&rig, &json!({"bytes": 4, "public_id": "a"})).await;
+    put(&url(&upload, 1), "four").await;
+    // The last transaction of whoever is first waits.
+    let lock = rig.superuser().await;
+    let lock = lock.begin_with("BEGIN; LOCK TABLE media IN ACCESS EXCLUSIVE MODE").await.expect("it is free");
+    let all: Vec<_> = (0..6).map(|_| complete_in_background(&rig, &id(&upload))).collect();
+    eventually("the object", async || (rig.objects().len() == 1).then_some(())).await;
+    lock.rollback().await.expect("given back");
+    for sent in all {
+        sent.await.expect("no panic");
+    }
+    assert_eq!(rig.count("stored_objects").await, 0, "copies that nothing came of");
+    ok(&complete(&rig, &id(&upload)).await, 200);
+    assert_taken(&rig, "a", b"four").await;
+}
+
+#[tokio::test]
+async fn without_room_nothing_is_copied_and_the_bytes_do_not_wait_for_ever() {
+    for rig in both(&[]).await {
+        ok(&rig.post(TestForm::file(&[7; 900])).await, 201);
+        let upload = begin(&rig, &json!({"bytes": 200, "public_id": "a"})).await;
+        put(&url(&upload, 1), vec![1; 200]).await;
+        let quotas = async |bytes: u64| {
+            let target = "/v1/tenants/shop/quotas";
+            let quotas = json!({"storage_bytes": bytes});
+            ok(&rig.api.json(Method::PUT, testkit::control_plane::ADMIN_KEY, target, &quotas).await, 200)
+        };
+        quotas(1000).await;
+        problem(&complete(&rig, &id(&upload)).await, 403, "quota-storage");
+        assert_eq!(rig.count("stored_objects").await, 0, "something was copied");
+        // However often it is tried, it has an hour from the first time.
+        rig.sql("UPDATE uploads SET refused_at = now() - interval '59 minutes', expires_at = now() + interval '30 s'")
+            .await;
+        for _ in 0..2 {
+            problem(&complete(&rig, &id(&upload)).await, 403, "quota-storage");
+        }
+        let late = "uploads WHERE state = 'open' AND expires_at = due_at AND expires_at < now() + interval '2 minutes'";
+        assert_eq!(rig.count(late).await, 1);
+        quotas(2000).await;
+        ok(&complete(&rig, &id(&upload)).await, 200);
+        assert_taken(&rig, "a", &[1; 200]).await;
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_be_completed_is_given_up_one_day() {
+    let rig = bucket().await;
+    let upload = begin(&rig, &json!({"bytes": 4, "public_id": "a"})).await;
+    put(&url(&upload, 1), "four").await;
+    rig.relay().set(Fault::Answer(StatusCode::SERVICE_UNAVAILABLE));
+    problem(&complete(&rig, &id(&upload)).await, 503, "store-unavailable");
+    rig.sql("UPDATE uploads SET state = 'completing'").await;
+    let mut rounds = 0;
+    let seen = loop {
+        // Time passes, and each job fails as often as it may.
+        rig.sql("UPDATE uploads SET due_at = now()").await;
+        let _ = rig.try_worker().await;
+        let failed = "UPDATE jobs SET state = 'failed', finished_at = now() WHERE state IN ('queued', 'delayed')";
+        rounds += rig.sql(failed).await;
+        rig.relay().heal();
+        let seen = look(&rig, &id(&upload)).await;
+        rig.relay().set(Fault::Answer(StatusCode::SERVICE_UNAVAILABLE));
+        if seen["state"] != "completing" || rounds > 20 {
+            break seen;
+        }
+    };
+    assert_eq!((rounds, &seen["state"]), (8, &"failed".into()), "{seen}");
+    assert_eq!(seen["error"]["code"], "store-unavailable");
+    rig.relay().heal();
+    problem(&complete(&rig, &id(&upload)).await, 409, "upload-state");
+    rig.sql("UPDATE uploads SET due_at = now()").await;
+    assert_swept(&rig).await;
+}
+
+#[tokio::test]
 async fn a_name_that_somebody_else_has_got_meanwhile() {
     for rig in both(&[]).await {
         let bytes = noise(PART + 1, 8);

@@ -312,7 +312,7 @@ async fn what_is_not_taken_keeps_what_comes_after_it_waiting_until_it_is_given_u
     hooks.receiver.set(|_, _| Reply::status(200));
     let since = json!({"since": failed["created_at"]});
     let again = hooks.ask(Method::POST, &format!("{}/redeliver", webhook.path), &since, 202).await;
-    assert_eq!(again, json!({"count": 1, "more": false}));
+    assert_eq!(again, json!({"count": 1, "next_after": null}));
     let delivery = hooks.delivery_in(&webhook, event, "delivered").await;
     assert_eq!(delivery["attempts"], 1);
     assert_eq!(numbers(9), [2]);

@@ -65,7 +65,7 @@ async fn its_commands_do_what_it_says() {
 
     assert_eq!(run(enable, &hooks, &variables).await["state"], "enabled");
     // It was delivered since then.
-    assert_eq!(run(since, &hooks, &variables).await, json!({"count": 0, "more": false}));
+    assert_eq!(run(since, &hooks, &variables).await, json!({"count": 0, "next_after": null}));
     let delivered = run(log, &hooks, &variables).await;
     assert_eq!(delivered["items"].as_array().expect("a list").len(), 2);
     variables.insert("EVENT", received[1].id().to_owned());

@@ -134,6 +134,21 @@ async fn an_endpoint_may_reject() {
 }
 
 #[tokio::test]
+async fn an_endpoint_has_the_time_of_its_step_for_the_whole_answer() {
+    let endpoint = Receiver::start_with(|_, _| {
+        Reply::SlowBody(Duration::from_secs(3), json!({"verdict": "pass"}).to_string().into())
+    })
+    .await;
+    let rig = MediaRig::with_folder(&settings(&endpoint)).await;
+    let more = json!({"timeout_seconds": 30});
+    put_workflow(&rig, "any", json!([step(&endpoint, more)])).await;
+    let made = upload(&rig, "a", &picture(RED)).await;
+    rig.worker().await;
+    let passed = medium(&rig, &made).await;
+    assert_eq!(passed["state"], "ready", "{passed}");
+}
+
+#[tokio::test]
 async fn what_is_no_answer_lets_nothing_through_and_costs_little() {
     let reply = Arc::new(Mutex::new(Reply::status(500)));
     let scripted = Arc::clone(&reply);

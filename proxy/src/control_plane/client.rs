@@ -104,7 +104,8 @@ impl Client {
     pub async fn report(&self, report: &UsageReport) -> Result<(), ClientError> {
         let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let deadline = Instant::now() + PATIENCE;
-        let options = PostOptions { headers: HeaderMap::from_iter([json]), deadline, answer_bytes_max: 0 };
+        let headers = HeaderMap::from_iter([json]);
+        let options = PostOptions { headers, deadline, body_time: Duration::ZERO, answer_bytes_max: 0 };
         let body = Bytes::from(serde_json::to_vec(report)?);
         let url = self.url("internal/v1/usage");
         match traced("usage", self.fetcher.post(&url, body, &options)).await?.status {

@@ -7,14 +7,19 @@ use fetch::{FetchError, Fetcher, HeaderMap, PostOptions, Posted, Url};
 
 use crate::support::{Act, Names, Server, config, fetcher, ok, redirect_to, send};
 
-async fn post_to(fetcher: &Fetcher, url: &Url) -> Result<Posted, FetchError> {
+fn options(deadline: Duration, body_time: Duration) -> PostOptions {
     let headers = [("content-type", "application/json"), ("webhook-id", "1")];
     let headers = headers.map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
-    let options = PostOptions {
+    PostOptions {
         headers: HeaderMap::from_iter(headers),
-        deadline: Instant::now() + Duration::from_millis(700),
+        deadline: Instant::now() + deadline,
+        body_time,
         answer_bytes_max: 1000,
-    };
+    }
+}
+
+async fn post_to(fetcher: &Fetcher, url: &Url) -> Result<Posted, FetchError> {
+    let options = options(Duration::from_millis(700), Duration::from_millis(700));
     fetcher.post(url, Bytes::from_static(b"{\"a\":1}"), &options).await
 }
 
@@ -64,6 +69,22 @@ async fn the_beginning_of_an_answer_is_read_and_its_end_is_no_matter() {
         let length = posted.answer.len();
         assert!(length <= 1000 && (length >= expected || expected == 100), "{length} of {expected}");
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn the_body_has_the_time_that_it_is_given_and_no_more_than_the_deadline() {
+    let acts = [send("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"), Act::Trickle(b'x', 100)];
+    let server = Server::start(move |_| acts.to_vec()).await;
+    let read = async |deadline, body_time| {
+        let options = options(Duration::from_millis(deadline), Duration::from_millis(body_time));
+        let posted = fetcher(&server).post(&server.url("/"), Bytes::new(), &options).await;
+        posted.expect("the header has come").answer.len()
+    };
+    assert_eq!(read(60_000, 60_000).await, 50, "all of it, though it takes five seconds");
+    for (deadline, body_time) in [(60_000, 500), (500, 60_000)] {
+        let length = read(deadline, body_time).await;
+        assert!(length < 50, "{length} in {deadline} and {body_time} ms");
     }
 }
 
