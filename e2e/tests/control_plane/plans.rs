@@ -278,7 +278,8 @@ async fn no_edit_or_copy_reads_a_table_of_tenants_from_end_to_end() {
     sqlx::raw_sql(rested).execute(&superuser).await.expect("the rows are good");
     sqlx::raw_sql("ANALYZE").execute(&superuser).await.expect("it is counted");
     rig.seed(300, "a/b", "{s,t}").await;
-    let before = whole_reads(&superuser).await;
+    let mut before = whole_reads(&superuser).await;
+    before.remove("jobs");
     assert!(before.contains_key("media") && before.contains_key("media_counts"), "{before:?}");
 
     let form = TestForm::file(b"x").text("public_id", "one").text("folder", "c/d").text("tags", "u,v");
