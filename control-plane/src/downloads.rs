@@ -94,10 +94,6 @@ impl Downloads {
         };
         Ok(sending::pieces(self.library.store()?.clone(), tenant, contents, self.stall, (place, account)))
     }
-
-    fn seal(&self) -> &Seal {
-        &self.seal
-    }
 }
 
 /// A place that is counted for as long as it is taken.

@@ -9,7 +9,7 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use isolation::TenantKey;
@@ -116,6 +116,20 @@ impl Seal {
         let payload = Payload { msg: sealed, aad: &place.to_bytes() };
         let key = self.keys.iter().find(|key| key.mark == mark).ok_or(SealError::Open)?;
         key.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| SealError::Open)
+    }
+
+    /// The same as text that may stand in a URL.
+    ///
+    /// # Errors
+    /// [`SealError::Random`].
+    pub fn seal_token(&self, secret: &[u8], place: Place<'_>) -> Result<Option<String>, SealError> {
+        Ok(self.seal(secret, place)?.map(|sealed| URL_SAFE_NO_PAD.encode(sealed)))
+    }
+
+    /// What was sealed by [`Self::seal_token`], out of a text that anybody may have written: one that is longer is not looked at.
+    pub fn open_token(&self, token: &str, characters_max: usize, place: Place<'_>) -> Option<Vec<u8>> {
+        let token = Some(token).filter(|token| token.len() <= characters_max)?;
+        self.open(&URL_SAFE_NO_PAD.decode(token).ok()?, place).ok()
     }
 
     /// Whether this was sealed with the newest key.

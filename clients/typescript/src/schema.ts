@@ -4010,9 +4010,9 @@ export interface operations {
     downloads_get_by_link: {
         parameters: {
             query: {
-                /** @description Whose archive it is. */
+                /** @description Whose it is. */
                 tenant: string;
-                /** @description That it may be downloaded. */
+                /** @description What it is good for, sealed. */
                 token: string;
             };
             header?: never;
@@ -4596,9 +4596,9 @@ export interface operations {
     media_get_bytes: {
         parameters: {
             query: {
-                /** @description Whose bytes they are. */
+                /** @description Whose it is. */
                 tenant: string;
-                /** @description That they may be read. */
+                /** @description What it is good for, sealed. */
                 token: string;
             };
             header?: never;

@@ -2,8 +2,6 @@
 //!
 //! All that a link is good for is in it, sealed with the master key, so that nothing is kept of it.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use isolation::TenantKey;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -34,7 +32,7 @@ impl Downloads {
     /// # Errors
     /// [`ApiError::NoMasterKey`].
     pub fn token(&self, tenant: TenantKey, wanted: &Wanted, until: OffsetDateTime) -> Result<String, ApiError> {
-        token(self.seal(), tenant, wanted.clone(), until)
+        token(&self.seal, tenant, wanted.clone(), until)
     }
 
     /// The archive that a token is good for.
@@ -42,7 +40,7 @@ impl Downloads {
     /// # Errors
     /// [`ApiError::UrlRefused`].
     pub fn wanted(&self, tenant: TenantKey, token: &str, now: OffsetDateTime) -> Result<Wanted, ApiError> {
-        opened(self.seal(), tenant, token)
+        opened(&self.seal, tenant, token)
             .filter(|link| now.unix_timestamp() < link.until)
             .map(|link| link.wanted)
             .ok_or(ApiError::UrlRefused)
@@ -52,13 +50,11 @@ impl Downloads {
 fn token(seal: &Seal, tenant: TenantKey, wanted: Wanted, until: OffsetDateTime) -> Result<String, ApiError> {
     let link = Link { wanted, until: until.unix_timestamp() };
     let link = serde_json::to_vec(&link).map_err(|_| ApiError::Internal)?;
-    let sealed = seal.seal(&link, Place { tenant, kind: KIND, name: "" })?.ok_or(ApiError::NoMasterKey)?;
-    Ok(URL_SAFE_NO_PAD.encode(sealed))
+    seal.seal_token(&link, Place { tenant, kind: KIND, name: "" })?.ok_or(ApiError::NoMasterKey)
 }
 
 fn opened(seal: &Seal, tenant: TenantKey, token: &str) -> Option<Link> {
-    let sealed = URL_SAFE_NO_PAD.decode(Some(token).filter(|token| token.len() <= TOKEN_CHARACTERS_MAX)?).ok()?;
-    let link = seal.open(&sealed, Place { tenant, kind: KIND, name: "" }).ok()?;
+    let link = seal.open_token(token, TOKEN_CHARACTERS_MAX, Place { tenant, kind: KIND, name: "" })?;
     serde_json::from_slice(&link).ok()
 }
 

@@ -8,13 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use futures_util::{StreamExt, stream};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use isolation::TenantKey;
 use storage::{ByteRange, GetOptions, Object, ObjectStore, StorageError};
 use thiserror::Error;
 use time::OffsetDateTime;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use uploads::object_path;
@@ -69,31 +68,32 @@ enum SendError {
 pub struct Pieces {
     begin: Option<Box<dyn FnOnce(Taker) + Send>>,
     coming: mpsc::Receiver<Option<Bytes>>,
-    piece: Bytes,
     is_over: bool,
 }
 
 /// Where pieces go. `None` is the end of the archive: what ends without it is not whole.
 type Taker = mpsc::Sender<Option<Bytes>>;
 
-impl AsyncRead for Pieces {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl Stream for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
         if let Some(begin) = self.begin.take() {
             let (taker, coming) = mpsc::channel(PIECES);
             self.coming = coming;
             begin(taker);
         }
-        while self.piece.is_empty() && !self.is_over {
-            match ready!(self.coming.poll_recv(cx)) {
-                Some(Some(piece)) => self.piece = piece,
-                Some(None) => self.is_over = true,
-                None => return Poll::Ready(Err(io::Error::other("the archive cannot be made whole"))),
+        Poll::Ready(match ready!(self.coming.poll_recv(cx)) {
+            Some(Some(piece)) => Some(Ok(piece)),
+            Some(None) => {
+                self.is_over = true;
+                None
             }
-        }
-        let bytes = self.piece.len().min(into.remaining());
-        into.put_slice(&self.piece[..bytes]);
-        self.piece.advance(bytes);
-        Poll::Ready(Ok(()))
+            None => Some(Err(io::Error::other("the archive cannot be made whole"))),
+        })
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) fn pieces<P: Send + 'static>(
         });
     };
     let (_, coming) = mpsc::channel(1);
-    Pieces { begin: Some(Box::new(begin)), coming, piece: Bytes::new(), is_over: false }
+    Pieces { begin: Some(Box::new(begin)), coming, is_over: false }
 }
 
 struct Sender {

@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use isolation::TenantKey;
 use storage::{ObjectStore, PresignExpiry, PresignMethod, StorageError};
 use time::OffsetDateTime;
@@ -66,8 +64,7 @@ impl BytesUrls {
     fn token(&self, tenant: TenantKey, (media, revision): (Uuid, Uuid), until: i64) -> Result<String, ApiError> {
         let what = [&revision.as_bytes()[..], &until.to_be_bytes()].concat();
         let place = Place { tenant, kind: KIND, name: &media.to_string() };
-        let sealed = self.seal.seal(&what, place)?.ok_or(ApiError::NoMasterKey)?;
-        Ok(URL_SAFE_NO_PAD.encode(sealed))
+        self.seal.seal_token(&what, place)?.ok_or(ApiError::NoMasterKey)
     }
 
     /// The revision that a token is good for.
@@ -82,8 +79,8 @@ impl BytesUrls {
     }
 
     fn opened(&self, tenant: TenantKey, media: Uuid, token: &str) -> Option<(Uuid, i64)> {
-        let sealed = URL_SAFE_NO_PAD.decode(Some(token).filter(|token| token.len() <= TOKEN_CHARACTERS_MAX)?).ok()?;
-        let what = self.seal.open(&sealed, Place { tenant, kind: KIND, name: &media.to_string() }).ok()?;
+        let place = Place { tenant, kind: KIND, name: &media.to_string() };
+        let what = self.seal.open_token(token, TOKEN_CHARACTERS_MAX, place)?;
         let (revision, until) = what.split_at_checked(16)?;
         Some((Uuid::from_slice(revision).ok()?, i64::from_be_bytes(until.try_into().ok()?)))
     }

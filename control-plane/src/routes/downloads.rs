@@ -10,6 +10,7 @@ use time::{Duration, OffsetDateTime};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::pass::Pass;
 use super::uploads::Host;
 use crate::answer::Answer;
 use crate::auth::{self, Caller, Scope};
@@ -223,41 +224,17 @@ pub async fn create(
     Answer::begun(url, &link)
 }
 
-/// What makes a link good.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "only described: a link is opened as it comes")]
-pub struct LinkQuery {
-    /// Whose archive it is.
-    #[param(value_type = String)]
-    tenant: TenantKey,
-    /// That it may be downloaded.
-    token: String,
-}
-
 /// The archive that a link leads to.
 pub struct ByLink {
     tenant: TenantKey,
     wanted: Wanted,
 }
 
-impl ByLink {
-    fn open<'a>(downloads: &Downloads, fields: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ApiError> {
-        let (mut tenant, mut token) = (None, None);
-        for (name, value) in fields {
-            match name {
-                "tenant" => tenant = value.parse().ok(),
-                "token" => token = Some(value),
-                _ => return Err(ApiError::UrlRefused),
-            }
-        }
-        let (tenant, token) = tenant.zip(token).ok_or(ApiError::UrlRefused)?;
-        Ok(Self { tenant, wanted: downloads.wanted(tenant, token, OffsetDateTime::now_utc())? })
-    }
-}
-
 async fn by_link(request: &Request<'_>) -> Result<ByLink, ApiError> {
-    let link = ByLink::open(managed::<Downloads>(request)?, query_fields(request));
+    let downloads = managed::<Downloads>(request)?;
+    let link = Pass::of(request).and_then(|Pass { tenant, token }| {
+        Ok(ByLink { tenant, wanted: downloads.wanted(tenant, &token, OffsetDateTime::now_utc())? })
+    });
     // Reads of the database, too, are what strangers are held to.
     auth::stranger(request)?;
     link
@@ -277,7 +254,7 @@ impl<'r> FromRequest<'r> for ByLink {
     tag = "downloads",
     operation_id = "get_by_link",
     security(("signedUrl" = [])),
-    params(LinkQuery),
+    params(Pass),
     responses((status = 200, description = "The archive", content_type = "application/zip"))
 )]
 #[get("/downloads/link")]

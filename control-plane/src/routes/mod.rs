@@ -14,6 +14,7 @@ mod jobs;
 mod media;
 mod origins;
 mod overlays;
+mod pass;
 mod policy;
 mod presets;
 mod purge;
