@@ -7,15 +7,11 @@ use testkit::control_plane::MASTER_KEY;
 use tokio::process::Command;
 
 use crate::media_rig::{MediaRig, TestForm, id};
-use crate::support::ok;
+use crate::support::{self, ok};
 
 /// Its blocks of a language, in their order.
 fn blocks(language: &str) -> Vec<String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/collections.md");
-    let guide = std::fs::read_to_string(path).expect("the guide is there");
-    let start = format!("\n```{language}\n");
-    let rest = guide.split(&start).skip(1);
-    rest.map(|rest| rest.split_once("```").expect("it ends").0.to_owned()).collect()
+    support::blocks("collections.md", language)
 }
 
 /// The names of an object's fields.

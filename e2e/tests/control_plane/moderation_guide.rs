@@ -12,17 +12,14 @@ use tokio::process::Command;
 
 use crate::media_rig::{MediaRig, id, picture};
 use crate::scan_rig::{BLUE, RED, harmful, medium, settings, try_again, upload};
+use crate::support;
 
 /// Another secret than any of the other tests.
 const SECRET: &str = "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
 /// Its blocks of a language, in their order.
 fn blocks(language: &str) -> Vec<String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/moderation.md");
-    let guide = std::fs::read_to_string(path).expect("the guide is there");
-    let start = format!("\n```{language}\n");
-    let rest = guide.split(&start).skip(1);
-    rest.map(|rest| rest.split_once("```").expect("it ends").0.to_owned()).collect()
+    support::blocks("moderation.md", language)
 }
 
 /// A guide's reader, with a shell.

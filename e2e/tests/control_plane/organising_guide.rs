@@ -6,15 +6,11 @@ use tokio::process::Command;
 
 use crate::edit_rig::{job, names};
 use crate::media_rig::{MediaRig, TestForm, id, picture};
-use crate::support::ok;
+use crate::support::{self, ok};
 
 /// Its blocks of a language, in their order.
 fn blocks(language: &str) -> Vec<String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/organising.md");
-    let guide = std::fs::read_to_string(path).expect("the guide is there");
-    let start = format!("\n```{language}\n");
-    let rest = guide.split(&start).skip(1);
-    rest.map(|rest| rest.split_once("```").expect("it ends").0.to_owned()).collect()
+    support::blocks("organising.md", language)
 }
 
 /// Runs each command of a block; what each answers.

@@ -29,3 +29,12 @@ pub fn ok(answer: &Response, status: u16) -> Value {
 pub fn etag(answer: &Response) -> String {
     answer.header("etag").expect("it has a version").to_owned()
 }
+
+/// The blocks of a language in a guide, a file of `docs`, in their order.
+pub fn blocks(guide: &str, language: &str) -> Vec<String> {
+    let path = format!("{}/../docs/{guide}", env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(path).expect("the guide is there");
+    let start = format!("\n```{language}\n");
+    let rest = guide.split(&start).skip(1);
+    rest.map(|rest| rest.split_once("```").expect("it ends").0.to_owned()).collect()
+}

@@ -7,15 +7,13 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::media_rig::{MediaRig, picture};
+use crate::support;
 use crate::tus_clients::{clients, script};
 use crate::upload_rig::{PART, assert_swept, both, noise, until_done};
 
 /// The blocks of the guide in a language, in their order.
 pub(crate) fn blocks(language: &str) -> Vec<String> {
-    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/uploads.md")).expect("the guide");
-    let start = format!("\n```{language}\n");
-    let blocks = guide.split(start.as_str()).skip(1);
-    blocks.map(|rest| rest.split_once("```").expect("it ends").0.to_owned()).collect()
+    support::blocks("uploads.md", language)
 }
 
 /// Runs a program in a folder, with what the guide calls `$API` and `$KEY`; what it has written.

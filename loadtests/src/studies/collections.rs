@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use devstack::s3::{S3Keys, S3Server};
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::api::bucket::Bucket;
 use super::api::seed;
 use super::api::service::Service;
 use crate::memory;
@@ -49,22 +49,10 @@ pub async fn study(control_plane: &Path, quick: bool) -> anyhow::Result<String> 
     let service = Service::start(control_plane).await?;
     let uploads = service.uploads();
     let mut rows = measure("a folder", service, &uploads, files).await?;
-    let folder = tempfile::Builder::new().prefix("calotype-s3-").tempdir()?;
-    let keys = S3Keys { access_key: "study".into(), secret_key: "a secret of this study".into() };
-    // With threads of its own: the client is on this one.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (path, served) = (folder.path().to_owned(), keys.clone());
-    let server = runtime.spawn(async move { S3Server::start(&path, &["uploads"], served, 0).await }).await??;
-    let settings = [
-        ("UPLOADS__BUCKET", "uploads".to_owned()),
-        ("UPLOADS__ENDPOINT", server.endpoint()),
-        ("UPLOADS__ACCESS_KEY_ID", keys.access_key),
-        ("UPLOADS__SECRET_ACCESS_KEY", keys.secret_key),
-    ];
-    let service = Service::start_with(control_plane, &settings).await?;
-    rows.extend(measure("a bucket", service, &folder.path().join("uploads"), files).await?);
-    drop(server);
-    runtime.shutdown_background();
+    let bucket = Bucket::start().await?;
+    let service = Service::start_with(control_plane, &bucket.settings()).await?;
+    rows.extend(measure("a bucket", service, &bucket.objects(), files).await?);
+    bucket.stop();
     let method = [
         "Postgres, the control plane, the S3 server and the client share the machine, on no cores of their own.",
         "The files are hard links to one of random bytes. First byte: from the request to the first byte of the body, with a connection that is there.",

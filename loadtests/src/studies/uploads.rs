@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use devstack::s3::{S3Keys, S3Server};
 use http::Method;
 use testkit::http::{Connection, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::api::bucket::Bucket;
 use super::api::seed;
 use super::api::service::{Service, request};
 use crate::memory;
@@ -45,21 +45,9 @@ const MIB: f64 = 1024.0 * 1024.0;
 pub async fn study(control_plane: &Path, quick: bool) -> anyhow::Result<String> {
     let size = if quick { 300_000_000 } else { 1_000_000_000 };
     let mut rows = measure("a folder", control_plane, size, &[]).await?;
-    let folder = tempfile::Builder::new().prefix("calotype-s3-").tempdir()?;
-    let keys = S3Keys { access_key: "study".into(), secret_key: "a secret of this study".into() };
-    // With threads of its own: the link and the client are on this one.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (path, served) = (folder.path().to_owned(), keys.clone());
-    let server = runtime.spawn(async move { S3Server::start(&path, &["uploads"], served, 0).await }).await??;
-    let settings = [
-        ("UPLOADS__BUCKET", "uploads".to_owned()),
-        ("UPLOADS__ENDPOINT", server.endpoint()),
-        ("UPLOADS__ACCESS_KEY_ID", keys.access_key),
-        ("UPLOADS__SECRET_ACCESS_KEY", keys.secret_key),
-    ];
-    rows.extend(measure("a bucket", control_plane, size, &settings).await?);
-    drop(server);
-    runtime.shutdown_background();
+    let bucket = Bucket::start().await?;
+    rows.extend(measure("a bucket", control_plane, size, &bucket.settings()).await?);
+    bucket.stop();
     let method = [
         "Postgres, the control plane, the S3 server, the link and the client share the machine, on no cores of their own. Postgres and the folder sync to disk.",
         "The link drops both of its connections, without a word, whenever it has passed on so many bytes. What a client had handed to its system by then, and nobody has got, is sent twice too.",

@@ -1,5 +1,6 @@
 //! The API of the control plane: what reading and uploading take, how soon edges follow, and what a hundred thousand tenants cost.
 
+pub mod bucket;
 mod edges;
 mod reads;
 pub mod seed;
